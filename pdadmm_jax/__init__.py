@@ -1,0 +1,132 @@
+"""pdADMM in JAX: deep fully-connected networks trained without back-propagation, layer-parallel.
+
+import jax, pdadmm_jax as pdadmm
+
+data = pdadmm.Data(x, y)
+hyper = pdadmm.Hyperparameters(nu=0.01, rho=0.01)
+state = pdadmm.init(jax.random.key(0), data, (64, 100, 100, 10), hyper)
+state, info = pdadmm.run(state, data, hyper, iterations=100)
+pdadmm.accuracy(pdadmm.params(state), data, hyper)
+"""
+
+from pdadmm_jax.activations import (
+    ACTIVATIONS,
+    Activation,
+    LeakyReLU,
+    NumericActivation,
+    activation,
+    gelu,
+    leaky_relu,
+    relu,
+    sigmoid,
+    softplus,
+    tanh,
+)
+from pdadmm_jax.growth import grow
+from pdadmm_jax.hyperparameters import Hyperparameters
+from pdadmm_jax.lagrangian import Terms, primal_residual, terms
+from pdadmm_jax.losses import (
+    LOSSES,
+    BinaryLogistic,
+    ConvexLoss,
+    Loss,
+    MulticlassHinge,
+    SoftmaxCrossEntropy,
+    SquaredError,
+    binary_logistic,
+    loss,
+    multiclass_hinge,
+    softmax_cross_entropy,
+    squared_error,
+)
+from pdadmm_jax.network import accuracy, forward, loss_and_accuracy, mean_loss
+from pdadmm_jax.solvers import SOLVERS, Exact, LayerStep, Search, Solver, UnitStep, solver
+from pdadmm_jax.state import (
+    Boundary,
+    Data,
+    Layer,
+    State,
+    from_params,
+    init,
+    nonfinite,
+    params,
+    widths,
+)
+from pdadmm_jax.step import Info, run, step
+from pdadmm_jax.theory import Certificate, certificate, certificate_of, certified
+from pdadmm_jax.updates import (
+    update_b,
+    update_p,
+    update_q,
+    update_u,
+    update_W,
+    update_z,
+    update_z_output,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ACTIVATIONS",
+    "LOSSES",
+    "SOLVERS",
+    "Activation",
+    "BinaryLogistic",
+    "Boundary",
+    "Certificate",
+    "ConvexLoss",
+    "Data",
+    "Exact",
+    "Hyperparameters",
+    "Info",
+    "Layer",
+    "LayerStep",
+    "LeakyReLU",
+    "Loss",
+    "MulticlassHinge",
+    "NumericActivation",
+    "Search",
+    "SoftmaxCrossEntropy",
+    "Solver",
+    "SquaredError",
+    "State",
+    "Terms",
+    "UnitStep",
+    "accuracy",
+    "activation",
+    "binary_logistic",
+    "certificate",
+    "certificate_of",
+    "certified",
+    "forward",
+    "from_params",
+    "gelu",
+    "grow",
+    "init",
+    "leaky_relu",
+    "loss",
+    "loss_and_accuracy",
+    "mean_loss",
+    "multiclass_hinge",
+    "nonfinite",
+    "params",
+    "primal_residual",
+    "relu",
+    "run",
+    "sigmoid",
+    "softmax_cross_entropy",
+    "softplus",
+    "solver",
+    "squared_error",
+    "step",
+    "tanh",
+    "terms",
+    "update_W",
+    "update_b",
+    "update_p",
+    "update_q",
+    "update_u",
+    "update_z",
+    "update_z_output",
+    "widths",
+]

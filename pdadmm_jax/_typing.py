@@ -1,0 +1,32 @@
+"""Array types of the public signatures, written with jaxtyping where it is installed.
+
+The library needs nothing but jax, jaxlib, optax and chex.  Without jaxtyping the annotations are
+documentation; with it (the test suite installs it) they are checked at every call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jax import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int, PRNGKeyArray, Shaped
+else:
+    try:
+        from jaxtyping import Bool, Float, Int, PRNGKeyArray, Shaped
+    except ImportError:
+
+        class _Unchecked:
+            """Stands for any array, whatever shape is asked of it."""
+
+            def __class_getitem__(cls, shape: Any) -> Any:
+                return Any
+
+        Bool = Float = Int = Shaped = _Unchecked
+        PRNGKeyArray = Any
+
+Scalar = Float[Array, ""]
+Number = float | Float[Array, ""]
+
+__all__ = ["Array", "Bool", "Float", "Int", "Number", "PRNGKeyArray", "Scalar", "Shaped"]

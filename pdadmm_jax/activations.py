@@ -1,0 +1,160 @@
+"""Activations f and their proximal problem, the hidden z-update of the paper.
+
+After division by nu, line 4 of Algorithm 1 is, for every entry on its own,
+
+    argmin_z  (q - f(z))^2 / 2  +  (stiffness / 2) (z - centre)^2,
+
+with ``stiffness = 1 + proximal`` and ``centre = (a + proximal z_old) / stiffness``.  An activation
+brings f and a solver of this scalar problem.  Piecewise linear ones solve it exactly; any other
+scalar function goes through the bounded search of ``scalar_prox``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from pdadmm_jax._typing import Array, Bool, Float, Number
+from pdadmm_jax.checks import look_up
+from pdadmm_jax.scalar_prox import scalar_prox
+
+
+@runtime_checkable
+class Activation(Protocol):
+    """What the updates ask of an activation; implementations are frozen, hence hashable."""
+
+    @property
+    def lipschitz(self) -> float:
+        """S of the paper's assumption 1: |f(a) - f(b)| <= S |a - b|."""
+        ...
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether f(f(z)) = f(z), so that an identity layer keeps the function."""
+        ...
+
+    def __call__(self, z: Array) -> Array: ...
+
+    def prox(
+        self, q: Array, centre: Array, stiffness: Number, start: Array
+    ) -> tuple[Array, Array]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class LeakyReLU:
+    """f(z) = max(z, slope z), with 0 <= slope <= 1; slope 0 is ReLU.
+
+    Attributes:
+        slope: derivative of f left of zero.
+
+    Raises:
+        ValueError: slope outside [0, 1].
+    """
+
+    slope: float = 0.01
+    lipschitz: float = dataclasses.field(default=1.0, init=False)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.slope <= 1.0:
+            raise ValueError(
+                f"slope is {self.slope}, which lies outside [0, 1]: choose one inside."
+            )
+
+    @property
+    def idempotent(self) -> bool:
+        return self.slope in (0.0, 1.0)
+
+    def __call__(self, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jnp.where(z >= 0, z, self.slope * z)
+
+    def prox(
+        self,
+        q: Float[Array, "*shape"],
+        centre: Float[Array, "*shape"],
+        stiffness: Number,
+        start: Float[Array, "*shape"],
+    ) -> tuple[Float[Array, "*shape"], Bool[Array, ""]]:
+        """Exact minimiser: the better of the two branches' constrained minimisers.
+
+        Args:
+            q: activation variable.
+            centre: centre of the quadratic term.
+            stiffness: weight of the quadratic term, 1 + proximal.
+            start: not needed by a closed form.
+
+        Returns:
+            The minimiser and the flag True.
+        """
+        del start
+        slope = self.slope
+        left = jnp.minimum((stiffness * centre + slope * q) / (stiffness + slope**2), 0.0)
+        right = jnp.maximum((stiffness * centre + q) / (stiffness + 1.0), 0.0)
+        left_value = (q - slope * left) ** 2 + stiffness * (left - centre) ** 2
+        right_value = (q - right) ** 2 + stiffness * (right - centre) ** 2
+        return jnp.where(right_value <= left_value, right, left), jnp.asarray(True)
+
+
+@dataclasses.dataclass(frozen=True)
+class NumericActivation:
+    """Any scalar activation, its z-update solved numerically.
+
+    Attributes:
+        function: f, applied entry by entry and twice differentiable by JAX almost everywhere; its
+            bends are expected within a few units of zero, as those of all usual activations are.
+            Give a function of a module rather than a fresh lambda, so that jit knows it again.
+        lipschitz: S, needed by the certified mode alone.
+        idempotent: whether f(f(z)) = f(z).
+        iterations: bound on the descent steps of the numeric solve.
+    """
+
+    function: Callable[[Array], Array]
+    lipschitz: float = float("inf")
+    idempotent: bool = False
+    iterations: int = 60
+
+    def __call__(self, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return self.function(z)
+
+    def prox(
+        self,
+        q: Float[Array, "*shape"],
+        centre: Float[Array, "*shape"],
+        stiffness: Number,
+        start: Float[Array, "*shape"],
+    ) -> tuple[Float[Array, "*shape"], Bool[Array, ""]]:
+        """Bounded numeric minimiser, never worse than ``start``; see ``scalar_prox``."""
+        return scalar_prox(self.function, q, centre, stiffness, start, self.iterations)
+
+
+def _gelu(z: Array) -> Array:
+    return jax.nn.gelu(z, approximate=False)
+
+
+relu = LeakyReLU(0.0)
+leaky_relu = LeakyReLU(0.01)
+tanh = NumericActivation(jnp.tanh, lipschitz=1.0)
+sigmoid = NumericActivation(jax.nn.sigmoid, lipschitz=0.25)
+softplus = NumericActivation(jax.nn.softplus, lipschitz=1.0)
+gelu = NumericActivation(_gelu, lipschitz=1.13)  # f' peaks at z = sqrt(2): 1.1290
+
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+    "softplus": softplus,
+    "gelu": gelu,
+}
+
+
+def activation(name: str) -> Activation:
+    """The activation of this name.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    return look_up("activation", name, ACTIVATIONS)

@@ -1,0 +1,65 @@
+"""Depth by growth: function-preserving insertion of identity layers (the paper's greedy start)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
+from pdadmm_jax.state import Boundary, Layer, State
+
+
+def grow(state: State, hyper: Hyperparameters, layers: int) -> State:
+    """Inserts identity layers before the output layer.
+
+    A new layer has W = I, b = 0 and passes on the output layer's own input: z = q = p.  The
+    function of the network, the output layer, all old variables and their duals stay what they
+    are.  Entries of p that are not in the activation's range (negative ones, for ReLU; p only
+    approaches f(z) as ADMM converges) violate q = f(z) in the new layers; their new duals
+    u = nu (q - f(z)) keep Lemma 4, hence the descent of the certified mode from here on.
+
+    Args:
+        state: a trained state.
+        hyper: hyperparameters it was trained with.
+        layers: how many layers to insert, 0 or more.
+
+    Returns:
+        The deeper state.
+
+    Raises:
+        ValueError: a negative number of layers, or an activation with f(f(z)) != f(z), for which
+            no identity layer preserves the function.
+    """
+    if layers < 0:
+        raise ValueError(f"layers is {layers}, but has to be 0 or more.")
+    if not hyper.activation.idempotent:
+        raise ValueError(
+            f"identity layers would change the function of a network with {hyper.activation}: "
+            "f(f(z)) = f(z) holds for ReLU; grow such a network, or start at full depth."
+        )
+    *lower, output = state.layers
+    if layers == 0:
+        return state
+    assert output.below is not None  # there are two layers at least
+    p, q, u = (variable[0] for variable in output.below)
+    hyper = at_precision_of(hyper, p.dtype)
+    dual = hyper.nu * (p - hyper.activation(p))
+
+    def stack(array: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(array, (layers, *array.shape))
+
+    # The old boundary (q, u) below the output layer is now the one below the first new layer.
+    inserted = Layer(
+        W=stack(jnp.eye(p.shape[-1], dtype=p.dtype)),
+        b=stack(jnp.zeros(p.shape[-1], p.dtype)),
+        z=stack(p),
+        a=stack(p),
+        below=Boundary(stack(p), stack(p).at[0].set(q), stack(dual).at[0].set(u)),
+    )
+    output = output._replace(below=Boundary(p[None], p[None], dual[None]))
+    joins = len(lower) > 1 and lower[-1].W.shape[1:] == inserted.W.shape[1:]
+    if joins:
+        lower[-1] = jax.tree.map(lambda *pair: jnp.concatenate(pair), lower[-1], inserted)
+    else:
+        lower.append(inserted)
+    return State((*lower, output), state.iteration)

@@ -1,0 +1,291 @@
+"""Risks R of the output layer and their proximal problem, the output z-update of the paper.
+
+For every sample on its own, line 4 of Algorithm 1 at l = L is
+
+    argmin_z  R(z; y) + (nu / 2) ||z - a||^2,          z, a of shape (C,).
+
+A loss brings its targets, its value per sample (Optax's functions, with their stable logarithms),
+this solve, and what counts as a correct answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pdadmm_jax._typing import Array, Bool, Float, Number, Shaped
+from pdadmm_jax.checks import check_finite, is_concrete, look_up
+from pdadmm_jax.output_prox import convex_prox, hinge_prox, softmax_prox
+
+Targets = Shaped[Array, "N"] | Shaped[Array, "N C"]
+Solution = tuple[Float[Array, "N C"], Bool[Array, ""]]
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """What the updates ask of a loss; implementations are frozen, hence hashable."""
+
+    def check(self, y: Array, outputs: int) -> None:
+        """Raises ValueError where y cannot be the target of a network with so many outputs."""
+        ...
+
+    def value(self, z: Array, y: Array) -> Array:
+        """R(z_i; y_i) of every sample, shape (N,)."""
+        ...
+
+    def prox(self, a: Array, y: Array, nu: Number, start: Array) -> tuple[Array, Array]:
+        """The minimiser of R(z; y) + (nu/2)||z - a||^2, and whether the solve converged."""
+        ...
+
+    def correct(self, z: Array, y: Array) -> Array:
+        """Which samples are answered right, shape (N,), bool."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftmaxCrossEntropy:
+    """R = logsumexp(z) - <t, z>, with t the label's (optionally smoothed) distribution.
+
+    Attributes:
+        smoothing: share of every label spread evenly over all classes.
+    """
+
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.smoothing < 1.0:
+            raise ValueError(f"smoothing is {self.smoothing}, but has to lie in [0, 1).")
+
+    def check(self, y: Array, outputs: int) -> None:
+        if outputs < 2:
+            raise ValueError(
+                f"softmax cross-entropy needs at least 2 outputs, the network has {outputs}: "
+                "use the 'binary_logistic' loss for a single one."
+            )
+        _check_labels_or_rows(y, outputs)
+        if y.ndim == 2 and is_concrete(y):
+            _check_distributions(y)
+
+    def targets(self, y: Targets, outputs: int, dtype: Any) -> Float[Array, "N C"]:
+        """The label distributions t."""
+        return optax.smooth_labels(_one_hot(y, outputs, dtype), self.smoothing)
+
+    def value(self, z: Float[Array, "N C"], y: Targets) -> Float[Array, " N"]:
+        return optax.softmax_cross_entropy(z, self.targets(y, z.shape[-1], z.dtype))
+
+    def prox(
+        self, a: Float[Array, "N C"], y: Targets, nu: Number, start: Float[Array, "N C"]
+    ) -> Solution:
+        """See ``softmax_prox``; the scalar root needs no start."""
+        del start
+        return softmax_prox(a, self.targets(y, a.shape[-1], a.dtype), nu)
+
+    def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
+        return jnp.argmax(z, axis=-1) == _class_index(y)
+
+
+@dataclasses.dataclass(frozen=True)
+class SquaredError:
+    """R = ||z - y||^2 / 2; integer labels stand for their one-hot rows."""
+
+    def check(self, y: Array, outputs: int) -> None:
+        _check_labels_or_rows(y, outputs)
+
+    def value(self, z: Float[Array, "N C"], y: Targets) -> Float[Array, " N"]:
+        return jnp.sum(optax.l2_loss(z, _one_hot(y, z.shape[-1], z.dtype)), axis=-1)
+
+    def prox(
+        self, a: Float[Array, "N C"], y: Targets, nu: Number, start: Float[Array, "N C"]
+    ) -> Solution:
+        """Closed form, the weighted mean of y and a."""
+        del start
+        t = _one_hot(y, a.shape[-1], a.dtype)
+        # a + (t - a) / (1 + nu) rather than (t + nu a) / (1 + nu): exact at both ends of nu.
+        return a + (t - a) / (1 + nu), jnp.asarray(True)
+
+    def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
+        if y.ndim == 2:
+            raise ValueError(
+                "real-valued targets have no right or wrong answer: report the loss instead of "
+                "the accuracy, or give integer labels."
+            )
+        return jnp.argmax(z, axis=-1) == y
+
+
+@dataclasses.dataclass(frozen=True)
+class BinaryLogistic:
+    """R = sum_c log(1 + exp(-s_c z_c)), with s = 2 y - 1 and labels y of 0 and 1.
+
+    One output per yes-or-no question: y of shape (N,) for one, (N, C) for several.
+    """
+
+    def check(self, y: Array, outputs: int) -> None:
+        if y.ndim == 1 and outputs != 1:
+            raise ValueError(
+                f"y of shape {y.shape} answers 1 question per sample, the network has {outputs} "
+                "outputs: make the last width 1 or give y of shape (samples, outputs)."
+            )
+        if y.ndim == 2 and y.shape[1] != outputs:
+            raise ValueError(
+                f"y has {y.shape[1]} columns, but the network's last width is {outputs}: "
+                "make them equal."
+            )
+        if is_concrete(y) and not np.isin(np.asarray(y), (0, 1)).all():
+            wrong = np.asarray(y)[~np.isin(np.asarray(y), (0, 1))][0]
+            raise ValueError(f"y holds {wrong}, but binary labels have to be 0 or 1.")
+
+    def value(self, z: Float[Array, "N C"], y: Targets) -> Float[Array, " N"]:
+        y = y.reshape(z.shape).astype(z.dtype)
+        return jnp.sum(optax.sigmoid_binary_cross_entropy(z, y), axis=-1)
+
+    def prox(
+        self, a: Float[Array, "N C"], y: Targets, nu: Number, start: Float[Array, "N C"]
+    ) -> Solution:
+        """Each output is a softmax over the two logits (-z/2, z/2), where nu counts twice."""
+        del start
+        y = y.reshape(a.shape).astype(a.dtype)
+        pair = jnp.stack([-0.5 * a, 0.5 * a], axis=-1)
+        z, converged = softmax_prox(pair, jnp.stack([1 - y, y], axis=-1), 2 * nu)
+        return z[..., 1] - z[..., 0], converged
+
+    def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
+        return jnp.all((z > 0) == (y.reshape(z.shape) > 0), axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MulticlassHinge:
+    """R = max_c (z_c + [c != y]) - z_y, the margin loss of Crammer and Singer (2001)."""
+
+    def check(self, y: Array, outputs: int) -> None:
+        if outputs < 2:
+            raise ValueError(f"the hinge loss needs at least 2 outputs, the network has {outputs}.")
+        _check_labels_or_rows(y, outputs)
+        if y.ndim == 2 and is_concrete(y):
+            _check_one_hot(y)
+
+    def value(self, z: Float[Array, "N C"], y: Targets) -> Float[Array, " N"]:
+        return optax.losses.multiclass_hinge_loss(z, _class_index(y))
+
+    def prox(
+        self, a: Float[Array, "N C"], y: Targets, nu: Number, start: Float[Array, "N C"]
+    ) -> Solution:
+        """See ``hinge_prox``; exact after finitely many steps, whatever the start."""
+        del start
+        return hinge_prox(a, _one_hot(y, a.shape[-1], a.dtype), nu)
+
+    def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
+        return jnp.argmax(z, axis=-1) == _class_index(y)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvexLoss:
+    """A user's own loss R(z, y) of one sample, convex and twice differentiable in z.
+
+    Attributes:
+        function: maps z of shape (C,) and one sample's y to a scalar.
+        iterations: bound on the damped Newton steps of the z_L solve.
+        classification: whether the greatest output is the answer, so that accuracy has a meaning.
+    """
+
+    function: Callable[[Array, Array], Array]
+    iterations: int = 50
+    classification: bool = True
+
+    def check(self, y: Array, outputs: int) -> None:
+        del y, outputs  # any target will do: the function knows
+
+    def value(self, z: Float[Array, "N C"], y: Targets) -> Float[Array, " N"]:
+        return jax.vmap(self.function)(z, y)
+
+    def prox(
+        self, a: Float[Array, "N C"], y: Targets, nu: Number, start: Float[Array, "N C"]
+    ) -> Solution:
+        """See ``convex_prox``."""
+        return convex_prox(self.function, a, y, nu, start, self.iterations)
+
+    def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
+        if not self.classification:
+            raise ValueError("this loss was declared to have no classes: report the loss instead.")
+        return jnp.argmax(z, axis=-1) == _class_index(y)
+
+
+softmax_cross_entropy = SoftmaxCrossEntropy()
+squared_error = SquaredError()
+binary_logistic = BinaryLogistic()
+multiclass_hinge = MulticlassHinge()
+
+LOSSES: dict[str, Loss] = {
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "squared_error": squared_error,
+    "binary_logistic": binary_logistic,
+    "multiclass_hinge": multiclass_hinge,
+}
+
+
+def loss(name: str) -> Loss:
+    """The loss of this name.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    return look_up("loss", name, LOSSES)
+
+
+def _class_index(y: Array) -> Array:
+    return jnp.argmax(y, axis=-1) if y.ndim == 2 else y
+
+
+def _one_hot(y: Array, outputs: int, dtype: Any) -> Array:
+    return y.astype(dtype) if y.ndim == 2 else jax.nn.one_hot(y, outputs, dtype=dtype)
+
+
+def _check_labels_or_rows(y: Array, outputs: int) -> None:
+    """Integer labels in [0, outputs), or finite rows of that many numbers."""
+    if y.ndim == 2:
+        if y.shape[1] != outputs:
+            raise ValueError(
+                f"y has {y.shape[1]} columns, but the network's last width is {outputs}: "
+                "make them equal."
+            )
+        if is_concrete(y):
+            check_finite("y", y)
+        return
+    if not jnp.issubdtype(y.dtype, jnp.integer):
+        raise ValueError(
+            f"y of shape {y.shape} has dtype {y.dtype}, but labels have to be integers: "
+            "y.astype('int32'), or reshape targets to (samples, outputs)."
+        )
+    if is_concrete(y):
+        low, high = int(jnp.min(y)), int(jnp.max(y))
+        if low < 0 or high >= outputs:
+            raise ValueError(
+                f"labels run from {low} to {high}, but a network with {outputs} outputs knows 0 "
+                f"to {outputs - 1}: renumber the labels or change the last width."
+            )
+
+
+def _check_distributions(y: Array) -> None:
+    rows = np.asarray(y, np.float64)
+    if (rows < 0).any() or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
+        row = int(np.argmax(np.abs(rows.sum(axis=1) - 1) + (rows < 0).any(axis=1)))
+        raise ValueError(
+            f"y[{row}] sums to {rows[row].sum():.6g} with least entry {rows[row].min():.6g}, but "
+            "has to be a distribution: one-hot rows, or integer labels of shape (samples,)."
+        )
+
+
+def _check_one_hot(y: Array) -> None:
+    rows = np.asarray(y)
+    good = np.isin(rows, (0, 1)).all(axis=1) & (rows.sum(axis=1) == 1)
+    if not good.all():
+        row = int(np.argmin(good))
+        raise ValueError(
+            f"y[{row}] is not one-hot (it sums to {rows[row].sum()}), but the hinge loss knows one "
+            "right class per sample: give integer labels or one-hot rows."
+        )

@@ -1,0 +1,195 @@
+"""How the p- and W-subproblems are solved: one step along the gradient, or exactly.
+
+Both subproblems are quadratic in the variable V that moves (V = p or V = W):
+
+    phi(V + D) = phi(V) + <G, D> + (weight / 2) ||image(D)||^2 + (floor / 2) ||D||^2,
+
+where ``image(D)`` is what D does to the linear map's value (D W for p, p D for W).  The problem
+falls apart into independent units, the samples of p and the output neurons of W, and every solver
+returns ``image`` of its move, so that the carried value a = p W + b follows by linearity.
+
+The paper's step V - G / tau needs phi(V - G / tau) to lie on or below the quadratic model of
+curvature tau, which holds from tau* = weight ||image(G)||^2 / ||G||^2 + floor upward.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from pdadmm_jax._typing import Array, Number
+from pdadmm_jax.checks import check_number, look_up
+
+
+class Quadratic(NamedTuple):
+    """One p- or W-subproblem around its current point.
+
+    Attributes:
+        gradient: G, of V's shape.
+        image: the linear map D -> image(D).
+        gram: () -> the matrix B with ||image(D)||^2 = <D, D B> (p) or <D, B D> (W).
+        weight: nu.
+        floor: rho for p, mu for W.
+        axis: the axis of V along which ``gram`` acts, 1 for p and 0 for W; the other one counts
+            the units.
+    """
+
+    gradient: Array
+    image: Callable[[Array], Array]
+    gram: Callable[[], Array]
+    weight: Number
+    floor: Number
+    axis: int
+
+
+class Move(NamedTuple):
+    """What a solver decided: V + ``delta``, a + ``image``, and the step-size ratio it used."""
+
+    delta: Array
+    image: Array
+    ratio: Array
+
+
+class Solver(Protocol):
+    """A pytree dataclass whose numbers are leaves and whose class is static."""
+
+    def move(self, problem: Quadratic) -> Move: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """The paper's step: one tau for the layer, ``start`` grown until the model majorises phi.
+
+    Since tau* is known, the accepted trial is known too: no trial is evaluated.
+
+    Attributes:
+        start: first tau tried; the authors' code starts at 10.
+        growth: factor between trials, above 1; the authors' code doubles.
+    """
+
+    start: Number = 10.0
+    growth: Number = 2.0
+
+    def __post_init__(self) -> None:
+        check_number("start", self.start, positive=True)
+        check_number("growth", self.growth, positive=True)
+        if isinstance(self.growth, (int, float)) and self.growth <= 1:
+            raise ValueError(f"growth is {self.growth}, but has to be above 1 for tau to grow.")
+
+    def move(self, problem: Quadratic) -> Move:
+        def accepted(least: Array) -> Array:
+            trials = jnp.ceil(jnp.log(least / self.start) / jnp.log(self.growth))
+            trials = jnp.maximum(trials, 0)
+            # The logarithms round: look one trial to either side for the first that is enough.
+            tau = self.start * self.growth ** (trials + jnp.arange(-1, 2, dtype=least.dtype))
+            enough = (tau >= least) & (trials + jnp.arange(-1, 2, dtype=least.dtype) >= 0)
+            return jnp.min(jnp.where(enough, tau, jnp.inf)).reshape(least.shape)
+
+        return _gradient_move(problem, per_unit=False, ratio=accepted)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LayerStep:
+    """The smallest admissible step size of the layer, tau* in closed form."""
+
+    def move(self, problem: Quadratic) -> Move:
+        return _gradient_move(problem, per_unit=False)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class UnitStep:
+    """The smallest admissible step size of every sample (p) or every output neuron (W).
+
+    phi is a sum over the units, so Lemma 1 of the paper holds unit by unit.
+    """
+
+    def move(self, problem: Quadratic) -> Move:
+        return _gradient_move(problem, per_unit=True)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Exact:
+    """The minimiser of phi(V + D) + (damping * mean / 2) ||D||^2, by Cholesky.
+
+    ``mean`` is the mean diagonal entry of weight * gram.  The proximal term keeps the system
+    regular in single precision where the Gram matrix is not; being zero at D = 0 it cannot cost
+    descent.
+
+    Attributes:
+        damping: relative weight of the proximal term.
+    """
+
+    damping: Number = 1e-4
+
+    def __post_init__(self) -> None:
+        check_number("damping", self.damping, positive=False)
+
+    def move(self, problem: Quadratic) -> Move:
+        gradient = problem.gradient
+        curvature = problem.weight * problem.gram()
+        mean = jnp.trace(curvature) / curvature.shape[0]
+        ridge = problem.floor + self.damping * mean
+        # All units at rest (p = 0) with no floor: any positive number will do for a zero gradient.
+        ridge = jnp.where(ridge > jnp.finfo(gradient.dtype).tiny, ridge, 1)
+        factor = jax.scipy.linalg.cho_factor(
+            curvature + ridge * jnp.eye(curvature.shape[0], dtype=gradient.dtype)
+        )
+        if problem.axis == 0:
+            delta = -jax.scipy.linalg.cho_solve(factor, gradient)
+        else:
+            delta = -jax.scipy.linalg.cho_solve(factor, gradient.T).T
+        return Move(delta, problem.image(delta), mean + problem.floor)
+
+
+def _gradient_move(
+    problem: Quadratic, *, per_unit: bool, ratio: Callable[[Array], Array] = lambda least: least
+) -> Move:
+    """V - G / tau with tau = ratio(tau*), tau* taken per unit or over the layer."""
+    gradient = problem.gradient
+    image = problem.image(gradient)
+    least = problem.weight * _squared_ratio(image, gradient, problem.axis, per_unit)
+    tau = ratio(least + problem.floor)
+    # tau = 0 means that nothing curves, hence (the gradient lies in the curvature's range) that
+    # the gradient is zero: stay.
+    inverse = jnp.where(tau > jnp.finfo(tau.dtype).tiny, 1 / tau, 0)
+    return Move(-gradient * inverse, -image * inverse, jnp.max(tau))
+
+
+def _squared_ratio(image: Array, gradient: Array, axis: int, per_unit: bool) -> Array:
+    """||image||^2 / ||gradient||^2 along the axis, or over everything; 0 where both vanish.
+
+    Both are measured in units of the gradient's largest entry: squares of numbers near 1e24 or
+    1e-24, which inputs of 1e6 or 1e-6 lead to, leave the range of float32.
+    """
+    peak = jnp.max(jnp.abs(gradient), axis=axis if per_unit else None, keepdims=True)
+    unit = 1 / jnp.where(peak > 0, peak, 1)
+
+    def squares(t: Array) -> Array:
+        return jnp.sum((t * unit) ** 2, axis=axis if per_unit else None, keepdims=True)
+
+    return squares(image) / jnp.where(peak > 0, squares(gradient), 1)
+
+
+SOLVERS: dict[str, type[Solver]] = {
+    "search": Search,
+    "layer": LayerStep,
+    "unit": UnitStep,
+    "exact": Exact,
+}
+
+
+def solver(name: str, **numbers: Number) -> Solver:
+    """The solver of this name, its numbers set by keyword.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones.
+    """
+    return look_up("solver", name, SOLVERS)(**numbers)

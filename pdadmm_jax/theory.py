@@ -1,0 +1,84 @@
+"""The paper's convergence theory as code: where the descent of L_rho is certain, and by how much.
+
+Theorem 1 and Lemma 1: let f be S-Lipschitz and rho > max(4 nu S^2, (sqrt(17) + 1) nu / 2).  Then
+L_rho falls at every iteration by at least
+
+    C1 sum_l ||z_l^{k+1} - z_l^k||^2 + C2 sum_l ||q_l^{k+1} - q_l^k||^2,
+
+C1 = nu/2 - 2 nu^2 S^2 / rho,  C2 = rho/2 - 2 nu^2 / rho - nu/2.
+
+C1's first term is the z-update's proximal weight; for a weight of ``proximal`` times nu it reads
+proximal nu/2, and the first bound 4 nu S^2 / proximal.  The argument needs of the z-update only
+that it is not worse than staying, so it covers numerically solved activations too; and it needs
+u = nu (q - f(z)) at the start, which ``init``, ``from_params`` and ``grow`` provide.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from pdadmm_jax._typing import Array, Number
+from pdadmm_jax.hyperparameters import Hyperparameters
+
+
+class Certificate(NamedTuple):
+    """Whether the penalties lie in the certified region, and the constants of Lemma 1."""
+
+    holds: Array  # bool: rho > least_rho
+    C1: Array
+    C2: Array
+    least_rho: Array  # the bound rho has to exceed
+
+
+def certificate(nu: Number, rho: Number, lipschitz: float, proximal: Number = 1.0) -> Certificate:
+    """Says whether (nu, rho, S) lies in the certified region.
+
+    Args:
+        nu: penalty on z = p W + b and q = f(z).
+        rho: penalty on p = q.
+        lipschitz: S of the activation.
+        proximal: weight of the z-update's proximal term in units of nu.
+    """
+    nu, rho, proximal = jnp.asarray(nu), jnp.asarray(rho), jnp.asarray(proximal)
+    least_rho = nu * jnp.maximum(4 * lipschitz**2 / proximal, (math.sqrt(17) + 1) / 2)
+    C1 = proximal * nu / 2 - 2 * (nu * lipschitz) ** 2 / rho
+    C2 = rho / 2 - 2 * nu**2 / rho - nu / 2
+    return Certificate(rho > least_rho, C1, C2, least_rho)
+
+
+def certificate_of(hyper: Hyperparameters) -> Certificate:
+    """The certificate of these hyperparameters and their activation."""
+    return certificate(hyper.nu, hyper.rho, hyper.activation.lipschitz, hyper.proximal)
+
+
+def certified(hyper: Hyperparameters, margin: float = 1.05) -> Hyperparameters:
+    """Certified mode: the same hyperparameters with rho raised into the certified region.
+
+    Every solver of this library keeps Lemma 1's conditions on p and W, so that with these
+    hyperparameters L_rho never rises, up to rounding.
+
+    Args:
+        hyper: hyperparameters, concrete (not traced).
+        margin: rho is raised to at least this multiple of the bound, above 1.
+
+    Returns:
+        Hyperparameters whose ``certificate_of`` holds.
+
+    Raises:
+        ValueError: no rho is certified, because the activation's Lipschitz constant is unknown or
+            the proximal term is switched off; or a margin of 1 or less.
+    """
+    if not margin > 1:
+        raise ValueError(f"margin is {margin}, but has to be above 1: the region is open.")
+    if not math.isfinite(hyper.activation.lipschitz):
+        raise ValueError(
+            f"the activation's lipschitz is {hyper.activation.lipschitz}: no penalty is certified; "
+            "declare it, as in NumericActivation(function, lipschitz=1.0)."
+        )
+    if float(hyper.proximal) == 0:
+        raise ValueError("proximal is 0, which no penalty certifies: set it to 1, the paper's.")
+    least = float(certificate_of(hyper).least_rho)
+    return hyper.replace(rho=max(float(hyper.rho), margin * least))

@@ -1,0 +1,219 @@
+"""The six updates of Algorithm 1, each on one layer: pure functions that know no mesh.
+
+Notation of the paper, rows being samples: N samples, a layer from width n_in to width n_out.
+``a = p W + b`` is not a variable of the problem but carried along, so that every update costs the
+products written in its body and no other: two for p, two for W (one more if solved exactly).
+``q_in, u_in`` belong to the boundary at the layer's input, p_l = q_{l-1}.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from pdadmm_jax._typing import Array, Bool, Float, Number
+from pdadmm_jax.activations import Activation
+from pdadmm_jax.losses import Loss, Targets
+from pdadmm_jax.solvers import Quadratic, Solver
+
+
+class Updated(NamedTuple):
+    """A variable that moved, and what its move made of the layer's linear map.
+
+    Attributes:
+        value: the updated variable.
+        a: p W + b after the move, shape (N, n_out).
+        ratio: largest step-size ratio used (tau of p, theta of W).
+    """
+
+    value: Array
+    a: Array
+    ratio: Array
+
+
+def multiply(left: Array, right: Array, precision: str = "highest") -> Array:
+    """A matrix product at the chosen precision; JAX's default rounds inputs on TPUs and GPUs."""
+    return jnp.matmul(left, right, precision=lax.Precision(precision))
+
+
+def update_p(
+    p: Float[Array, "N n_in"],
+    W: Float[Array, "n_in n_out"],
+    a: Float[Array, "N n_out"],
+    z: Float[Array, "N n_out"],
+    q_in: Float[Array, "N n_in"],
+    u_in: Float[Array, "N n_in"],
+    nu: Number,
+    rho: Number,
+    solver: Solver,
+    precision: str = "highest",
+) -> Updated:
+    """Line 1, a majorised or exact step on
+
+    argmin_p  (nu/2) ||z - p W - b||^2 + <u_in, p - q_in> + (rho/2) ||p - q_in||^2.
+
+    Args:
+        p: input of the layer.
+        W: weights.
+        a: p W + b.
+        z: pre-activation variable.
+        q_in: activation variable of the layer below.
+        u_in: dual variable of p = q_in.
+        nu: penalty on z = p W + b.
+        rho: penalty on p = q_in.
+        solver: how far to go; see ``solvers``.
+        precision: of the matrix products.
+
+    Returns:
+        The new p and its a = p W + b.
+    """
+    gradient = u_in + rho * (p - q_in) - nu * multiply(z - a, W.T, precision)
+    move = solver.move(
+        Quadratic(
+            gradient,
+            image=lambda d: multiply(d, W, precision),
+            gram=lambda: multiply(W, W.T, precision),
+            weight=nu,
+            floor=rho,
+            axis=1,
+        )
+    )
+    return Updated(p + move.delta, a + move.image, move.ratio)
+
+
+def update_W(
+    W: Float[Array, "n_in n_out"],
+    p: Float[Array, "N n_in"],
+    a: Float[Array, "N n_out"],
+    z: Float[Array, "N n_out"],
+    nu: Number,
+    mu: Number,
+    solver: Solver,
+    precision: str = "highest",
+) -> Updated:
+    """Line 2, a majorised or exact step on
+
+    argmin_W  (nu/2) ||z - p W - b||^2 + (mu/2) ||W||^2.
+
+    Args:
+        W: weights.
+        p: input of the layer.
+        a: p W + b.
+        z: pre-activation variable.
+        nu: penalty on z = p W + b.
+        mu: weight penalty, 0 in the paper.
+        solver: how far to go; see ``solvers``.
+        precision: of the matrix products.
+
+    Returns:
+        The new W and its a = p W + b.
+    """
+    gradient = mu * W - nu * multiply(p.T, z - a, precision)
+    move = solver.move(
+        Quadratic(
+            gradient,
+            image=lambda d: multiply(p, d, precision),
+            gram=lambda: multiply(p.T, p, precision),
+            weight=nu,
+            floor=mu,
+            axis=0,
+        )
+    )
+    return Updated(W + move.delta, a + move.image, move.ratio)
+
+
+def update_b(
+    b: Float[Array, " n_out"], a: Float[Array, "N n_out"], z: Float[Array, "N n_out"]
+) -> tuple[Float[Array, " n_out"], Float[Array, "N n_out"]]:
+    """Line 3, the minimiser argmin_b ||z - p W - b||^2: b moves by the mean of z - a.
+
+    Args:
+        b: intercept.
+        a: p W + b.
+        z: pre-activation variable.
+
+    Returns:
+        The new b and its a = p W + b.
+    """
+    shift = jnp.mean(z - a, axis=0)
+    return b + shift, a + shift
+
+
+def update_z(
+    z: Float[Array, "N n_out"],
+    a: Float[Array, "N n_out"],
+    q: Float[Array, "N n_out"],
+    activation: Activation,
+    proximal: Number,
+) -> tuple[Float[Array, "N n_out"], Bool[Array, ""]]:
+    """Line 4 for l < L, entry by entry (nu divides out of it):
+
+    argmin_z'  (z' - a)^2 + (q - f(z'))^2 + proximal (z' - z)^2.
+
+    Args:
+        z: pre-activation variable, the centre of the proximal term.
+        a: p W + b.
+        q: activation variable at this layer's output.
+        activation: f.
+        proximal: weight of the proximal term in units of nu; 1 in the paper.
+
+    Returns:
+        The new z, and whether the solve converged (closed forms always do).
+    """
+    stiffness = 1 + proximal
+    return activation.prox(q, (a + proximal * z) / stiffness, stiffness, z)
+
+
+def update_z_output(
+    z: Float[Array, "N C"], a: Float[Array, "N C"], y: Targets, loss: Loss, nu: Number
+) -> tuple[Float[Array, "N C"], Bool[Array, ""]]:
+    """Line 4 for l = L, argmin_z' R(z'; y) + (nu/2) ||z' - a||^2.
+
+    Args:
+        z: pre-activation variable of the output layer, where iterative solves start.
+        a: p W + b.
+        y: labels or targets.
+        loss: R.
+        nu: penalty on z = p W + b.
+
+    Returns:
+        The new z_L, and whether the solve converged.
+    """
+    return loss.prox(a, y, nu, z)
+
+
+def update_q(
+    p_next: Float[Array, "N n"],
+    u: Float[Array, "N n"],
+    f_z: Float[Array, "N n"],
+    nu: Number,
+    rho: Number,
+) -> Float[Array, "N n"]:
+    """Line 5, the minimiser
+
+    argmin_q  (nu/2) ||q - f(z)||^2 + <u, p_next - q> + (rho/2) ||p_next - q||^2.
+
+    Args:
+        p_next: input of the layer above.
+        u: dual variable of p_next = q.
+        f_z: f(z) of the layer below.
+        nu: penalty on q = f(z).
+        rho: penalty on p_next = q.
+    """
+    return (rho * p_next + u + nu * f_z) / (rho + nu)
+
+
+def update_u(
+    u: Float[Array, "N n"], p_next: Float[Array, "N n"], q: Float[Array, "N n"], rho: Number
+) -> Float[Array, "N n"]:
+    """Line 6, dual ascent on p_next = q.
+
+    Args:
+        u: dual variable.
+        p_next: input of the layer above.
+        q: activation variable of the layer below.
+        rho: penalty on p_next = q.
+    """
+    return u + rho * (p_next - q)
