@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jax import Array
 
 if TYPE_CHECKING:
@@ -27,6 +28,6 @@ else:
         PRNGKeyArray = Any
 
 Scalar = Float[Array, ""]
-Number = float | Float[Array, ""]
+Number = int | float | np.number | Float[Array, ""]
 
 __all__ = ["Array", "Bool", "Float", "Int", "Number", "PRNGKeyArray", "Scalar", "Shaped"]

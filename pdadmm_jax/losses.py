@@ -189,12 +189,13 @@ class ConvexLoss:
 
     Attributes:
         function: maps z of shape (C,) and one sample's y to a scalar.
-        iterations: bound on the damped Newton steps of the z_L solve.
+        iterations: bound on the damped Newton steps of the z_L solve.  Ten or fewer are used where
+            nu is of order 1 or above, tens where the quadratic term is weak and logits are far.
         classification: whether the greatest output is the answer, so that accuracy has a meaning.
     """
 
     function: Callable[[Array, Array], Array]
-    iterations: int = 50
+    iterations: int = 100
     classification: bool = True
 
     def check(self, y: Array, outputs: int) -> None:

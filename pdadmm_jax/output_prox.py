@@ -152,8 +152,9 @@ def convex_prox(
     """Solves argmin_z R(z, y) + (nu / 2) ||z - a||^2 for every sample and any convex R.
 
     Newton's method damped in proportion to the gradient's norm, which bounds the step where the
-    curvature of R fades.  The factor falls tenfold after a step that descends and rises tenfold
-    after one that does not, which is then not taken.
+    curvature of R fades.  A step that does not descend has overshot; the secant of the slopes at
+    its two ends says where to stop instead.  The damping falls tenfold after a full step, stays
+    after a shortened one, and rises tenfold if neither descends, when none is taken.
 
     Args:
         function: R of one sample.
@@ -164,7 +165,8 @@ def convex_prox(
         iterations: bound on the steps.
 
     Returns:
-        The minimiser, and whether the gradient of every sample vanished to rounding.
+        The minimiser, and whether every sample's last step was within rounding of the objective,
+        relative to 1 + |objective|.
     """
     eps = jnp.finfo(a.dtype).eps
     identity = jnp.eye(a.shape[-1], dtype=a.dtype)
@@ -174,19 +176,27 @@ def convex_prox(
             return function(z, y) + 0.5 * nu * jnp.sum((z - a) ** 2)
 
         def body(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-            z, damping, _, count = carry
-            risk_gradient = jax.grad(function)(z, y)
-            gradient = risk_gradient + nu * (z - a)
+            z, damping, moving, count = carry
+            gradient = jax.grad(objective)(z)
             ridge = nu + damping * jnp.linalg.norm(gradient)
             hessian = jax.hessian(function)(z, y) + ridge * identity
-            trial = z - jax.scipy.linalg.solve(hessian, gradient, assume_a="pos")
+            shift = jax.scipy.linalg.solve(hessian, gradient, assume_a="pos")
+            descent = jnp.dot(gradient, shift)
+            past = jnp.maximum(-jnp.dot(jax.grad(objective)(z - shift), shift), 0)
+            part = descent / jnp.where(descent > 0, descent + past, 1)
+            shortened = part * shift
+
             value = objective(z)
-            accept = objective(trial) <= value + 2 * eps * jnp.abs(value)
-            noise = eps * (jnp.abs(risk_gradient) + nu * (jnp.abs(z) + jnp.abs(a)) + eps)
-            moving = jnp.any(jnp.abs(gradient) > 16 * noise)
-            z = jnp.where(accept & moving, trial, z)
-            damping = jnp.where(accept, 0.1 * damping, 10 * damping + 0.01)
-            return z, damping.astype(a.dtype), moving, count + 1
+            slack = 2 * eps * (1 + jnp.abs(value))
+            full = objective(z - shift) <= value - 0.1 * descent + slack
+            some = objective(z - shortened) <= value - 0.1 * part * descent + slack
+            z = z - jnp.where(moving & full, shift, jnp.where(moving & some, shortened, 0))
+            damping = jnp.where(full, 0.1 * damping, 10 * damping + 0.01).astype(a.dtype)
+            # The last step is the first whose gain, half of ``descent`` by the quadratic model,
+            # or whose length does not count.
+            ulp = eps * jnp.max(jnp.abs(z) + jnp.abs(a))
+            moving = (descent > slack) & (jnp.max(jnp.abs(shift)) > ulp)
+            return z, damping, moving, count + 1
 
         def unfinished(carry: tuple[Array, ...]) -> Array:
             *_, moving, count = carry

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,7 @@ class Move(NamedTuple):
     ratio: Array
 
 
+@runtime_checkable
 class Solver(Protocol):
     """A pytree dataclass whose numbers are leaves and whose class is static."""
 

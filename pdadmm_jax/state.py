@@ -14,7 +14,8 @@ from pdadmm_jax.checks import check_inputs, check_widths
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.updates import multiply
 
-Params = Sequence[tuple[Float[Array, "n_in n_out"], Float[Array, " n_out"]]]
+# Names with a leading underscore may differ from pair to pair.
+Params = Sequence[tuple[Float[Array, "_n_in _n_out"], Float[Array, " _n_out"]]]
 Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
 
 
@@ -129,7 +130,7 @@ def from_params(params: Params, data: Data, hyper: Hyperparameters) -> State:
     return State(_stack(singles), jnp.asarray(0, jnp.int32))
 
 
-def params(state: State) -> list[tuple[Float[Array, "n_in n_out"], Float[Array, " n_out"]]]:
+def params(state: State) -> list[tuple[Float[Array, "_n_in _n_out"], Float[Array, " _n_out"]]]:
     """The weights as plain (W, b) pairs, input to output, for any other library to take."""
     return [(stack.W[i], stack.b[i]) for stack in state.layers for i in range(stack.W.shape[0])]
 

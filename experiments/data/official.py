@@ -1,0 +1,66 @@
+"""Datasets that are published as archives: prepared before, else from the archives."""
+
+import os
+from pathlib import Path
+
+from experiments.data import archives, store
+from experiments.data.catalogue import Entry
+from experiments.data.config import DataConfig
+from experiments.data.dataset import DataError, Splits
+
+
+def images(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
+    """Reads a dataset, preparing it first if need be.
+
+    What the archives hold is checked before anything is written, and read back after that, so the
+    first load returns what all later ones do.
+
+    Returns:
+      The images, and a line that says where they are from.
+    """
+    name, root = config.name, data_directory(config.prepared)
+    builder, misses = store.find(name, root)
+    if builder is not None:
+        return _read(builder, entry, f"TFDS data directory {builder.data_dir}")
+    paths, origin = _archives(config, entry, root, misses)
+    store.write(name, entry, entry.checked(entry.parse(paths), f"{name} from {origin}"), root)
+    builder, misses = store.find(name, root)
+    if builder is None:
+        raise DataError(f"{name}: prepared, but not to be read: {', '.join(misses)}")
+    return _read(builder, entry, f"{origin}, prepared in {builder.data_dir}")
+
+
+def data_directory(prepared: Path | None) -> Path:
+    """Returns the TFDS data directory to use: TFDS's own default if none is given."""
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(prepared or default).expanduser()
+
+
+def _read(builder: store.Builder, entry: Entry, source: str) -> tuple[Splits, str]:
+    return entry.checked(store.read(builder, entry), builder.data_dir), source
+
+
+def _archives(
+    config: DataConfig, entry: Entry, root: Path, misses: list[str]
+) -> tuple[dict[str, Path], str]:
+    """Finds all archives of a dataset, and says where they are from."""
+    directory = config.archives and config.archives.expanduser()
+    wanted = archives.registered(config.name, entry.archives)
+    paths = archives.given(wanted, directory)
+    missing = {file: wanted[file] for file in wanted if file not in paths}
+    origins = [f"archives in {directory}"] if paths else []
+    origins += [url for url, _ in missing.values()]
+    if not missing:
+        return paths, origins[0]
+    reason = "download is off"
+    if config.download:
+        try:
+            fetched = archives.fetch(config.name, missing, root / "downloads")
+            return paths | fetched, ", ".join(origins)
+        except DataError as error:
+            reason = str(error)
+    raise DataError(
+        f"{config.name} not found: prepared in {', '.join(misses)}; archives {', '.join(missing)}"
+        f" in {directory or 'no directory, as none is given'}; {reason}. Set archives to a"
+        " directory with these files, or prepared to a TFDS data directory"
+    )

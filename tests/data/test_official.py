@@ -1,0 +1,169 @@
+"""Published datasets, on small ones in the formats of the originals."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from experiments.data import DataConfig, DataError, archives, catalogue, load, official, store
+
+PUBLISHED = [name for name, entry in catalogue.ENTRIES.items() if entry.archives]
+
+
+def images(config):
+    return official.images(config, catalogue.ENTRIES[config.name])
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Loads nothing but what is on this machine."""
+    return DataConfig(prepared=tmp_path / "prepared", download=False)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_archives_are_read_and_prepared(original, config, name, capsys):
+    made = original(name)
+    config = replace(config, name=name)
+    first, source = images(replace(config, archives=made.directory))
+    made.assert_equal(first)
+    assert source.startswith(f"archives in {made.directory}, prepared in {config.prepared}")
+    assert capsys.readouterr().out == ""  # which is for results
+    shutil.rmtree(made.directory)
+    again, source = images(config)
+    made.assert_equal(again)
+    assert source.startswith(f"TFDS data directory {config.prepared}")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_paper_form_of_each(original, config, name):
+    made = original(name)
+    paper = catalogue.ENTRIES[name].paper
+    dataset = load(
+        replace(config, name=name, archives=made.directory, protocol="paper", validation=0)
+    )
+    kept = {
+        split: images.pixels[np.isin(images.labels[paper.label], paper.classes or range(10))]
+        for split, images in made.splits.items()
+    }
+    assert dataset.x_train.shape == (len(kept["train"]), 196 if "mnist" in name else 768)
+    assert dataset.classes == (2 if paper.classes else 10)
+    assert set(dataset.y_train) == set(range(dataset.classes))
+    corner = kept["test"][:, :2, :2, 0].mean(axis=(1, 2)) / 255
+    np.testing.assert_allclose(dataset.x_test[:, 0], corner, rtol=1e-5)
+
+
+def test_cifar100_has_fine_and_coarse_labels(original, config):
+    made = original("cifar100")
+    config = replace(config, name="cifar100", archives=made.directory, validation=0)
+    full, paper = load(config), load(replace(config, protocol="paper"))
+    assert (full.classes, paper.classes) == (100, 2)
+    test = made.splits["test"]
+    np.testing.assert_array_equal(full.y_test, test.labels["label"])
+    coarse = test.labels["coarse_label"]
+    np.testing.assert_array_equal(paper.y_test, coarse[np.isin(coarse, (0, 2))] // 2)
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar100", "svhn_cropped"])
+def test_a_directory_that_tfds_prepared_is_read_in_published_order(original, config, name):
+    made = original(name)
+    prepare_as_tfds_does(name, made.splits, config.prepared)
+    splits, source = images(replace(config, name=name))
+    made.assert_equal(splits)
+    assert store.OWN not in source
+
+
+def prepare_as_tfds_does(name, splits, root):
+    """Has TFDS's own builder write array_record files: shuffled, with ids."""
+
+    class Standard(tfds.builder_cls(name), skip_registration=True):
+        pkg_dir_path = tfds.builder_cls(name)._get_pkg_dir_path()
+
+        def _split_generators(self, dl_manager):
+            return {split: self._examples(split, images) for split, images in splits.items()}
+
+        def _examples(self, split, images):
+            for number, pixels in enumerate(images.pixels):
+                record = {kind: int(values[number]) for kind, values in images.labels.items()}
+                if "id" in self.info.features:
+                    record["id"] = f"{split}_{number:05d}"
+                yield number, {"image": Image.fromarray(pixels.squeeze()), **record}
+
+    Standard.name = name
+    builder = Standard(data_dir=root)
+    builder.download_and_prepare(file_format="array_record")
+    assert not builder.info.disable_shuffling
+
+
+def test_a_tfrecord_directory_is_named_but_does_not_stand_in_the_way(original, config):
+    made = original("kmnist")
+    prepare_as_tfds_does("kmnist", made.splits, config.prepared)
+    file = store.directories("kmnist", config.prepared)[0] / "dataset_info.json"
+    info = json.loads(file.read_text()) | {"fileFormat": "tfrecord"}
+    file.write_text(json.dumps(info))
+    config = replace(config, name="kmnist")
+    with pytest.raises(DataError, match="for TensorFlow only: not in array_record form"):
+        load(config)
+    splits, _ = images(replace(config, archives=made.directory))
+    made.assert_equal(splits)
+
+
+def test_what_is_missing_is_said(original, config, tmp_path):
+    made = original("mnist")
+    (made.directory / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError) as caught:
+        load(replace(config, name="mnist", archives=made.directory))
+    message = str(caught.value)
+    for part in (
+        f"{config.prepared}/mnist/3.0.1 (absent)",
+        f"{config.prepared}/pdadmm_jax/mnist/3.0.1 (absent)",
+        f"archives t10k-labels-idx1-ubyte.gz in {made.directory}",
+        "download is off",
+    ):
+        assert part in message
+    assert "train-images" not in message
+    assert "\n" not in message
+
+
+def test_the_default_directory_is_that_of_tfds(original, tmp_path):
+    made = original("kmnist")
+    load(DataConfig(name="kmnist", archives=made.directory))
+    assert (tmp_path / "default" / store.OWN / "kmnist").is_dir()
+
+
+def test_a_missing_archives_directory_is_named(original, config, tmp_path):
+    original("mnist")
+    with pytest.raises(DataError, match=r"archives is .*/nowhere, which is no directory"):
+        load(replace(config, name="mnist", archives=tmp_path / "nowhere"))
+
+
+def test_a_wrong_checksum_is_named(original, config):
+    made = original("cifar10")
+    path = made.directory / "cifar-10-binary.tar.gz"
+    expected = made.infos[path.name].checksum
+    path.write_bytes(path.read_bytes() + b"!")
+    made_of = replace(config, name="cifar10", archives=made.directory)
+    with pytest.raises(DataError, match=rf"{path}: sha256 is \w{{64}}, expected {expected}"):
+        load(made_of)
+    assert not config.prepared.exists()
+
+
+def test_registered_checksums_are_those_of_tfds():
+    for name in PUBLISHED:
+        entry = catalogue.ENTRIES[name]
+        for file, (url, info) in archives.registered(name, entry.archives).items():
+            assert url.endswith(file)
+            assert len(info.checksum) == 64
+
+
+def test_a_directory_that_cannot_be_written_is_named(original, config, tmp_path):
+    made = original("mnist")
+    (tmp_path / "file").touch()
+    config = replace(config, name="mnist", prepared=tmp_path / "file" / "prepared")
+    with pytest.raises(DataError, match=r"cannot write .*/file/prepared.* choose another prepared"):
+        load(replace(config, archives=made.directory))
+    with pytest.raises(DataError, match=r"nothing can be written in .*/file/prepared/downloads"):
+        load(replace(config, download=True))

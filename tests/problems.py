@@ -1,0 +1,67 @@
+"""Small random problems, and translation between the library's State and the oracle's lists."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import pdadmm_jax as pdadmm
+from tests import reference
+
+
+def problem(widths, hyper, samples=40, seed=0, dtype=None):
+    """A random classification problem and a state that violates every constraint."""
+    rng = np.random.default_rng(seed)
+    dtype = dtype or jnp.zeros(()).dtype
+    x = jnp.asarray(rng.uniform(size=(samples, widths[0])), dtype)
+    y = jnp.asarray(rng.integers(0, widths[-1], samples), jnp.int32)
+    data = pdadmm.Data(x, y)
+    state = pdadmm.init(jax.random.key(seed), data, widths, hyper)
+    return data, perturb(state, seed)
+
+
+def perturb(state, seed=0, scale=0.3):
+    """Noise on every auxiliary variable; a stays p W + b and u stays zero."""
+    rng = np.random.default_rng(seed)
+
+    def noisy(array):
+        return array + jnp.asarray(scale * rng.standard_normal(array.shape), array.dtype)
+
+    layers = []
+    for stack in state.layers:
+        below, a = stack.below, stack.a
+        if below is not None:
+            below = below._replace(p=noisy(below.p), q=noisy(below.q))
+            a = jnp.matmul(below.p, stack.W) + stack.b[:, None, :]
+        layers.append(stack._replace(z=noisy(stack.z), a=a, below=below))
+    return state._replace(layers=tuple(layers))
+
+
+def to_variables(state, data):
+    """The state as the oracle's lists of float64 arrays."""
+
+    def rows(name, holders):
+        return [np.asarray(row, np.float64) for h in holders for row in getattr(h, name)]
+
+    boundaries = [stack.below for stack in state.layers if stack.below is not None]
+    return reference.Variables(
+        p=[np.asarray(data.x, np.float64), *rows("p", boundaries)],
+        W=rows("W", state.layers),
+        b=rows("b", state.layers),
+        z=rows("z", state.layers),
+        q=rows("q", boundaries),
+        u=rows("u", boundaries),
+    )
+
+
+def worst_difference(state, data, v):
+    """Largest entry-wise difference between a state and the oracle, relative to 1 + |value|."""
+    mine = to_variables(state, data)
+    worst = 0.0
+    for field in dataclasses.fields(v):
+        for ours, theirs in zip(getattr(mine, field.name), getattr(v, field.name), strict=True):
+            worst = max(worst, float(np.max(np.abs(ours - theirs) / (1 + np.abs(theirs)))))
+    return worst
