@@ -28,6 +28,13 @@ else:
         PRNGKeyArray = Any
 
 Scalar = Float[Array, ""]
-Number = int | float | np.number | Float[Array, ""]
+Number = int | float | np.number | Shaped[Array, ""]
 
-__all__ = ["Array", "Bool", "Float", "Int", "Number", "PRNGKeyArray", "Scalar", "Shaped"]
+# A number held by a pytree dataclass. JAX rebuilds those around tracers, specs and placeholders,
+# so that nothing can be checked of it at run time.
+if TYPE_CHECKING:
+    Leaf = Number
+else:
+    Leaf = Any
+
+__all__ = ["Array", "Bool", "Float", "Int", "Leaf", "Number", "PRNGKeyArray", "Scalar", "Shaped"]

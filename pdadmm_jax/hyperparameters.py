@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._typing import Number
+from pdadmm_jax._typing import Leaf
 from pdadmm_jax.activations import Activation, relu
 from pdadmm_jax.checks import check_number
 from pdadmm_jax.losses import Loss, softmax_cross_entropy
@@ -40,10 +40,10 @@ class Hyperparameters:
         ValueError: a number of the wrong sign or not finite, or a name in place of an object.
     """
 
-    nu: Number = 0.01
-    rho: Number = 0.01
-    mu: Number = 0.0
-    proximal: Number = 1.0
+    nu: Leaf = 0.01
+    rho: Leaf = 0.01
+    mu: Leaf = 0.0
+    proximal: Leaf = 1.0
     p_solver: Solver = dataclasses.field(default_factory=UnitStep)
     W_solver: Solver = dataclasses.field(default_factory=UnitStep)
     activation: Activation = dataclasses.field(default=relu, metadata={"static": True})

@@ -7,29 +7,33 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._typing import Array, Float, Scalar
+from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.neighbours import from_below
 from pdadmm_jax.state import Data, Layer, State, check_match
 
 
+# One number, or one per iteration in the history that ``run`` returns.
+Value = Float[Array, "*history"]
+
+
 class Terms(NamedTuple):
     """The terms of the augmented Lagrangian L_rho (section III of the paper)."""
 
-    risk: Scalar  # R(z_L; y), summed over samples
-    linear: Scalar  # (nu/2) sum ||z - p W - b||^2
-    activation: Scalar  # (nu/2) sum ||q - f(z)||^2
-    weight: Scalar  # (mu/2) sum ||W||^2
-    dual: Scalar  # sum <u, p - q>
-    consensus: Scalar  # (rho/2) sum ||p - q||^2
+    risk: Value  # R(z_L; y), summed over samples
+    linear: Value  # (nu/2) sum ||z - p W - b||^2
+    activation: Value  # (nu/2) sum ||q - f(z)||^2
+    weight: Value  # (mu/2) sum ||W||^2
+    dual: Value  # sum <u, p - q>
+    consensus: Value  # (rho/2) sum ||p - q||^2
 
     @property
-    def objective(self) -> Scalar:
+    def objective(self) -> Value:
         """The objective F of Problem 2."""
         return self.risk + self.linear + self.activation + self.weight
 
     @property
-    def lagrangian(self) -> Scalar:
+    def lagrangian(self) -> Value:
         """L_rho."""
         return self.objective + self.dual + self.consensus
 

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._typing import Array, Number
+from pdadmm_jax._typing import Array, Leaf, Number
 from pdadmm_jax.checks import check_number, look_up
 
 
@@ -73,8 +73,8 @@ class Search:
         growth: factor between trials, above 1; the authors' code doubles.
     """
 
-    start: Number = 10.0
-    growth: Number = 2.0
+    start: Leaf = 10.0
+    growth: Leaf = 2.0
 
     def __post_init__(self) -> None:
         check_number("start", self.start, positive=True)
@@ -128,7 +128,7 @@ class Exact:
         damping: relative weight of the proximal term.
     """
 
-    damping: Number = 1e-4
+    damping: Leaf = 1e-4
 
     def __post_init__(self) -> None:
         check_number("damping", self.damping, positive=False)

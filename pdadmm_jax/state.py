@@ -93,6 +93,7 @@ def init(
     """
     widths = tuple(widths)
     check_widths(widths)
+    check_data(data, widths, hyper)
     initializer = initializer or jax.nn.initializers.he_normal()
     keys = jax.random.split(key, len(widths) - 1)
     shapes = list(itertools.pairwise(widths))
@@ -100,7 +101,7 @@ def init(
         (initializer(k, shape, data.x.dtype), jnp.zeros(shape[1], data.x.dtype))
         for k, shape in zip(keys, shapes, strict=True)
     ]
-    return from_params(params, data, hyper)
+    return _forward_start(params, data, hyper)
 
 
 def from_params(params: Params, data: Data, hyper: Hyperparameters) -> State:
@@ -117,17 +118,8 @@ def from_params(params: Params, data: Data, hyper: Hyperparameters) -> State:
     Raises:
         ValueError: weights, inputs or labels that do not fit each other.
     """
-    widths = _widths_of(params)
-    check_data(data, widths, hyper)
-    hyper = at_precision_of(hyper, data.x.dtype)
-    singles, p, below = [], data.x, None
-    for W, b in params:
-        W, b = jnp.asarray(W, data.x.dtype), jnp.asarray(b, data.x.dtype)
-        a = multiply(p, W, hyper.precision) + b
-        singles.append(Layer(W, b, a, a, below))
-        p = hyper.activation(a)
-        below = Boundary(p, p, jnp.zeros_like(p))
-    return State(_stack(singles), jnp.asarray(0, jnp.int32))
+    check_data(data, _widths_of(params), hyper)
+    return _forward_start(params, data, hyper)
 
 
 def params(state: State) -> list[tuple[Float[Array, "_n_in _n_out"], Float[Array, " _n_out"]]]:
@@ -206,6 +198,19 @@ def _widths_of(params: Params) -> tuple[int, ...]:
     found = tuple(W.shape[0] for W, _ in params[:1]) + tuple(W.shape[1] for W, _ in params)
     check_widths(found)
     return found
+
+
+def _forward_start(params: Params, data: Data, hyper: Hyperparameters) -> State:
+    """z = a = p W + b and q = p = f(z) of the layer below, u = 0."""
+    hyper = at_precision_of(hyper, data.x.dtype)
+    singles, p, below = [], data.x, None
+    for W, b in params:
+        W, b = jnp.asarray(W, data.x.dtype), jnp.asarray(b, data.x.dtype)
+        a = multiply(p, W, hyper.precision) + b
+        singles.append(Layer(W, b, a, a, below))
+        p = hyper.activation(a)
+        below = Boundary(p, p, jnp.zeros_like(p))
+    return State(_stack(singles), jnp.asarray(0, jnp.int32))
 
 
 def _stack(singles: Sequence[Layer]) -> tuple[Layer, ...]:

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pdadmm_jax._typing import Array, Bool, Float, Scalar
+from pdadmm_jax._typing import Array, Bool, Float
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
-from pdadmm_jax.lagrangian import Terms, primal_residual, terms_of
+from pdadmm_jax.lagrangian import Terms, Value, primal_residual, terms_of
 from pdadmm_jax.neighbours import from_above, from_below
 from pdadmm_jax.state import Boundary, Data, Layer, State, check_match
 from pdadmm_jax.theory import certificate_of
@@ -29,6 +29,8 @@ from pdadmm_jax.updates import (
 class Info(NamedTuple):
     """What an iteration reports; nothing in it feeds back into the next.
 
+    ``run`` returns the same with a leading axis over iterations.
+
     Attributes:
         terms: of the augmented Lagrangian after the iteration; ``terms.lagrangian`` adds them up.
         primal_residual: ||p_{l+1} - q_l||_F of every boundary, shape (L - 1,).
@@ -41,15 +43,15 @@ class Info(NamedTuple):
     """
 
     terms: Terms
-    primal_residual: Float[Array, " boundaries"]
-    largest_tau: Scalar
-    largest_theta: Scalar
-    finite: Bool[Array, ""]
-    converged: Bool[Array, ""]
-    certified: Bool[Array, ""]
+    primal_residual: Float[Array, "*history boundaries"]
+    largest_tau: Value
+    largest_theta: Value
+    finite: Bool[Array, "*history"]
+    converged: Bool[Array, "*history"]
+    certified: Bool[Array, "*history"]
 
     @property
-    def lagrangian(self) -> Scalar:
+    def lagrangian(self) -> Value:
         """L_rho after the iteration."""
         return self.terms.lagrangian
 

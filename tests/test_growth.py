@@ -1,0 +1,74 @@
+"""Growth keeps the function, the output layer, every old variable and the theory."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pdadmm_jax as pdadmm
+from tests.digits import digits
+from tests.problems import problem
+
+HYPER = pdadmm.Hyperparameters(nu=0.1, rho=0.5)
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+@pytest.mark.parametrize("widths", [(6, 5, 3), (6, 5, 5, 5, 3), (6, 9, 4, 3)], ids=str)
+def test_function_output_layer_and_old_variables_are_kept(widths, layers):
+    data, state = problem(widths, HYPER)
+    state, _ = pdadmm.run(state, data, HYPER, iterations=10)
+    grown = pdadmm.grow(state, HYPER, layers)
+    assert pdadmm.widths(grown) == (*widths[:-1], *[widths[-2]] * layers, widths[-1])
+
+    before = pdadmm.forward(pdadmm.params(state), data.x, HYPER)
+    after = pdadmm.forward(pdadmm.params(grown), data.x, HYPER)
+    np.testing.assert_array_equal(before, after)
+
+    chex.assert_trees_all_equal(grown.layers[-1].W, state.layers[-1].W)
+    chex.assert_trees_all_equal(grown.layers[-1].z, state.layers[-1].z)
+    chex.assert_trees_all_equal(grown.layers[-1].below.p, state.layers[-1].below.p)
+    old = pdadmm.params(state)
+    chex.assert_trees_all_equal(pdadmm.params(grown)[: len(old) - 1], old[:-1])
+    old_duals, new_duals = duals(state), duals(grown)
+    chex.assert_trees_all_equal(new_duals[: len(old_duals)], old_duals)
+    assert int(grown.iteration) == 10
+
+
+def duals(state):
+    return [u for stack in state.layers if stack.below for u in stack.below.u]
+
+
+@pytest.mark.x64
+def test_the_lagrangian_keeps_falling_after_growth():
+    data = digits(jnp.float64)
+    data = pdadmm.Data(data.x[:300], data.y[:300])
+    hyper = pdadmm.certified(pdadmm.Hyperparameters(nu=0.1))
+    state = pdadmm.init(jax.random.key(0), data, (64, 20, 20, 10), hyper)
+    state, _ = pdadmm.run(state, data, hyper, iterations=30)
+    state = pdadmm.grow(pdadmm.grow(state, hyper, 1), hyper, 2)
+    start = pdadmm.terms(state, data, hyper).lagrangian
+    state, info = pdadmm.run(state, data, hyper, iterations=60)
+    assert np.diff([start, *info.lagrangian]).max() <= 1e-13 * start
+    assert len(pdadmm.params(state)) == 6
+
+
+def test_growing_by_nothing_changes_nothing():
+    _, state = problem((6, 5, 3), HYPER)
+    chex.assert_trees_all_equal(pdadmm.grow(state, HYPER, 0), state)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "leaky_relu", "gelu", "sigmoid", "softplus"])
+def test_activations_that_identity_layers_would_change_are_refused(activation):
+    hyper = HYPER.replace(activation=pdadmm.activation(activation))
+    _, state = problem((6, 5, 3), hyper)
+    with pytest.raises(ValueError, match="would change the function"):
+        pdadmm.grow(state, hyper, 1)
+
+
+def test_negative_growth_is_refused():
+    _, state = problem((6, 5, 3), HYPER)
+    with pytest.raises(ValueError, match="layers is -1"):
+        pdadmm.grow(state, HYPER, -1)

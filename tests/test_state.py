@@ -1,0 +1,178 @@
+"""How a run begins and ends, and every wrong input on the way in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+import pdadmm_jax as pdadmm
+from tests.problems import problem
+
+HYPER = pdadmm.Hyperparameters()
+X = jnp.asarray(np.random.default_rng(0).uniform(size=(12, 6)), jnp.float32)
+Y = jnp.arange(12) % 3
+DATA = pdadmm.Data(X, Y)
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize("widths", [(6, 4, 3), (6, 1, 3), (6, 9, 2, 2, 7, 3)], ids=str)
+def test_the_start_satisfies_every_constraint(widths):
+    state = pdadmm.init(KEY, DATA, widths, HYPER)
+    assert pdadmm.widths(state) == widths
+    terms = pdadmm.terms(state, DATA, HYPER)
+    np.testing.assert_allclose(terms.lagrangian, terms.risk, rtol=1e-6)
+    loss = pdadmm.mean_loss(pdadmm.params(state), DATA, HYPER)
+    np.testing.assert_allclose(terms.risk, 12 * loss, rtol=1e-5)
+    assert pdadmm.primal_residual(state).shape == (len(widths) - 2,)
+
+
+def test_inner_layers_of_one_shape_share_a_stack():
+    shapes = [s.W.shape for s in pdadmm.init(KEY, DATA, (6, 5, 5, 5, 5, 3), HYPER).layers]
+    assert shapes == [(1, 6, 5), (3, 5, 5), (1, 5, 3)]
+    # First and last layer stand alone even where their shape is the inner one.
+    equal = pdadmm.Data(X, jnp.arange(12) % 6)
+    shapes = [s.W.shape for s in pdadmm.init(KEY, equal, (6, 6, 6, 6), HYPER).layers]
+    assert shapes == [(1, 6, 6), (1, 6, 6), (1, 6, 6)]
+
+
+def test_params_and_back():
+    data, state = problem((6, 5, 5, 3), HYPER)
+    state, _ = pdadmm.run(state, data, HYPER, iterations=3)
+    params = pdadmm.params(state)
+    again = pdadmm.from_params(params, data, HYPER)
+    chex.assert_trees_all_equal(pdadmm.params(again), params)
+    outputs = pdadmm.forward(params, data.x, HYPER)
+    np.testing.assert_allclose(again.layers[-1].z[0], outputs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_hand_written_network_takes_the_weights():
+    data, state = problem((6, 5, 5, 3), HYPER)
+    *hidden, (W, b) = pdadmm.params(state)
+    x = np.asarray(data.x)
+    for V, c in hidden:
+        x = np.maximum(x @ np.asarray(V) + np.asarray(c), 0)
+    mine = pdadmm.forward(pdadmm.params(state), data.x, HYPER)
+    np.testing.assert_allclose(mine, x @ np.asarray(W) + np.asarray(b), rtol=1e-5, atol=1e-5)
+
+
+def test_initialisers_are_jaxs():
+    small = pdadmm.init(KEY, DATA, (6, 50, 50, 3), HYPER, jax.nn.initializers.normal(0.01))
+    large = pdadmm.init(KEY, DATA, (6, 50, 50, 3), HYPER)
+    assert 0.005 < float(jnp.std(small.layers[1].W)) < 0.015
+    assert 0.15 < float(jnp.std(large.layers[1].W)) < 0.25  # He: sqrt(2 / 50)
+
+
+def refused(match, call, *args, **kwargs):
+    """One line of ValueError; the test suite's own type checks, which users lack, are off."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(ValueError, match=match) as caught:
+            call(*args, **kwargs)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_networks_are_refused():
+    refused(r"widths \(6, 3\) make 1 layer", pdadmm.init, KEY, DATA, (6, 3), HYPER)
+    refused(r"widths\[1\] is 0", pdadmm.init, KEY, DATA, (6, 0, 3), HYPER)
+    refused(r"widths\[1\] is 2\.5", pdadmm.init, KEY, DATA, (6, 2.5, 3), HYPER)
+    refused("x has 6 features.*first width is 7", pdadmm.init, KEY, DATA, (7, 4, 3), HYPER)
+    refused("labels run from 0 to 2.*2 outputs", pdadmm.init, KEY, DATA, (6, 4, 2), HYPER)
+    refused("at least 2 outputs", pdadmm.init, KEY, DATA, (6, 4, 1), HYPER)
+    params = pdadmm.params(pdadmm.init(KEY, DATA, (6, 4, 5, 3), HYPER))
+    turned = [(W.T, b) for W, b in params]
+    refused("layer 1 has W of shape", pdadmm.from_params, turned, DATA, HYPER)
+    gap = [params[0], params[2]]
+    refused("layer 2 takes 5 inputs, but layer 1 gives 4", pdadmm.from_params, gap, DATA, HYPER)
+
+
+def test_wrong_data_are_refused():
+    widths = (6, 4, 3)
+
+    def start(x=X, y=Y, hyper=HYPER):
+        return pdadmm.init(KEY, pdadmm.Data(x, y), widths, hyper)
+
+    refused(r"x has shape \(12,\)", start, X[:, 0])
+    refused(r"x has shape \(0, 6\)", start, X[:0], Y[:0])
+    refused("x has dtype int32", start, X.astype(jnp.int32))
+    refused(r"x\[3, 2\] is nan", start, X.at[3, 2].set(jnp.nan))
+    refused("x holds 12 samples, y has shape", start, X, Y[:5])
+    refused("labels run from -1 to 2", start, X, Y.at[0].set(-1))
+    refused("labels run from 0 to 3", start, X, Y.at[0].set(3))
+    refused("dtype float32, but labels have to be integers", start, X, Y.astype(jnp.float32))
+    refused("y has 4 columns", start, X, jnp.ones((12, 4)) / 4)
+    refused(r"y\[0\] sums to 3", start, X, jnp.ones((12, 3)))
+    hinge = HYPER.replace(loss=pdadmm.multiclass_hinge)
+    refused(r"y\[0\] is not one-hot", start, X, jnp.ones((12, 3)) / 3, hinge)
+    squares = HYPER.replace(loss=pdadmm.squared_error)
+    refused(r"y\[1, 0\] is inf", start, X, jnp.ones((12, 3)).at[1, 0].set(jnp.inf), squares)
+    binary = HYPER.replace(loss=pdadmm.binary_logistic)
+    refused("1 question per sample, the network has 3", start, X, Y, binary)
+    refused("y holds 2", start, X, 2 * jnp.ones((12, 3), jnp.int32), binary)
+
+
+def test_wrong_hyperparameters_are_refused():
+    hyper = pdadmm.Hyperparameters
+    refused("nu is -1", hyper, nu=-1)
+    refused("rho is 0", hyper, rho=0.0)
+    refused("mu is -0.5", hyper, mu=-0.5)
+    refused("proximal is nan", hyper, proximal=float("nan"))
+    refused("precision is 'most'", hyper, precision="most")
+    refused(r"activation is the string 'relu'.*pdadmm_jax\.activation", hyper, activation="relu")
+    refused(r"W_solver is the string 'unit'.*pdadmm_jax\.solver", hyper, W_solver="unit")
+    refused("growth is 1", pdadmm.Search, growth=1.0)
+    refused("start is -2", pdadmm.Search, start=-2.0)
+    refused("damping is -1", pdadmm.Exact, damping=-1.0)
+    refused(r"smoothing is 1\.0", pdadmm.SoftmaxCrossEntropy, 1.0)
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    refused("unknown activation 'rellu'; did you mean 'relu'", pdadmm.activation, "rellu")
+    refused("unknown loss 'squared_eror'; did you mean", pdadmm.loss, "squared_eror")
+    refused("unknown solver 'newton'; known are search, layer", pdadmm.solver, "newton")
+
+
+def test_data_of_another_state_are_refused():
+    state = pdadmm.init(KEY, DATA, (6, 4, 3), HYPER)
+    other = pdadmm.Data(X[:5], Y[:5])
+    refused(
+        r"x has shape \(5, 6\), but the state was made for \(12, 6\)",
+        pdadmm.step,
+        state,
+        other,
+        HYPER,
+    )
+    double = pdadmm.Data(X.astype(jnp.bfloat16), Y)
+    refused(
+        "x has dtype bfloat16, but the state float32",
+        pdadmm.run,
+        state,
+        double,
+        HYPER,
+        iterations=2,
+    )
+
+
+def test_accuracy_of_real_valued_targets_is_refused():
+    hyper = HYPER.replace(loss=pdadmm.squared_error)
+    data = pdadmm.Data(X, jnp.ones((12, 3)))
+    params = pdadmm.params(pdadmm.init(KEY, data, (6, 4, 3), hyper))
+    refused("no right or wrong answer", pdadmm.accuracy, params, data, hyper)
+    assert pdadmm.mean_loss(params, data, hyper) > 0
+
+
+def test_the_library_needs_neither_jaxtyping_nor_the_experiments():
+    code = (
+        "import sys; sys.modules.update({n: None for n in "
+        "('jaxtyping', 'beartype', 'tensorflow_datasets', 'tyro', 'rich', 'matplotlib')});"
+        "import pdadmm_jax"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -1,0 +1,169 @@
+"""One iteration and many: purity, dtypes, compilation, and what the report says."""
+
+from __future__ import annotations
+
+import logging
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pdadmm_jax as pdadmm
+from tests.problems import problem
+
+WIDTHS = (6, 5, 5, 5, 3)
+HYPER = pdadmm.Hyperparameters(nu=0.1, rho=0.5)
+
+
+@pytest.fixture
+def compilations(caplog):
+    """Counts what XLA compiles from here on."""
+    jax.config.update("jax_log_compiles", True)
+    caplog.set_level(logging.WARNING, logger="jax")
+    yield lambda: sum("Finished XLA compilation" in r.getMessage() for r in caplog.records)
+    jax.config.update("jax_log_compiles", False)
+
+
+def test_run_is_many_steps():
+    data, state = problem(WIDTHS, HYPER)
+    stepped = state
+    infos = []
+    for _ in range(5):
+        stepped, info = pdadmm.step(stepped, data, HYPER)
+        infos.append(info)
+    ran, history = pdadmm.run(state, data, HYPER, iterations=5)
+    chex.assert_trees_all_close(ran, stepped, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(
+        history, jax.tree.map(lambda *leaves: jnp.stack(leaves), *infos), rtol=1e-4, atol=1e-6
+    )
+    assert int(ran.iteration) == 5
+
+
+def test_a_second_call_compiles_nothing(compilations):
+    data, state = problem(WIDTHS, HYPER)
+    state, _ = pdadmm.step(state, data, HYPER)
+    jax.block_until_ready(pdadmm.step(state, data, HYPER))
+    before = compilations()
+    pdadmm.step(state, data, HYPER)
+    assert compilations() == before
+
+
+@pytest.mark.parametrize("solver", [pdadmm.Search, pdadmm.Exact])
+def test_sweeping_numbers_compiles_nothing(compilations, solver):
+    data, state = problem(WIDTHS, HYPER)
+    for index in range(4):
+        number = 1.0 + index
+        numbers = {"start": number, "growth": 1 + number} if solver is pdadmm.Search else {}
+        numbers = numbers or {"damping": number}
+        hyper = pdadmm.Hyperparameters(
+            nu=0.1 * number,
+            rho=number,
+            mu=0.01 * index,
+            proximal=number,
+            p_solver=solver(**numbers),
+            W_solver=solver(**numbers),
+        )
+        jax.block_until_ready(pdadmm.step(state, data, hyper))
+        if index == 0:
+            before = compilations()
+    assert compilations() == before
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.x64)])
+def test_dtypes_are_kept(dtype, activation):
+    hyper = HYPER.replace(activation=pdadmm.activation(activation))
+    data, state = problem(WIDTHS, hyper, dtype=dtype)
+    new, info = pdadmm.step(state, data, hyper)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
+    assert {leaf.dtype for leaf in jax.tree.leaves(new.layers)} == {jnp.dtype(dtype)}
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(info)}
+    assert kinds == {jnp.dtype(dtype), jnp.dtype(bool)}
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves((new, info)))
+
+
+def test_numbers_may_be_of_any_kind():
+    """Python, NumPy and JAX scalars give the same iterate, to the bit."""
+    data, state = problem(WIDTHS, HYPER)
+    expected, _ = pdadmm.step(state, data, pdadmm.Hyperparameters(nu=2.0, rho=3.0))
+    for nu, rho in [(2, 3), (np.float64(2), np.int32(3)), (jnp.float32(2), jnp.asarray(3.0))]:
+        found, _ = pdadmm.step(state, data, pdadmm.Hyperparameters(nu=nu, rho=rho))
+        chex.assert_trees_all_equal(found, expected)
+
+
+def test_penalties_can_be_mapped_over():
+    data, state = problem(WIDTHS, HYPER)
+    nus = jnp.asarray([0.1, 0.5, 2.0])
+    _, infos = jax.vmap(lambda nu: pdadmm.step(state, data, HYPER.replace(nu=nu)))(nus)
+    for nu, value in zip(nus, infos.lagrangian, strict=True):
+        _, info = pdadmm.step(state, data, HYPER.replace(nu=nu))
+        np.testing.assert_allclose(value, info.lagrangian, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "squared_error", "multiclass_hinge"])
+@pytest.mark.parametrize("solver", ["search", "layer", "unit", "exact"])
+def test_every_solver_and_loss_lowers_the_lagrangian(loss, solver):
+    hyper = pdadmm.Hyperparameters(
+        nu=0.1,
+        rho=0.5,
+        loss=pdadmm.loss(loss),
+        p_solver=pdadmm.solver(solver),
+        W_solver=pdadmm.solver(solver),
+    )
+    data, _ = problem(WIDTHS, hyper)
+    state = pdadmm.init(jax.random.key(1), data, WIDTHS, hyper)
+    before = pdadmm.terms(state, data, hyper).lagrangian
+    _, info = pdadmm.run(state, data, hyper, iterations=30)
+    assert info.finite.all()
+    assert info.converged.all()
+    assert info.certified.all()
+    assert info.lagrangian[-1] < 0.9 * before
+    assert (np.diff(info.lagrangian) <= 1e-5 * before).all()
+
+
+def test_binary_network_learns_a_separable_problem():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 3)).astype(np.float32)
+    data = pdadmm.Data(jnp.asarray(x), jnp.asarray((x[:, 0] > x[:, 1]).astype(np.int32)))
+    hyper = pdadmm.Hyperparameters(nu=1.0, rho=5.0, loss=pdadmm.binary_logistic)
+    state = pdadmm.init(jax.random.key(0), data, (3, 16, 1), hyper)
+    state, _ = pdadmm.run(state, data, hyper, iterations=100)
+    assert pdadmm.accuracy(pdadmm.params(state), data, hyper) > 0.95
+
+
+def test_nonfinite_values_are_reported_where_they_are():
+    data, state = problem(WIDTHS, HYPER)
+    _, info = pdadmm.step(state, data, HYPER)
+    assert info.finite
+    assert pdadmm.nonfinite(state) == []
+    first, inner, last = state.layers
+    broken = inner._replace(z=inner.z.at[1, 0, 0].set(jnp.nan))
+    state = state._replace(layers=(first, broken, last))
+    assert pdadmm.nonfinite(state) == ["z of layer 3"]
+    _, info = pdadmm.step(state, data, HYPER)
+    assert not info.finite
+
+
+def test_an_unfinished_inner_solve_is_reported():
+    lazy = pdadmm.NumericActivation(jnp.tanh, lipschitz=1.0, iterations=0)
+    hyper = HYPER.replace(activation=lazy)
+    data, state = problem(WIDTHS, hyper)
+    _, info = pdadmm.step(state, data, hyper)
+    assert not info.converged
+
+
+def test_the_report_names_the_region():
+    data, state = problem(WIDTHS, HYPER)
+    for rho, inside in [(0.3, False), (0.41, True)]:
+        _, info = pdadmm.step(state, data, HYPER.replace(rho=rho))
+        assert bool(info.certified) is inside
+
+
+def test_donated_buffers_are_reused():
+    data, state = problem(WIDTHS, HYPER)
+    donating = jax.jit(pdadmm.step, donate_argnums=0)
+    lowered = donating.lower(state, data, HYPER).compile()
+    reused = lowered.memory_analysis().alias_size_in_bytes
+    assert reused >= sum(leaf.nbytes for leaf in jax.tree.leaves(state.layers))
