@@ -3,7 +3,7 @@
 import jax, pdadmm_jax as pdadmm
 
 data = pdadmm.Data(x, y)
-hyper = pdadmm.Hyperparameters(nu=0.01, rho=0.01)
+hyper = pdadmm.Hyperparameters(nu=0.1, rho=0.5)
 state = pdadmm.init(jax.random.key(0), data, (64, 100, 100, 10), hyper)
 state, info = pdadmm.run(state, data, hyper, iterations=100)
 pdadmm.accuracy(pdadmm.params(state), data, hyper)
@@ -45,6 +45,7 @@ from pdadmm_jax.state import (
     Boundary,
     Data,
     Layer,
+    Params,
     State,
     from_params,
     init,
@@ -85,6 +86,7 @@ __all__ = [
     "Loss",
     "MulticlassHinge",
     "NumericActivation",
+    "Params",
     "Search",
     "SoftmaxCrossEntropy",
     "Solver",

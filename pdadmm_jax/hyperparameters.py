@@ -27,7 +27,8 @@ class Hyperparameters:
 
     Attributes:
         nu: penalty on z = p W + b and on q = f(z).
-        rho: penalty on p_{l+1} = q_l; the paper's runs have rho = nu, its theory rho > 4 nu.
+        rho: penalty on p_{l+1} = q_l.  The paper's runs have rho = nu, its theory asks for more
+            than 4 nu (ReLU), which the defaults fulfil.
         mu: weight of (mu/2) ||W||^2, 0 in the paper.
         proximal: weight of the z-update's proximal term in units of nu, 1 in the paper.
         p_solver: how line 1 is solved.
@@ -40,8 +41,8 @@ class Hyperparameters:
         ValueError: a number of the wrong sign or not finite, or a name in place of an object.
     """
 
-    nu: Leaf = 0.01
-    rho: Leaf = 0.01
+    nu: Leaf = 0.1
+    rho: Leaf = 0.5
     mu: Leaf = 0.0
     proximal: Leaf = 1.0
     p_solver: Solver = dataclasses.field(default_factory=UnitStep)

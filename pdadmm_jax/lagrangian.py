@@ -12,7 +12,6 @@ from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.neighbours import from_below
 from pdadmm_jax.state import Data, Layer, State, check_match
 
-
 # One number, or one per iteration in the history that ``run`` returns.
 Value = Float[Array, "*history"]
 

@@ -201,7 +201,7 @@ def _widths_of(params: Params) -> tuple[int, ...]:
 
 
 def _forward_start(params: Params, data: Data, hyper: Hyperparameters) -> State:
-    """z = a = p W + b and q = p = f(z) of the layer below, u = 0."""
+    """State with z = a = p W + b, p = q = f(z of the layer below) and u = 0."""
     hyper = at_precision_of(hyper, data.x.dtype)
     singles, p, below = [], data.x, None
     for W, b in params:

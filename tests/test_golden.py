@@ -145,11 +145,12 @@ def test_output_z_is_the_papers_minimiser(recorded):
         exact = reference.softmax_z(np.asarray(a, np.float64), rows, recorded.rho)
         assert converged
         np.testing.assert_allclose(mine, exact, rtol=1e-5, atol=1e-5)
+        a64 = np.asarray(a, np.float64)
         # Their FISTA stops early: close, and never better.
         theirs = np.asarray(new("z", last), np.float64)
         np.testing.assert_allclose(theirs, exact, atol=0.03)
 
-        def value(z, a=np.asarray(a, np.float64)):
+        def value(z, a=a64):
             quadratic = recorded.rho / 2 * np.sum((z - a) ** 2)
             return float(np.sum(reference.softmax_risk(z, rows)) + quadratic)
 

@@ -121,7 +121,7 @@ def test_exact_solves_are_stationary():
 @pytest.mark.x64
 @pytest.mark.parametrize("variable", ["p", "W"])
 def test_closed_form_step_is_the_smallest_that_majorises(variable):
-    """At tau* the quadratic model touches phi, below it phi is above: nothing smaller is allowed."""
+    """At tau* the quadratic model touches phi; below, phi lies above it."""
     p, W, b, z, q, u = layer((9, 4, 5), 1.0, "random", 2, jnp.float64)
     nu, rho, mu = 0.3, 0.7, 0.1
     if variable == "p":

@@ -1,0 +1,1 @@
+"""Experiments with pdadmm_jax: ``python -m experiments --help``."""

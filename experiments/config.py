@@ -1,0 +1,131 @@
+"""What ``train`` can be told: frozen dataclasses, whose fields are the command line's options.
+
+The string under a field is its help text.  This module imports neither JAX nor the library, so
+that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from experiments.data.config import DataConfig
+
+ActivationName = Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "gelu"]
+LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", "multiclass_hinge"]
+SolverName = Literal["search", "layer", "unit", "exact"]
+InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network: fully connected, inputs and outputs as the dataset needs."""
+
+    hidden: tuple[int, ...] = (100, 100, 100)
+    """Widths of the hidden layers."""
+
+    activation: ActivationName = "relu"
+    """Activation of the hidden layers."""
+
+    initializer: InitializerName = "he"
+    """Distribution of the first weights; 'paper' is normal with deviation 0.1."""
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """The ADMM: penalties, and how each layer's problems are solved."""
+
+    nu: float = 0.1
+    """Penalty on z = p W + b and q = f(z)."""
+
+    rho: float = 0.5
+    """Penalty on p = q between layers; descent is certified above 4 nu (for ReLU)."""
+
+    mu: float = 0.0
+    """Weight of the L2 penalty (mu/2) ||W||^2."""
+
+    proximal: float = 1.0
+    """Weight of the z-update's proximal term, in units of nu."""
+
+    p_solver: SolverName = "unit"
+    """Step of p: the paper's search, its closed form per layer or per sample, or an exact solve."""
+
+    w_solver: SolverName = "unit"
+    """Step of W: the paper's search, its closed form per layer or per neuron, or an exact solve."""
+
+    search_start: float = 10.0
+    """First step-size ratio that 'search' tries."""
+
+    search_growth: float = 2.0
+    """Factor between the ratios that 'search' tries."""
+
+    damping: float = 1e-4
+    """Proximal weight of 'exact', relative to the mean curvature."""
+
+    loss: LossName = "softmax_cross_entropy"
+    """Risk of the output layer."""
+
+    smoothing: float = 0.0
+    """Label smoothing of softmax cross-entropy."""
+
+    certified: bool = False
+    """Raise rho as far as the descent of the Lagrangian is certain (Lemma 1 of the paper)."""
+
+
+@dataclass(frozen=True)
+class GrowthConfig:
+    """Greedy depth: identity layers inserted before the output layer during training."""
+
+    at: tuple[int, ...] = ()
+    """Iterations after which the network grows; none by default."""
+
+    layers: int = 5
+    """How many layers are inserted each time."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Trains a network with pdADMM, full batch, and writes a run directory.
+
+    Without options: the bundled digits, a network of 4 layers, some seconds on a laptop.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
+
+    iterations: int = 300
+    """How many iterations to run."""
+
+    evaluate_every: int = 10
+    """Iterations between two evaluations of loss and accuracy."""
+
+    seed: int = 0
+    """Seed of the first weights."""
+
+    double: bool = False
+    """Compute in double precision."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+    def check(self) -> None:
+        """Raises ValueError for settings that no dataset or library call would refuse."""
+        if self.iterations < 1:
+            raise ValueError(f"iterations is {self.iterations}: give at least 1.")
+        if self.evaluate_every < 1:
+            raise ValueError(f"evaluate-every is {self.evaluate_every}: give at least 1.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}: give 0 or more.")
+        if not self.network.hidden:
+            raise ValueError("network.hidden is empty: give the width of at least 1 hidden layer.")
+        outside = [k for k in self.growth.at if not 0 < k < self.iterations]
+        if outside:
+            raise ValueError(
+                f"growth.at has {outside[0]}, which is not between 1 and the last iteration but "
+                f"one, {self.iterations - 1}."
+            )
+        if self.growth.layers < 1:
+            raise ValueError(f"growth.layers is {self.growth.layers}: give at least 1.")

@@ -1,0 +1,113 @@
+"""Figures."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+# Okabe and Ito's palette: distinguishable with any colour vision.
+BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
+
+
+def training_figure(path: Path, metrics: list[dict[str, Any]], samples: int, title: str) -> None:
+    """Objective, residual and accuracy against iterations.
+
+    The Lagrangian is drawn beside the loss of the forward pass, both per sample: where they part,
+    the auxiliary variables explain the labels and the weights do not.
+
+    Args:
+        path: file to write.
+        metrics: lines of metrics.jsonl.
+        samples: number of training samples.
+        title: heading of the figure.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    iterations = np.asarray([line["iteration"] for line in metrics])
+    evaluated = [line for line in metrics if "train_loss" in line]
+    at = np.asarray([line["iteration"] for line in evaluated])
+
+    def column(name: str, lines: list[dict[str, Any]] = metrics) -> np.ndarray:
+        return np.asarray([line[name] for line in lines])
+
+    left.plot(iterations, column("lagrangian") / samples, color=BLUE, label="augmented Lagrangian")
+    left.plot(
+        iterations,
+        column("objective") / samples,
+        color=BLUE,
+        ls=":",
+        label="objective of Problem 2",
+    )
+    left.plot(at, column("train_loss", evaluated), color=BLACK, label="forward pass, train")
+    if "validation_loss" in evaluated[-1]:
+        left.plot(
+            at, column("validation_loss", evaluated), color=ORANGE, label="forward pass, validation"
+        )
+    _finish(left, "Objective and loss", "per sample", log=True)
+
+    _residual_panel(middle, iterations, metrics)
+
+    right.plot(at, column("train_accuracy", evaluated), color=BLACK, label="train")
+    if "validation_accuracy" in evaluated[-1]:
+        right.plot(at, column("validation_accuracy", evaluated), color=ORANGE, label="validation")
+    _finish(right, "Accuracy of the forward pass", "share of samples", log=False)
+
+    for axes in (left, middle, right):
+        _mark_growth(axes, metrics)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _residual_panel(axes: Axes, iterations: np.ndarray, metrics: list[dict[str, Any]]) -> None:
+    """Squared primal residual of every boundary, pale near the input, and their sum."""
+    deepest = max(len(line["residual_per_boundary"]) for line in metrics)
+    shades = plt.get_cmap("viridis")(np.linspace(0.85, 0.15, deepest))
+    for boundary in range(deepest):
+        lines = [line for line in metrics if len(line["residual_per_boundary"]) > boundary]
+        at = [line["iteration"] for line in lines]
+        squares = [line["residual_per_boundary"][boundary] ** 2 for line in lines]
+        named = deepest <= 4 or boundary in (0, deepest - 1)
+        label = rf"boundary {boundary + 1}" if named else None
+        axes.plot(at, squares, color=shades[boundary], lw=1, label=label)
+    total = [line["residual"] for line in metrics]
+    axes.plot(iterations, total, color=BLACK, label="all boundaries")
+    # A forward-pass start has residuals of pure rounding, many decades below the rest.
+    settled = metrics[int(np.argmax(total)) :]
+    floor = min(min(line["residual_per_boundary"]) for line in settled) ** 2
+    if floor > 0:
+        axes.set_ylim(bottom=0.3 * floor)
+    _finish(axes, "Primal residual", r"$\sum_l\,\|p_{l+1} - q_l\|^2$", log=True)
+
+
+def _mark_growth(axes: Axes, metrics: list[dict[str, Any]]) -> None:
+    """A thin line wherever the network grew."""
+    for before, after in itertools.pairwise(metrics):
+        if after["layers"] != before["layers"]:
+            axes.axvline(before["iteration"], color="0.6", lw=0.8)
+            axes.annotate(
+                f" {after['layers']} layers",
+                (before["iteration"], 1),
+                xycoords=("data", "axes fraction"),
+                va="top",
+                color="0.4",
+                fontsize=8,
+            )
+
+
+def _finish(axes: Axes, title: str, unit: str, *, log: bool) -> None:
+    axes.set_title(title)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel(unit)
+    if log:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, frameon=False)

@@ -1,0 +1,52 @@
+"""What the screen shows while a run goes on: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from experiments.training import Chunk
+
+
+def shown(chunks: Iterable[Chunk], iterations: int, console: Console) -> Iterator[Chunk]:
+    """Passes the chunks on, showing each."""
+    if not console.is_terminal:
+        for chunk in chunks:
+            console.print(f"iteration {chunk.iteration}/{iterations}  {describe(chunk)}")
+            yield chunk
+        return
+    columns = (
+        TextColumn("training"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[described]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=iterations, described="compiling")
+        for chunk in chunks:
+            progress.update(task, completed=chunk.iteration, described=describe(chunk))
+            yield chunk
+
+
+def describe(chunk: Chunk) -> str:
+    """Lagrangian, residual and accuracies in one line."""
+    residual = float((chunk.info.primal_residual[-1] ** 2).sum())
+    parts = [
+        f"Lagrangian {float(chunk.info.lagrangian[-1]):.4g}",
+        f"residual {residual:.2e}",
+        f"train {chunk.train[1]:.2%}",
+    ]
+    if chunk.validation:
+        parts.append(f"validation {chunk.validation[1]:.2%}")
+    return "  ".join(parts)

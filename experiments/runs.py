@@ -1,0 +1,124 @@
+"""The run directory: what was asked, what happened, what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import pdadmm_jax as pdadmm
+from experiments.training import Chunk
+
+METRICS = "metrics.jsonl"
+
+
+def create(out: Path, name: str, config: Any) -> Path:
+    """Makes ``<out>/<date>-<time>-<name>`` and writes config.json into it.
+
+    Raises:
+        OSError: it cannot be made or written to.
+    """
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    out.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, 100):
+        path = out / (stem if attempt == 1 else f"{stem}-{attempt}")
+        try:
+            path.mkdir()
+            break
+        except FileExistsError:  # another run began in the same second
+            continue
+    else:
+        raise FileExistsError(f"{out / stem} and 98 directories after it exist already")
+    write_json(
+        path / "config.json",
+        {"config": dataclasses.asdict(config), "environment": environment()},
+    )
+    return path
+
+
+def append_metrics(path: Path, chunk: Chunk) -> None:
+    """Adds a line per iteration to metrics.jsonl; the last of a chunk has its evaluation."""
+    with (path / METRICS).open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in metric_lines(chunk))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (path / METRICS).read_text().splitlines()]
+
+
+def metric_lines(chunk: Chunk) -> list[dict[str, Any]]:
+    """One flat record per iteration, ready for JSON."""
+    info = chunk.info
+    length = len(info.finite)
+    lines = [
+        {
+            "iteration": chunk.iteration - length + 1 + i,
+            "layers": chunk.layers,
+            "lagrangian": float(info.lagrangian[i]),
+            "objective": float(info.terms.objective[i]),
+            **{name: float(values[i]) for name, values in info.terms._asdict().items()},
+            "residual": float(np.sum(np.square(info.primal_residual[i], dtype=np.float64))),
+            "residual_per_boundary": [float(r) for r in info.primal_residual[i]],
+            "largest_tau": float(info.largest_tau[i]),
+            "largest_theta": float(info.largest_theta[i]),
+            "finite": bool(info.finite[i]),
+            "converged": bool(info.converged[i]),
+            "certified": bool(info.certified[i]),
+        }
+        for i in range(length)
+    ]
+    lines[-1] |= {
+        "seconds": chunk.seconds,
+        "train_loss": chunk.train[0],
+        "train_accuracy": chunk.train[1],
+    }
+    if chunk.validation:
+        loss, accuracy = chunk.validation
+        lines[-1] |= {"validation_loss": loss, "validation_accuracy": accuracy}
+    return lines
+
+
+def write_weights(path: Path, params: pdadmm.Params) -> None:
+    """Writes W1, b1, W2, ... to weights.npz: plain arrays, readable without pickle."""
+    arrays = {}
+    for layer, (W, b) in enumerate(params, start=1):
+        arrays |= {f"W{layer}": np.asarray(W), f"b{layer}": np.asarray(b)}
+    with replacing(path / "weights.npz") as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to that takes the place of ``path`` once all is written."""
+    temporary = path.with_name(f".{path.name}.partial")
+    yield temporary
+    temporary.replace(path)
+
+
+def environment() -> dict[str, str]:
+    """Hardware and versions, for whoever reads the numbers later."""
+    devices = jax.devices()
+    return {
+        "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        "cores": str(os.cpu_count()),
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "pdadmm_jax": pdadmm.__version__,
+    }

@@ -1,0 +1,151 @@
+"""``python -m experiments train``: one network, one data set, one run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+from rich.table import Table
+
+import pdadmm_jax as pdadmm
+from experiments import build, plots, runs
+from experiments.config import TrainConfig
+from experiments.data import Dataset, load
+from experiments.errors import usage_errors
+from experiments.progress import shown
+from experiments.training import Chunk, score_of, train
+
+INTERRUPTED, DIVERGED = 130, 1
+
+
+def main(config: TrainConfig) -> int:
+    """Trains and reports; returns the exit code.
+
+    Raises:
+        UsageError: the configuration cannot be carried out.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    jax.config.update("jax_enable_x64", config.double)
+    with usage_errors():
+        config.check()
+        hyper = build.hyperparameters(config.network, config.method)
+        dataset = load(config.data)
+        widths = build.widths(dataset, config.network, config.method)
+        splits = build.splits(dataset, jnp.float64 if config.double else jnp.float32)
+        initializer = build.INITIALIZERS[config.network.initializer]
+        key = jax.random.key(config.seed)
+        state = pdadmm.init(key, splits.train, widths, hyper, initializer)
+        run = runs.create(config.out, f"train-{dataset.name}", config)
+    announce(console, dataset, widths, hyper)
+
+    chunks = train(
+        state,
+        splits,
+        hyper,
+        iterations=config.iterations,
+        evaluate_every=config.evaluate_every,
+        grow_at=config.growth.at,
+        grow_by=config.growth.layers,
+    )
+    last, code = None, 0
+    try:
+        for last in shown(chunks, config.iterations, console):
+            runs.append_metrics(run, last)
+            if not last.info.finite.all():
+                code = DIVERGED
+                break
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if last is None:
+        console.print(f"stopped before the first evaluation; the configuration is in {run}")
+        return code
+    report(console, run, last, splits, hyper, title_of(dataset, widths, hyper), code)
+    return code
+
+
+def announce(
+    console: Console, dataset: Dataset, widths: tuple[int, ...], hyper: pdadmm.Hyperparameters
+) -> None:
+    """Says what is about to be trained, and warns where the theory does not reach."""
+    console.print(
+        f"{dataset.name} ({dataset.source}): {len(dataset.y_train)} train, "
+        f"{len(dataset.y_validation)} validation, {len(dataset.y_test)} test samples"
+    )
+    console.print(f"network {' - '.join(map(str, widths))} on {runs.environment()['devices']}")
+    found = pdadmm.certificate_of(hyper)
+    if not found.holds:
+        console.print(
+            f"note: rho = {float(hyper.rho):g} is not above {float(found.least_rho):g}, so that "
+            "the Lagrangian is not certain to fall (--method.certified raises rho)"
+        )
+
+
+def report(
+    console: Console,
+    run: Path,
+    last: Chunk,
+    splits: build.Splits,
+    hyper: pdadmm.Hyperparameters,
+    title: str,
+    code: int,
+) -> None:
+    """Writes weights, summary and figure, and prints the summary."""
+    params = pdadmm.params(last.state)
+    test = score_of(params, splits.test, hyper)
+    metrics = runs.read_metrics(run)
+    unconverged = sum(not line["converged"] for line in metrics)
+
+    runs.write_weights(run, params)
+    scores = {"train": last.train, "validation": last.validation, "test": test}
+    summary = {
+        "iterations": last.iteration,
+        "layers": last.layers,
+        "seconds": last.seconds,
+        "seconds_per_iteration": last.seconds / last.iteration,
+        "compile_seconds": last.compile_seconds,
+        "lagrangian": metrics[-1]["lagrangian"],
+        "residual": metrics[-1]["residual"],
+        "unconverged_iterations": unconverged,
+        **{f"{name}_loss": score[0] for name, score in scores.items() if score},
+        **{f"{name}_accuracy": score[1] for name, score in scores.items() if score},
+    }
+    runs.write_json(run / "summary.json", summary)
+    plots.training_figure(run / "training.png", metrics, len(splits.train.y), title)
+
+    table = Table(title=title, title_justify="left", box=None)
+    for name in ("", "loss", "accuracy"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, score in scores.items():
+        if score:
+            table.add_row(name, f"{score[0]:.4f}", f"{score[1]:.2%}")
+    console.print(table)
+    console.print(
+        f"{last.iteration} iterations in {last.seconds:.2f} s "
+        f"({1000 * summary['seconds_per_iteration']:.1f} ms each, {last.compile_seconds:.1f} s "
+        f"compiling apart); Lagrangian {summary['lagrangian']:.4g}, "
+        f"residual {summary['residual']:.2e}"
+    )
+    if unconverged:
+        console.print(f"warning: inner solves met their bound in {unconverged} iteration(s)")
+    if code == DIVERGED:
+        first = next(line["iteration"] for line in metrics if not line["finite"])
+        where = ", ".join(pdadmm.nonfinite(last.state)) or "the Lagrangian, which overflowed"
+        console.print(
+            f"error: values ceased to be finite at iteration {first}; now not finite: {where}. "
+            "Larger penalties or --double may help."
+        )
+    if code == INTERRUPTED:
+        console.print("interrupted: what was done up to the last evaluation is saved")
+    console.print(
+        f"saved to {run}: config.json, metrics.jsonl, summary.json, weights.npz, training.png"
+    )
+
+
+def title_of(dataset: Dataset, widths: tuple[int, ...], hyper: pdadmm.Hyperparameters) -> str:
+    """Heading of the summary and of the figure."""
+    network = "-".join(map(str, widths))
+    return (
+        f"pdADMM on {dataset.name}, {network}, nu = {float(hyper.nu):g}, rho = {float(hyper.rho):g}"
+    )
