@@ -96,7 +96,7 @@ class TrainConfig:
     method: MethodConfig = field(default_factory=MethodConfig)
     growth: GrowthConfig = field(default_factory=GrowthConfig)
 
-    iterations: int = 300
+    iterations: int = 500
     """How many iterations to run."""
 
     evaluate_every: int = 10

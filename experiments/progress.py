@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -17,12 +18,13 @@ from rich.progress import (
 from experiments.training import Chunk
 
 
-def shown(chunks: Iterable[Chunk], iterations: int, console: Console) -> Iterator[Chunk]:
-    """Passes the chunks on, showing each."""
+@contextmanager
+def shown(iterations: int, console: Console) -> Iterator[Callable[[Chunk], None]]:
+    """Yields a function that shows a chunk as the latest."""
     if not console.is_terminal:
-        for chunk in chunks:
-            console.print(f"iteration {chunk.iteration}/{iterations}  {describe(chunk)}")
-            yield chunk
+        yield lambda chunk: console.print(
+            f"iteration {chunk.iteration}/{iterations}  {describe(chunk)}"
+        )
         return
     columns = (
         TextColumn("training"),
@@ -34,9 +36,9 @@ def shown(chunks: Iterable[Chunk], iterations: int, console: Console) -> Iterato
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=iterations, described="compiling")
-        for chunk in chunks:
-            progress.update(task, completed=chunk.iteration, described=describe(chunk))
-            yield chunk
+        yield lambda chunk: progress.update(
+            task, completed=chunk.iteration, described=describe(chunk)
+        )
 
 
 def describe(chunk: Chunk) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import platform
@@ -28,21 +29,25 @@ def create(out: Path, name: str, config: Any) -> Path:
         OSError: it cannot be made or written to.
     """
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
-    out.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1, 100):
-        path = out / (stem if attempt == 1 else f"{stem}-{attempt}")
-        try:
-            path.mkdir()
-            break
-        except FileExistsError:  # another run began in the same second
-            continue
-    else:
-        raise FileExistsError(f"{out / stem} and 98 directories after it exist already")
-    write_json(
-        path / "config.json",
-        {"config": dataclasses.asdict(config), "environment": environment()},
-    )
+    content = {"config": dataclasses.asdict(config), "environment": environment()}
+    try:
+        names = (f"{stem}-{k}" if k else stem for k in itertools.count())
+        path = next(out / name for name in names if _made(out / name))
+        write_json(path / "config.json", content)
+    except OSError as error:
+        raise OSError(
+            f"cannot make a run directory in {out} ({error.strerror}): choose another with --out."
+        ) from error
     return path
+
+
+def _made(path: Path) -> bool:
+    """Makes a directory; False if another run did so within the same second."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def append_metrics(path: Path, chunk: Chunk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ from experiments import build, plots, runs
 from experiments.config import TrainConfig
 from experiments.data import Dataset, load
 from experiments.errors import usage_errors
+from experiments.interrupts import stop_requests
 from experiments.progress import shown
 from experiments.training import Chunk, score_of, train
 
@@ -37,6 +39,8 @@ def main(config: TrainConfig) -> int:
         initializer = build.INITIALIZERS[config.network.initializer]
         key = jax.random.key(config.seed)
         state = pdadmm.init(key, splits.train, widths, hyper, initializer)
+        if config.growth.at:
+            pdadmm.check_growable(hyper)
         run = runs.create(config.out, f"train-{dataset.name}", config)
     announce(console, dataset, widths, hyper)
 
@@ -49,20 +53,27 @@ def main(config: TrainConfig) -> int:
         grow_at=config.growth.at,
         grow_by=config.growth.layers,
     )
-    last, code = None, 0
-    try:
-        for last in shown(chunks, config.iterations, console):
-            runs.append_metrics(run, last)
-            if not last.info.finite.all():
-                code = DIVERGED
-                break
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    if last is None:
-        console.print(f"stopped before the first evaluation; the configuration is in {run}")
-        return code
-    report(console, run, last, splits, hyper, title_of(dataset, widths, hyper), code)
+    last, code = follow(chunks, run, config.iterations, console)
+    title = title_of(dataset, pdadmm.widths(last.state), hyper)
+    report(console, run, last, splits, hyper, title, code)
     return code
+
+
+def follow(
+    chunks: Iterator[Chunk], run: Path, iterations: int, console: Console
+) -> tuple[Chunk, int]:
+    """Runs to the end, or to where the run has to stop; returns the last chunk and exit code."""
+    chunk = None
+    with stop_requests() as stop_requested, shown(iterations, console) as show:
+        for chunk in chunks:
+            runs.append_metrics(run, chunk)
+            show(chunk)
+            if not chunk.info.finite.all():
+                return chunk, DIVERGED
+            if stop_requested():
+                return chunk, INTERRUPTED
+    assert chunk is not None  # there is at least one iteration
+    return chunk, 0
 
 
 def announce(
@@ -131,16 +142,24 @@ def report(
         console.print(f"warning: inner solves met their bound in {unconverged} iteration(s)")
     if code == DIVERGED:
         first = next(line["iteration"] for line in metrics if not line["finite"])
-        where = ", ".join(pdadmm.nonfinite(last.state)) or "the Lagrangian, which overflowed"
         console.print(
-            f"error: values ceased to be finite at iteration {first}; now not finite: {where}. "
-            "Larger penalties or --double may help."
+            f"error: values ceased to be finite at iteration {first}, now {_where(last.state)}; "
+            "larger penalties or --double may help"
         )
     if code == INTERRUPTED:
-        console.print("interrupted: what was done up to the last evaluation is saved")
+        console.print(f"interrupted after iteration {last.iteration}: what was done is saved")
     console.print(
         f"saved to {run}: config.json, metrics.jsonl, summary.json, weights.npz, training.png"
     )
+
+
+def _where(state: pdadmm.State) -> str:
+    """The first variables that are not finite."""
+    names = pdadmm.nonfinite(state)
+    if not names:
+        return "the Lagrangian alone, which overflowed"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def title_of(dataset: Dataset, widths: tuple[int, ...], hyper: pdadmm.Hyperparameters) -> str:

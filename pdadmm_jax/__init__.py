@@ -22,7 +22,7 @@ from pdadmm_jax.activations import (
     softplus,
     tanh,
 )
-from pdadmm_jax.growth import grow
+from pdadmm_jax.growth import check_growable, grow
 from pdadmm_jax.hyperparameters import Hyperparameters
 from pdadmm_jax.lagrangian import Terms, primal_residual, terms
 from pdadmm_jax.losses import (
@@ -100,6 +100,7 @@ __all__ = [
     "certificate",
     "certificate_of",
     "certified",
+    "check_growable",
     "forward",
     "from_params",
     "gelu",

@@ -27,6 +27,7 @@ else:
         Bool = Float = Int = Shaped = _Unchecked
         PRNGKeyArray = Any
 
+AnyArray = Array | np.ndarray  # for what a user hands in
 Scalar = Float[Array, ""]
 Number = int | float | np.number | Shaped[Array, ""]
 
@@ -37,4 +38,15 @@ if TYPE_CHECKING:
 else:
     Leaf = Any
 
-__all__ = ["Array", "Bool", "Float", "Int", "Leaf", "Number", "PRNGKeyArray", "Scalar", "Shaped"]
+__all__ = [
+    "AnyArray",
+    "Array",
+    "Bool",
+    "Float",
+    "Int",
+    "Leaf",
+    "Number",
+    "PRNGKeyArray",
+    "Scalar",
+    "Shaped",
+]

@@ -64,6 +64,9 @@ class LeakyReLU:
                 f"slope is {self.slope}, which lies outside [0, 1]: choose one inside."
             )
 
+    def __str__(self) -> str:
+        return f"leaky_relu({self.slope:g})" if self.slope else "relu"
+
     @property
     def idempotent(self) -> bool:
         return self.slope in (0.0, 1.0)
@@ -115,6 +118,9 @@ class NumericActivation:
     lipschitz: float = float("inf")
     idempotent: bool = False
     iterations: int = 60
+
+    def __str__(self) -> str:
+        return getattr(self.function, "__name__", repr(self.function)).lstrip("_")
 
     def __call__(self, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return self.function(z)

@@ -9,6 +9,19 @@ from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.state import Boundary, Layer, State
 
 
+def check_growable(hyper: Hyperparameters) -> None:
+    """Refuses activations whose networks cannot grow.
+
+    Raises:
+        ValueError: f(f(z)) != f(z), so that no identity layer preserves the function.
+    """
+    if not hyper.activation.idempotent:
+        raise ValueError(
+            f"identity layers would change the function of a network with {hyper.activation}, for "
+            "which f(f(z)) is not f(z): grow a network with relu, or start at full depth."
+        )
+
+
 def grow(state: State, hyper: Hyperparameters, layers: int) -> State:
     """Inserts identity layers before the output layer.
 
@@ -32,11 +45,7 @@ def grow(state: State, hyper: Hyperparameters, layers: int) -> State:
     """
     if layers < 0:
         raise ValueError(f"layers is {layers}, but has to be 0 or more.")
-    if not hyper.activation.idempotent:
-        raise ValueError(
-            f"identity layers would change the function of a network with {hyper.activation}: "
-            "f(f(z)) = f(z) holds for ReLU; grow such a network, or start at full depth."
-        )
+    check_growable(hyper)
     *lower, output = state.layers
     if layers == 0:
         return state

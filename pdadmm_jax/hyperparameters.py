@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from pdadmm_jax._typing import Leaf
 from pdadmm_jax.activations import Activation, relu
-from pdadmm_jax.checks import check_number
+from pdadmm_jax.checks import check_number, is_concrete
 from pdadmm_jax.losses import Loss, softmax_cross_entropy
 from pdadmm_jax.solvers import Solver, UnitStep
 
@@ -71,6 +71,17 @@ class Hyperparameters:
     def replace(self, **changes: Any) -> Hyperparameters:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def check_representable(hyper: Hyperparameters, dtype: Any) -> None:
+    """Refuses penalties that the state's dtype rounds to zero or infinity."""
+    for name in ("nu", "rho"):
+        value = getattr(hyper, name)
+        if is_concrete(value) and not 0 < float(jnp.asarray(value, dtype)) < float("inf"):
+            raise ValueError(
+                f"{name} is {value}, which {jnp.dtype(dtype)} holds as "
+                f"{float(jnp.asarray(value, dtype))}: choose one nearer to 1, or double precision."
+            )
 
 
 def at_precision_of(hyper: Hyperparameters, dtype: Any) -> Hyperparameters:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._typing import Array, Float, Scalar
+from pdadmm_jax._typing import AnyArray, Array, Float, Scalar
 from pdadmm_jax.hyperparameters import Hyperparameters
 from pdadmm_jax.state import Data, Params
 from pdadmm_jax.updates import multiply
@@ -13,7 +13,7 @@ from pdadmm_jax.updates import multiply
 
 @jax.jit
 def forward(
-    params: Params, x: Float[Array, "N features"], hyper: Hyperparameters
+    params: Params, x: Float[AnyArray, "N features"], hyper: Hyperparameters
 ) -> Float[Array, "N C"]:
     """Outputs (logits) of the network.
 
@@ -22,10 +22,11 @@ def forward(
         x: inputs.
         hyper: gives the activation and the precision.
     """
-    *hidden, (W_out, b_out) = params
+    *hidden, (W_out, b_out) = jax.tree.map(jnp.asarray, params)
+    p = jnp.asarray(x)
     for W, b in hidden:
-        x = hyper.activation(multiply(x, W, hyper.precision) + b)
-    return multiply(x, W_out, hyper.precision) + b_out
+        p = hyper.activation(multiply(p, W, hyper.precision) + b)
+    return multiply(p, W_out, hyper.precision) + b_out
 
 
 @jax.jit

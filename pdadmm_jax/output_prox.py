@@ -136,8 +136,8 @@ def wright_omega(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     w = jnp.where(tiny, 1.0, w)
     for _ in range(2):
         r = jnp.where(tiny, 0.0, x - w - jnp.log(w))
-        k = (1 + w) * (1 + w + 2 / 3 * r)
-        w = w * (1 + r / (1 + w) * (k - r / 2) / (k - r))
+        s, k = r / (1 + w), 1 + w + 2 / 3 * r
+        w = w * (1 + s * (k - s / 2) / (k - s))
     return jnp.where(tiny, exp, w)
 
 

@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._typing import Array, Float, Int, PRNGKeyArray, Shaped
+from pdadmm_jax._typing import AnyArray, Array, Float, Int, PRNGKeyArray, Shaped
 from pdadmm_jax.checks import check_inputs, check_widths
-from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
+from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of, check_representable
 from pdadmm_jax.updates import multiply
 
 # Names with a leading underscore may differ from pair to pair.
-Params = Sequence[tuple[Float[Array, "_n_in _n_out"], Float[Array, " _n_out"]]]
+Params = Sequence[tuple[Float[AnyArray, "_n_in _n_out"], Float[AnyArray, " _n_out"]]]
 Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
 
 
 class Data(NamedTuple):
-    """What is learnt from; full batch, rows are samples.
+    """What is learnt from; full batch, rows are samples.  NumPy arrays will do.
 
     Attributes:
         x: inputs, p_1 of the paper.  Their dtype is that of the whole state.
@@ -92,6 +92,7 @@ def init(
         ValueError: widths, inputs or labels that do not fit each other.
     """
     widths = tuple(widths)
+    data = Data(*map(jnp.asarray, data))
     check_widths(widths)
     check_data(data, widths, hyper)
     initializer = initializer or jax.nn.initializers.he_normal()
@@ -118,6 +119,7 @@ def from_params(params: Params, data: Data, hyper: Hyperparameters) -> State:
     Raises:
         ValueError: weights, inputs or labels that do not fit each other.
     """
+    data = Data(*map(jnp.asarray, data))
     check_data(data, _widths_of(params), hyper)
     return _forward_start(params, data, hyper)
 
@@ -135,7 +137,7 @@ def widths(state: State) -> tuple[int, ...]:
 
 
 def check_data(data: Data, widths: Sequence[int], hyper: Hyperparameters) -> None:
-    """Refuses data that do not fit the network or the loss.
+    """Refuses data that fit neither the network nor the loss, and penalties beyond their dtype.
 
     Values are looked at where they are known: outside jit.
 
@@ -150,6 +152,7 @@ def check_data(data: Data, widths: Sequence[int], hyper: Hyperparameters) -> Non
             "(samples, outputs) with as many samples."
         )
     hyper.loss.check(y, widths[-1])
+    check_representable(hyper, x.dtype)
 
 
 def check_match(state: State, data: Data) -> None:

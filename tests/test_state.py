@@ -134,6 +134,26 @@ def test_wrong_hyperparameters_are_refused():
     refused(r"smoothing is 1\.0", pdadmm.SoftmaxCrossEntropy, 1.0)
 
 
+def test_penalties_beyond_the_dtype_are_refused():
+    widths = (6, 4, 3)
+    refused(
+        "nu is 1e-60, which float32 holds as 0",
+        pdadmm.init,
+        KEY,
+        DATA,
+        widths,
+        HYPER.replace(nu=1e-60),
+    )
+    refused(
+        "rho is 1e.60, which float32 holds as inf",
+        pdadmm.init,
+        KEY,
+        DATA,
+        widths,
+        HYPER.replace(rho=1e60),
+    )
+
+
 def test_unknown_names_are_refused_with_the_nearest():
     refused("unknown activation 'rellu'; did you mean 'relu'", pdadmm.activation, "rellu")
     refused("unknown loss 'squared_eror'; did you mean", pdadmm.loss, "squared_eror")
