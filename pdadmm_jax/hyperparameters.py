@@ -74,13 +74,15 @@ class Hyperparameters:
 
 
 def check_representable(hyper: Hyperparameters, dtype: Any) -> None:
-    """Refuses penalties that the state's dtype rounds to zero or infinity."""
+    """Refuses penalties that the state's dtype would round to zero or infinity."""
+    limits = jnp.finfo(dtype)
+    low, high = float(limits.tiny), float(limits.max)
     for name in ("nu", "rho"):
         value = getattr(hyper, name)
-        if is_concrete(value) and not 0 < float(jnp.asarray(value, dtype)) < float("inf"):
+        if is_concrete(value) and not low <= float(value) <= high:
             raise ValueError(
-                f"{name} is {value}, which {jnp.dtype(dtype)} holds as "
-                f"{float(jnp.asarray(value, dtype))}: choose one nearer to 1, or double precision."
+                f"{name} is {value}, but {jnp.dtype(dtype)} reaches from {low:.2g} to {high:.2g}: "
+                "choose a penalty inside, or double precision."
             )
 
 
