@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +48,17 @@ def check_number(name: str, value: Any, *, positive: bool) -> None:
     if not math.isfinite(number) or number < 0 or (positive and number == 0):
         needed = "a finite number above 0" if positive else "a finite number, 0 or above"
         raise ValueError(f"{name} is {value}, but has to be {needed}.")
+
+
+def check_shapes(**shaped: tuple[Any, tuple[int, ...]]) -> None:
+    """Refuses arrays of another shape than the one they are paired with."""
+    for name, (array, shape) in shaped.items():
+        try:
+            chex.assert_shape(array, shape)
+        except AssertionError:
+            raise ValueError(
+                f"{name} has shape {jnp.shape(array)}, but the other arguments ask for {shape}."
+            ) from None
 
 
 def check_widths(widths: tuple[int, ...]) -> None:

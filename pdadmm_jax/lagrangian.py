@@ -48,7 +48,7 @@ def terms(state: State, data: Data, hyper: Hyperparameters) -> Terms:
     Raises:
         ValueError: data of another shape or dtype than the state's.
     """
-    check_match(state, data)
+    check_match(state, data, hyper)
     hyper = at_precision_of(hyper, data.x.dtype)
     activated = [hyper.activation(stack.z) for stack in state.layers]
     return terms_of(state.layers, from_below(activated), data, hyper)

@@ -144,19 +144,24 @@ def check_data(data: Data, widths: Sequence[int], hyper: Hyperparameters) -> Non
     Raises:
         ValueError: naming both values and the way out.
     """
+    check_inputs(data.x, widths[0])
+    check_targets(data, widths[-1], hyper)
+    check_representable(hyper, data.x.dtype)
+
+
+def check_targets(data: Data, outputs: int, hyper: Hyperparameters) -> None:
+    """Refuses targets that fit neither the inputs nor the loss."""
     x, y = data
-    check_inputs(x, widths[0])
     if y.ndim not in (1, 2) or y.shape[0] != x.shape[0]:
         raise ValueError(
             f"x holds {x.shape[0]} samples, y has shape {y.shape}: y has to be (samples,) or "
             "(samples, outputs) with as many samples."
         )
-    hyper.loss.check(y, widths[-1])
-    check_representable(hyper, x.dtype)
+    hyper.loss.check(y, outputs)
 
 
-def check_match(state: State, data: Data) -> None:
-    """Refuses data of other samples, width or dtype than the state was made for."""
+def check_match(state: State, data: Data, hyper: Hyperparameters) -> None:
+    """Refuses data of other samples, width or dtype than the state was made for, or other y."""
     first = state.layers[0]
     expected = (first.z.shape[1], first.W.shape[1])
     if data.x.shape != expected:
@@ -168,6 +173,7 @@ def check_match(state: State, data: Data) -> None:
         raise ValueError(
             f"x has dtype {data.x.dtype}, but the state {first.z.dtype}: cast one of them."
         )
+    check_targets(data, widths(state)[-1], hyper)
 
 
 def nonfinite(state: State) -> list[str]:

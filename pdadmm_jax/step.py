@@ -79,7 +79,7 @@ def step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]
     Raises:
         ValueError: data of another shape or dtype than the state's.
     """
-    check_match(state, data)
+    check_match(state, data, hyper)
     hyper = at_precision_of(hyper, data.x.dtype)
     solve = jax.vmap(partial(solve_layer, data=data, hyper=hyper))
     couple = jax.vmap(partial(couple_layer, hyper=hyper))

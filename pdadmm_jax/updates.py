@@ -15,6 +15,7 @@ from jax import lax
 
 from pdadmm_jax._typing import Array, Bool, Float, Number
 from pdadmm_jax.activations import Activation
+from pdadmm_jax.checks import check_shapes
 from pdadmm_jax.losses import Loss, Targets
 from pdadmm_jax.solvers import Quadratic, Solver
 
@@ -68,7 +69,14 @@ def update_p(
 
     Returns:
         The new p and its a = p W + b.
+
+    Raises:
+        ValueError: shapes that do not fit each other; so for every update.
     """
+    (N, n_in), n_out = p.shape, W.shape[-1]
+    below, above = (N, n_in), (N, n_out)
+    check_shapes(W=(W, (n_in, n_out)), a=(a, above), z=(z, above), q_in=(q_in, below))
+    check_shapes(u_in=(u_in, below))
     gradient = u_in + rho * (p - q_in) - nu * multiply(z - a, W.T, precision)
     move = solver.move(
         Quadratic(
@@ -110,6 +118,8 @@ def update_W(
     Returns:
         The new W and its a = p W + b.
     """
+    (N, n_in), n_out = p.shape, W.shape[-1]
+    check_shapes(W=(W, (n_in, n_out)), a=(a, (N, n_out)), z=(z, (N, n_out)))
     gradient = mu * W - nu * multiply(p.T, z - a, precision)
     move = solver.move(
         Quadratic(
@@ -137,6 +147,7 @@ def update_b(
     Returns:
         The new b and its a = p W + b.
     """
+    check_shapes(b=(b, z.shape[1:]), a=(a, z.shape))
     shift = jnp.mean(z - a, axis=0)
     return b + shift, a + shift
 
@@ -162,6 +173,7 @@ def update_z(
     Returns:
         The new z, and whether the solve converged (closed forms always do).
     """
+    check_shapes(a=(a, z.shape), q=(q, z.shape))
     stiffness = 1 + proximal
     return activation.prox(q, (a + proximal * z) / stiffness, stiffness, z)
 
@@ -181,6 +193,7 @@ def update_z_output(
     Returns:
         The new z_L, and whether the solve converged.
     """
+    check_shapes(a=(a, z.shape))
     return loss.prox(a, y, nu, z)
 
 
@@ -202,6 +215,7 @@ def update_q(
         nu: penalty on q = f(z).
         rho: penalty on p_next = q.
     """
+    check_shapes(u=(u, p_next.shape), f_z=(f_z, p_next.shape))
     return (rho * p_next + u + nu * f_z) / (rho + nu)
 
 
@@ -216,4 +230,5 @@ def update_u(
         q: activation variable of the layer below.
         rho: penalty on p_next = q.
     """
+    check_shapes(u=(u, p_next.shape), q=(q, p_next.shape))
     return u + rho * (p_next - q)

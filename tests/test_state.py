@@ -181,6 +181,27 @@ def test_data_of_another_state_are_refused():
     )
 
 
+def test_targets_of_another_kind_are_refused_by_the_step():
+    state = pdadmm.init(KEY, DATA, (6, 4, 3), HYPER)
+    refused(r"y has shape \(5,\)", pdadmm.step, state, pdadmm.Data(X, Y[:5]), HYPER)
+    refused("y has 4 columns", pdadmm.step, state, pdadmm.Data(X, jnp.ones((12, 4)) / 4), HYPER)
+
+
+def test_updates_refuse_shapes_that_do_not_fit():
+    p, W, b, z = X, jnp.ones((6, 4)), jnp.ones(4), jnp.ones((12, 4))
+    step = pdadmm.UnitStep()
+    narrow = r"z has shape \(12, 3\), but the other arguments ask for \(12, 4\)"
+    refused(narrow, pdadmm.update_p, p, W, z, z[:, :3], p, p, 1.0, 1.0, step)
+    refused(r"u_in has shape \(3, 6\)", pdadmm.update_p, p, W, z, z, p, p[:3], 1.0, 1.0, step)
+    refused(narrow, pdadmm.update_W, W, p, z, z[:, :3], 1.0, 0.0, step)
+    refused(r"b has shape \(3,\)", pdadmm.update_b, b[:3], z, z)
+    refused(r"q has shape \(12, 3\)", pdadmm.update_z, z, z, z[:, :3], pdadmm.relu, 1.0)
+    loss = pdadmm.softmax_cross_entropy
+    refused(r"a has shape \(12, 3\)", pdadmm.update_z_output, z, z[:, :3], Y, loss, 1.0)
+    refused(r"f_z has shape \(12, 3\)", pdadmm.update_q, z, z, z[:, :3], 1.0, 1.0)
+    refused(r"q has shape \(12, 3\)", pdadmm.update_u, z, z, z[:, :3], 1.0)
+
+
 def test_accuracy_of_real_valued_targets_is_refused():
     hyper = HYPER.replace(loss=pdadmm.squared_error)
     data = pdadmm.Data(X, jnp.ones((12, 3)))
