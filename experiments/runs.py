@@ -74,11 +74,11 @@ def metric_lines(chunk: Chunk) -> list[dict[str, Any]]:
             **{name: float(values[i]) for name, values in info.terms._asdict().items()},
             "residual": float(np.sum(np.square(info.primal_residual[i], dtype=np.float64))),
             "residual_per_boundary": [float(r) for r in info.primal_residual[i]],
-            "largest_tau": float(info.largest_tau[i]),
-            "largest_theta": float(info.largest_theta[i]),
+            "largest_tau": float(info.tau[i].max()),
+            "largest_theta": float(info.theta[i].max()),
             "finite": bool(info.finite[i]),
-            "converged": bool(info.converged[i]),
-            "certified": bool(info.certified[i]),
+            "converged": bool(info.converged[i].all()),
+            "in_certified_region": bool(info.in_certified_region[i]),
         }
         for i in range(length)
     ]

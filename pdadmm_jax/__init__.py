@@ -24,6 +24,7 @@ from pdadmm_jax.activations import (
 )
 from pdadmm_jax.growth import check_growable, grow
 from pdadmm_jax.hyperparameters import Hyperparameters
+from pdadmm_jax.iteration import Info, run, step
 from pdadmm_jax.lagrangian import Terms, primal_residual, terms
 from pdadmm_jax.losses import (
     LOSSES,
@@ -53,7 +54,6 @@ from pdadmm_jax.state import (
     params,
     widths,
 )
-from pdadmm_jax.step import Info, run, step
 from pdadmm_jax.theory import Certificate, certificate, certificate_of, certified
 from pdadmm_jax.updates import (
     update_b,

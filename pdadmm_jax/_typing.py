@@ -31,20 +31,12 @@ AnyArray = Array | np.ndarray  # for what a user hands in
 Scalar = Float[Array, ""]
 Number = int | float | np.number | Shaped[Array, ""]
 
-# A number held by a pytree dataclass. JAX rebuilds those around tracers, specs and placeholders,
-# so that nothing can be checked of it at run time.
-if TYPE_CHECKING:
-    Leaf = Number
-else:
-    Leaf = Any
-
 __all__ = [
     "AnyArray",
     "Array",
     "Bool",
     "Float",
     "Int",
-    "Leaf",
     "Number",
     "PRNGKeyArray",
     "Scalar",

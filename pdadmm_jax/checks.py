@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -30,24 +29,33 @@ def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def is_concrete(value: Any) -> bool:
-    """Whether the numbers can be looked at now, without tracing."""
-    return isinstance(value, (int, float, np.ndarray, np.generic)) or (
-        isinstance(value, jax.Array) and not isinstance(value, Tracer)
-    )
+    """Whether the values can be looked at: no tracer, and all of it on this host."""
+    if isinstance(value, jax.Array):
+        return not isinstance(value, Tracer) and value.is_fully_addressable
+    return isinstance(value, (int, float, np.ndarray, np.generic))
 
 
-def check_number(name: str, value: Any, *, positive: bool) -> None:
-    """Refuses a penalty that is not a finite number of the right sign.
+def checked_number(name: str, value: Any, *, above: float, allowed: bool = False) -> Any:
+    """A number from a user: refused if not finite and above a bound; Python's and NumPy's as float.
 
-    Only Python and NumPy numbers are looked at: hyperparameters are rebuilt whenever JAX flattens
-    them, and a look at a device array would wait for the device each time.
+    Args:
+        name: for the message.
+        value: a number, or an array of them to map over.
+        above: the bound.
+        allowed: whether the bound itself will do.
+
+    Raises:
+        ValueError: naming the value and what it has to be.
     """
-    if not isinstance(value, (int, float, np.ndarray, np.generic)):
-        return
-    number = float(value)
-    if not math.isfinite(number) or number < 0 or (positive and number == 0):
-        needed = "a finite number above 0" if positive else "a finite number, 0 or above"
+    if isinstance(value, Tracer) or (isinstance(value, jax.Array) and not is_concrete(value)):
+        return value
+    needed = f"a finite number {'of at least' if allowed else 'above'} {above:g}"
+    if not is_concrete(value) or isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}, but has to be {needed}.")
+    numbers = np.asarray(value, np.float64)
+    if not (np.isfinite(numbers) & ((numbers >= above) if allowed else (numbers > above))).all():
         raise ValueError(f"{name} is {value}, but has to be {needed}.")
+    return value if isinstance(value, jax.Array) or numbers.ndim else float(value)
 
 
 def check_shapes(**shaped: tuple[Any, tuple[int, ...]]) -> None:
@@ -95,16 +103,21 @@ def check_inputs(x: Any, features: int) -> None:
             f"x has dtype {x.dtype}, but has to be floating, for it sets the precision of the "
             "whole state: x.astype('float32')."
         )
+    if jnp.finfo(x.dtype).bits < 32:
+        raise ValueError(
+            f"x has dtype {x.dtype}, in which sums over samples lose too much: x.astype('float32')."
+        )
     if is_concrete(x):
         check_finite("x", x)
 
 
 def check_finite(name: str, array: Any) -> None:
-    """Refuses NaN and infinities in data, with the place of the first."""
-    finite = np.asarray(jnp.isfinite(array))
+    """Refuses NaN and infinities, with the place of the first."""
+    values = np.asarray(array)
+    finite = np.isfinite(values)
     if not finite.all():
-        row = tuple(int(i) for i in np.argwhere(~finite)[0])
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise ValueError(
-            f"{name}{list(row)} is {np.asarray(array)[row]}: replace the {int((~finite).sum())} "
-            "value(s) that are not finite."
+            f"{name}{list(place)} is {values[place]}: replace the {int((~finite).sum())} value(s) "
+            "that are not finite."
         )

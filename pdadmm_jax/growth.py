@@ -10,10 +10,10 @@ from pdadmm_jax.state import Boundary, Layer, State
 
 
 def check_growable(hyper: Hyperparameters) -> None:
-    """Refuses activations whose networks cannot grow.
+    """Refuses activations for which no identity layer preserves the function.
 
     Raises:
-        ValueError: f(f(z)) != f(z), so that no identity layer preserves the function.
+        ValueError: f(f(z)) is not f(z).
     """
     if not hyper.activation.idempotent:
         raise ValueError(
@@ -27,8 +27,10 @@ def grow(state: State, hyper: Hyperparameters, layers: int) -> State:
 
     A new layer has W = I, b = 0 and passes on the output layer's own input: z = q = p.  The
     function of the network, the output layer, all old variables and their duals stay what they
-    are.  Entries of p that are not in the activation's range (negative ones, for ReLU; p only
-    approaches f(z) as ADMM converges) violate q = f(z) in the new layers; their new duals
+    are; the old state's arrays are shared, not copied.
+
+    Entries of p outside the activation's range (negative ones, for ReLU; p only approaches f(z) as
+    ADMM converges) violate q = f(z) in the new layers, by which the Lagrangian rises.  Their duals
     u = nu (q - f(z)) keep Lemma 4, hence the descent of the certified mode from here on.
 
     Args:
@@ -43,8 +45,8 @@ def grow(state: State, hyper: Hyperparameters, layers: int) -> State:
         ValueError: a negative number of layers, or an activation with f(f(z)) != f(z), for which
             no identity layer preserves the function.
     """
-    if layers < 0:
-        raise ValueError(f"layers is {layers}, but has to be 0 or more.")
+    if not isinstance(layers, int) or layers < 0:
+        raise ValueError(f"layers is {layers}, but has to be a whole number, 0 or more.")
     check_growable(hyper)
     *lower, output = state.layers
     if layers == 0:

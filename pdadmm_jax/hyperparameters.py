@@ -7,17 +7,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from pdadmm_jax._typing import Leaf
+from pdadmm_jax._pytree import pytree_dataclass
+from pdadmm_jax._typing import Number
 from pdadmm_jax.activations import Activation, relu
-from pdadmm_jax.checks import check_number, is_concrete
+from pdadmm_jax.checks import checked_number, is_concrete
 from pdadmm_jax.losses import Loss, softmax_cross_entropy
 from pdadmm_jax.solvers import Solver, UnitStep
 
 PRECISIONS = ("highest", "high", "default")
 
 
-@jax.tree_util.register_dataclass
+@pytree_dataclass
 @dataclasses.dataclass(frozen=True)
 class Hyperparameters:
     """Penalties, solvers and structure of pdADMM.
@@ -41,10 +43,10 @@ class Hyperparameters:
         ValueError: a number of the wrong sign or not finite, or a name in place of an object.
     """
 
-    nu: Leaf = 0.1
-    rho: Leaf = 0.5
-    mu: Leaf = 0.0
-    proximal: Leaf = 1.0
+    nu: Number = 0.1
+    rho: Number = 0.5
+    mu: Number = 0.0
+    proximal: Number = 1.0
     p_solver: Solver = dataclasses.field(default_factory=UnitStep)
     W_solver: Solver = dataclasses.field(default_factory=UnitStep)
     activation: Activation = dataclasses.field(default=relu, metadata={"static": True})
@@ -52,16 +54,21 @@ class Hyperparameters:
     precision: str = dataclasses.field(default="highest", metadata={"static": True})
 
     def __post_init__(self) -> None:
-        check_number("nu", self.nu, positive=True)
-        check_number("rho", self.rho, positive=True)
-        check_number("mu", self.mu, positive=False)
-        check_number("proximal", self.proximal, positive=False)
-        for name in ("activation", "loss", "p_solver", "W_solver"):
-            if isinstance(value := getattr(self, name), str):
-                find = name.removeprefix("p_").removeprefix("W_")
+        for name, allowed in (("nu", False), ("rho", False), ("mu", True), ("proximal", True)):
+            number = checked_number(name, getattr(self, name), above=0.0, allowed=allowed)
+            object.__setattr__(self, name, number)
+        for name, kind in (
+            ("activation", Activation),
+            ("loss", Loss),
+            ("p_solver", Solver),
+            ("W_solver", Solver),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, type) or not isinstance(value, kind):
+                find = kind.__name__.lower()
                 raise ValueError(
-                    f"{name} is the string {value!r}, but has to be an object: "
-                    f"pdadmm_jax.{find}({value!r})."
+                    f"{name} is {value!r}, but has to be of the kind {kind.__name__}: one of "
+                    f"pdadmm_jax.{find.upper()}S, as by pdadmm_jax.{find}(name), or your own."
                 )
         if self.precision not in PRECISIONS:
             raise ValueError(
@@ -74,15 +81,18 @@ class Hyperparameters:
 
 
 def check_representable(hyper: Hyperparameters, dtype: Any) -> None:
-    """Refuses penalties that the state's dtype would round to zero or infinity."""
+    """Refuses numbers that the state's dtype would round to zero or infinity."""
     limits = jnp.finfo(dtype)
     low, high = float(limits.tiny), float(limits.max)
-    for name in ("nu", "rho"):
-        value = getattr(hyper, name)
-        if is_concrete(value) and not low <= float(value) <= high:
+    for path, value in jax.tree.leaves_with_path(hyper):
+        if not is_concrete(value):
+            continue
+        sizes = np.abs(np.asarray(value, np.float64))
+        if ((sizes != 0) & ((sizes < low) | (sizes > high))).any():
+            name = ".".join(key.name for key in path)
             raise ValueError(
                 f"{name} is {value}, but {jnp.dtype(dtype)} reaches from {low:.2g} to {high:.2g}: "
-                "choose a penalty inside, or double precision."
+                "choose a number inside, or double precision."
             )
 
 

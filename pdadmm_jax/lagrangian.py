@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.neighbours import from_below
-from pdadmm_jax.state import Data, Layer, State, check_match
+from pdadmm_jax.state import Data, Layer, State, as_arrays, check_match
 
 # One number, or one per iteration in the history that ``run`` returns.
 Value = Float[Array, "*history"]
@@ -48,6 +48,7 @@ def terms(state: State, data: Data, hyper: Hyperparameters) -> Terms:
     Raises:
         ValueError: data of another shape or dtype than the state's.
     """
+    data = as_arrays(data)
     check_match(state, data, hyper)
     hyper = at_precision_of(hyper, data.x.dtype)
     activated = [hyper.activation(stack.z) for stack in state.layers]

@@ -87,7 +87,7 @@ class SoftmaxCrossEntropy:
         return softmax_prox(a, self.targets(y, a.shape[-1], a.dtype), nu)
 
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
-        return jnp.argmax(z, axis=-1) == _class_index(y)
+        return _answer(z) == _class_index(y)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ class SquaredError:
                 "real-valued targets have no right or wrong answer: report the loss instead of "
                 "the accuracy, or give integer labels."
             )
-        return jnp.argmax(z, axis=-1) == y
+        return _answer(z) == _class_index(y)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,13 +164,18 @@ class MulticlassHinge:
 
     def check(self, y: Array, outputs: int) -> None:
         if outputs < 2:
-            raise ValueError(f"the hinge loss needs at least 2 outputs, the network has {outputs}.")
+            raise ValueError(
+                f"the hinge loss needs at least 2 outputs, the network has {outputs}: use the "
+                "'binary_logistic' loss for a single one."
+            )
         _check_labels_or_rows(y, outputs)
         if y.ndim == 2 and is_concrete(y):
             _check_one_hot(y)
 
     def value(self, z: Float[Array, "N C"], y: Targets) -> Float[Array, " N"]:
-        return optax.losses.multiclass_hinge_loss(z, _class_index(y))
+        # Optax's function makes one-hot rows of the default dtype, which may not be that of z.
+        t = _one_hot(y, z.shape[-1], z.dtype)
+        return jnp.max(z + 1 - t, axis=-1) - jnp.sum(t * z, axis=-1)
 
     def prox(
         self, a: Float[Array, "N C"], y: Targets, nu: Number, start: Float[Array, "N C"]
@@ -180,7 +185,7 @@ class MulticlassHinge:
         return hinge_prox(a, _one_hot(y, a.shape[-1], a.dtype), nu)
 
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
-        return jnp.argmax(z, axis=-1) == _class_index(y)
+        return _answer(z) == _class_index(y)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +218,7 @@ class ConvexLoss:
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
         if not self.classification:
             raise ValueError("this loss was declared to have no classes: report the loss instead.")
-        return jnp.argmax(z, axis=-1) == _class_index(y)
+        return _answer(z) == _class_index(y)
 
 
 softmax_cross_entropy = SoftmaxCrossEntropy()
@@ -239,11 +244,17 @@ def loss(name: str) -> Loss:
 
 
 def _class_index(y: Array) -> Array:
-    return jnp.argmax(y, axis=-1) if y.ndim == 2 else y
+    """Labels as int32, whatever kind of integer they came as."""
+    return _answer(y) if y.ndim == 2 else y.astype(jnp.int32)
+
+
+def _answer(z: Array) -> Array:
+    """The class of the greatest entry."""
+    return jnp.argmax(z, axis=-1).astype(jnp.int32)
 
 
 def _one_hot(y: Array, outputs: int, dtype: Any) -> Array:
-    return y.astype(dtype) if y.ndim == 2 else jax.nn.one_hot(y, outputs, dtype=dtype)
+    return y.astype(dtype) if y.ndim == 2 else jax.nn.one_hot(_class_index(y), outputs, dtype=dtype)
 
 
 def _check_labels_or_rows(y: Array, outputs: int) -> None:
@@ -263,7 +274,8 @@ def _check_labels_or_rows(y: Array, outputs: int) -> None:
             "y.astype('int32'), or reshape targets to (samples, outputs)."
         )
     if is_concrete(y):
-        low, high = int(jnp.min(y)), int(jnp.max(y))
+        labels = np.asarray(y)
+        low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= outputs:
             raise ValueError(
                 f"labels run from {low} to {high}, but a network with {outputs} outputs knows 0 "

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import AnyArray, Array, Float, Scalar
+from pdadmm_jax.activations import Activation
 from pdadmm_jax.hyperparameters import Hyperparameters
-from pdadmm_jax.state import Data, Params
+from pdadmm_jax.losses import Loss
+from pdadmm_jax.state import Data, Params, as_arrays, check_targets
 from pdadmm_jax.updates import multiply
 
 
-@jax.jit
 def forward(
     params: Params, x: Float[AnyArray, "N features"], hyper: Hyperparameters
 ) -> Float[Array, "N C"]:
@@ -21,35 +24,65 @@ def forward(
         params: (W, b) of every layer.
         x: inputs.
         hyper: gives the activation and the precision.
+
+    Raises:
+        ValueError: inputs of another width than the first layer takes.
     """
-    *hidden, (W_out, b_out) = jax.tree.map(jnp.asarray, params)
-    p = jnp.asarray(x)
-    for W, b in hidden:
-        p = hyper.activation(multiply(p, W, hyper.precision) + b)
-    return multiply(p, W_out, hyper.precision) + b_out
+    if x.ndim != 2 or x.shape[1] != params[0][0].shape[0]:
+        raise ValueError(
+            f"x has shape {x.shape}, but the first layer takes (samples, "
+            f"{params[0][0].shape[0]}): flatten or choose the features."
+        )
+    return _forward(params, jnp.asarray(x), hyper.activation, hyper.precision)
 
 
-@jax.jit
 def loss_and_accuracy(params: Params, data: Data, hyper: Hyperparameters) -> tuple[Scalar, Scalar]:
     """Mean risk per sample and share of correct answers, from one forward pass.
 
     Raises:
-        ValueError: the loss knows no right and wrong (real-valued targets).
+        ValueError: inputs or targets that do not fit, or targets that know no right and wrong.
     """
-    outputs = forward(params, data.x, hyper)
-    value = jnp.mean(hyper.loss.value(outputs, data.y))
-    return value, jnp.mean(hyper.loss.correct(outputs, data.y), dtype=value.dtype)
+    outputs, y = _outputs_and_targets(params, data, hyper)
+    return _mean_loss(outputs, y, hyper.loss), _accuracy(outputs, y, hyper.loss)
 
 
 def mean_loss(params: Params, data: Data, hyper: Hyperparameters) -> Scalar:
-    """Mean risk per sample of the forward pass."""
-    return jnp.mean(hyper.loss.value(forward(params, data.x, hyper), data.y))
+    """Mean risk per sample of the forward pass.
+
+    Raises:
+        ValueError: inputs or targets that do not fit.
+    """
+    return _mean_loss(*_outputs_and_targets(params, data, hyper), hyper.loss)
 
 
 def accuracy(params: Params, data: Data, hyper: Hyperparameters) -> Scalar:
     """Share of samples that the forward pass answers correctly.
 
     Raises:
-        ValueError: the loss knows no right and wrong (real-valued targets).
+        ValueError: inputs or targets that do not fit, or targets that know no right and wrong.
     """
-    return loss_and_accuracy(params, data, hyper)[1]
+    return _accuracy(*_outputs_and_targets(params, data, hyper), hyper.loss)
+
+
+def _outputs_and_targets(params: Params, data: Data, hyper: Hyperparameters) -> tuple[Array, Array]:
+    data = as_arrays(data)
+    check_targets(data, params[-1][1].shape[0], hyper)
+    return forward(params, data.x, hyper), data.y
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _forward(params: Params, x: Array, activation: Activation, precision: str) -> Array:
+    *hidden, (W_out, b_out) = jax.tree.map(jnp.asarray, params)
+    for W, b in hidden:
+        x = activation(multiply(x, W, precision) + b)
+    return multiply(x, W_out, precision) + b_out
+
+
+@partial(jax.jit, static_argnums=2)
+def _mean_loss(outputs: Array, y: Array, loss: Loss) -> Array:
+    return jnp.mean(loss.value(outputs, y))
+
+
+@partial(jax.jit, static_argnums=2)
+def _accuracy(outputs: Array, y: Array, loss: Loss) -> Array:
+    return jnp.mean(loss.correct(outputs, y), dtype=outputs.dtype)

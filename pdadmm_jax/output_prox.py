@@ -16,11 +16,11 @@ from jax import lax
 
 from pdadmm_jax._typing import Array, Bool, Float, Number, Shaped
 
-_LEVEL_STEPS = 16  # ten suffice for 1,000 classes at any nu; the rest is margin
+LEVEL_STEPS = 16  # ten suffice for 1,000 classes at any nu; the rest is margin
 
 
 def softmax_prox(
-    a: Float[Array, "*N C"], t: Float[Array, "*N C"], nu: Number
+    a: Float[Array, "*N C"], t: Float[Array, "*N C"], nu: Number, steps: int = LEVEL_STEPS
 ) -> tuple[Float[Array, "*N C"], Bool[Array, ""]]:
     """Solves argmin_z logsumexp(z) - <t, z> + (nu / 2) ||z - a||^2 for every sample.
 
@@ -31,12 +31,12 @@ def softmax_prox(
         a: the linear map's value.
         t: label distribution, rows summing to 1.
         nu: penalty, positive.
+        steps: bound on the Newton steps.
 
     Returns:
         The minimiser, and whether the level converged for every sample.
     """
-    peak = jnp.max(a, axis=-1, keepdims=True)  # only differences of logits matter
-    a = a - peak
+    given, a = a, a - jnp.max(a, axis=-1, keepdims=True)  # only differences of logits matter
     upper = a + t / nu
     # From below: the softmax's largest entry is at most 1, and logsumexp >= mean + log C.
     below = jnp.maximum(
@@ -51,12 +51,13 @@ def softmax_prox(
         log_s = jnp.log(nu * jnp.where(far, omega, 1.0))
         return jnp.where(far, level + log_s - a, t / nu - omega), omega / (1 + omega)
 
-    level, converged = _climb(move_at, below, jnp.mean(jnp.abs(a), axis=-1, keepdims=True))
-    return a + move_at(level)[0] + peak, converged
+    scale = jnp.mean(jnp.abs(a), axis=-1, keepdims=True)
+    level, converged = _climb(move_at, below, scale, steps)
+    return given + move_at(level)[0], converged
 
 
 def hinge_prox(
-    a: Float[Array, "*N C"], t: Float[Array, "*N C"], nu: Number
+    a: Float[Array, "*N C"], t: Float[Array, "*N C"], nu: Number, steps: int = LEVEL_STEPS
 ) -> tuple[Float[Array, "*N C"], Bool[Array, ""]]:
     """Solves argmin_z max_i(z_i + 1 - t_i) - <t, z> + (nu / 2) ||z - a||^2 for every sample.
 
@@ -66,12 +67,12 @@ def hinge_prox(
         a: the linear map's value.
         t: one-hot labels.
         nu: penalty, positive.
+        steps: bound on the Newton steps.
 
     Returns:
         The minimiser, and whether the level converged for every sample.
     """
-    peak = jnp.max(a, axis=-1, keepdims=True)
-    a = a - peak
+    given, a = a, a - jnp.max(a, axis=-1, keepdims=True)
     margin = 1 - t
     upper = a + t / nu
     below = jnp.maximum(
@@ -83,12 +84,13 @@ def hinge_prox(
         capped = level - margin < upper
         return jnp.where(capped, level - margin - a, t / nu), capped.astype(a.dtype)
 
-    level, converged = _climb(move_at, below, jnp.mean(jnp.abs(a), axis=-1, keepdims=True))
-    return a + move_at(level)[0] + peak, converged
+    scale = jnp.mean(jnp.abs(a), axis=-1, keepdims=True)
+    level, converged = _climb(move_at, below, scale, steps)
+    return given + move_at(level)[0], converged
 
 
 def _climb(
-    move_at: Callable[[Array], tuple[Array, Array]], below: Array, scale: Array
+    move_at: Callable[[Array], tuple[Array, Array]], below: Array, scale: Array, steps: int
 ) -> tuple[Array, Array]:
     """Newton's method from below for the root of sum_i move_i(level) = 0.
 
@@ -96,6 +98,7 @@ def _climb(
         move_at: maps a level (*N, 1) to z - a and to its derivative by the level, (*N, C) each.
         below: start, at or below the root.
         scale: magnitude of the logits, which sets what rounding is.
+        steps: bound on the steps.
 
     Returns:
         The level, and whether the last step of every sample was within rounding.
@@ -112,7 +115,7 @@ def _climb(
 
     def unfinished(carry: tuple[Array, Array, Array]) -> Array:
         _, rising, count = carry
-        return rising & (count < _LEVEL_STEPS)
+        return rising & (count < steps)
 
     start = (below, jnp.asarray(True), jnp.asarray(0, jnp.int32))
     level, rising, _ = lax.while_loop(unfinished, body, start)
@@ -166,7 +169,8 @@ def convex_prox(
 
     Returns:
         The minimiser, and whether every sample's last step was within rounding of the objective,
-        relative to 1 + |objective|.
+        relative to 1 + |objective|.  Where nu is far below 1 this leaves z itself undetermined in
+        directions in which R is flat to that accuracy.
     """
     eps = jnp.finfo(a.dtype).eps
     identity = jnp.eye(a.shape[-1], dtype=a.dtype)
@@ -195,7 +199,7 @@ def convex_prox(
             # The last step is the first whose gain, half of ``descent`` by the quadratic model,
             # or whose length does not count.
             ulp = eps * jnp.max(jnp.abs(z) + jnp.abs(a))
-            moving = (descent > slack) & (jnp.max(jnp.abs(shift)) > ulp)
+            moving = ~((descent <= slack) | (jnp.max(jnp.abs(shift)) <= ulp))  # NaN moves on
             return z, damping, moving, count + 1
 
         def unfinished(carry: tuple[Array, ...]) -> Array:

@@ -37,7 +37,8 @@ def scalar_prox(
         iterations: bound on the descent steps.
 
     Returns:
-        The minimiser, and whether every entry's derivative vanished to rounding.
+        The minimiser, and whether every entry came to rest: at a stationary point, to rounding, or
+        at a kink of f.
     """
 
     def objective(z: Array) -> Array:
@@ -100,7 +101,7 @@ def _descend(
     eps = 8 * jnp.finfo(start.dtype).eps  # elementary functions are good to a few ulps
 
     def body(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        z, length, _, count = carry
+        z, length, moving, count = carry
         f, f1, f2 = _two_derivatives(function, z)
         miss, offset = q - f, stiffness * (z - centre)
         slope = offset - miss * f1
@@ -115,10 +116,12 @@ def _descend(
             jnp.abs(z - centre) + offset_noise
         )
         slope_noise = offset_noise + miss_noise * (1 + jnp.abs(f1)) + eps * jnp.abs(z) * curvature
-        moving = jnp.abs(slope) > slope_noise
+        # At a kink of f no slope vanishes: there the steps are cut until they gain nothing.
+        cut = (length < 1) & (length * slope**2 / curvature <= value_noise)
+        moving = moving & (jnp.abs(slope) > slope_noise) & ~cut
         accept = objective(trial) <= objective(z) + value_noise
         z = jnp.where(accept & moving, trial, z)
-        length = jnp.where(accept, 1.0, 0.25 * length).astype(length.dtype)
+        length = jnp.where(accept, jnp.minimum(4 * length, 1), 0.25 * length)
         return z, length, moving, count + 1
 
     def unfinished(carry: tuple[Array, ...]) -> Array:

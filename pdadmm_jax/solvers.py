@@ -21,8 +21,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._typing import Array, Leaf, Number
-from pdadmm_jax.checks import check_number, look_up
+from pdadmm_jax._pytree import pytree_dataclass
+from pdadmm_jax._typing import Array, Number
+from pdadmm_jax.checks import checked_number, look_up
 
 
 class Quadratic(NamedTuple):
@@ -47,7 +48,10 @@ class Quadratic(NamedTuple):
 
 
 class Move(NamedTuple):
-    """What a solver decided: V + ``delta``, a + ``image``, and the step-size ratio it used."""
+    """What a solver decided: V + ``delta``, a + ``image``, and the largest step-size ratio used.
+
+    An exact solve has no step size; its ratio is the mean curvature.
+    """
 
     delta: Array
     image: Array
@@ -61,7 +65,7 @@ class Solver(Protocol):
     def move(self, problem: Quadratic) -> Move: ...
 
 
-@jax.tree_util.register_dataclass
+@pytree_dataclass
 @dataclasses.dataclass(frozen=True)
 class Search:
     """The paper's step: one tau for the layer, ``start`` grown until the model majorises phi.
@@ -73,28 +77,27 @@ class Search:
         growth: factor between trials, above 1; the authors' code doubles.
     """
 
-    start: Leaf = 10.0
-    growth: Leaf = 2.0
+    start: Number = 10.0
+    growth: Number = 2.0
 
     def __post_init__(self) -> None:
-        check_number("start", self.start, positive=True)
-        check_number("growth", self.growth, positive=True)
-        if isinstance(self.growth, (int, float)) and self.growth <= 1:
-            raise ValueError(f"growth is {self.growth}, but has to be above 1 for tau to grow.")
+        object.__setattr__(self, "start", checked_number("start", self.start, above=0.0))
+        object.__setattr__(self, "growth", checked_number("growth", self.growth, above=1.0))
 
     def move(self, problem: Quadratic) -> Move:
         def accepted(least: Array) -> Array:
             trials = jnp.ceil(jnp.log(least / self.start) / jnp.log(self.growth))
-            trials = jnp.maximum(trials, 0)
             # The logarithms round: look one trial to either side for the first that is enough.
-            tau = self.start * self.growth ** (trials + jnp.arange(-1, 2, dtype=least.dtype))
-            enough = (tau >= least) & (trials + jnp.arange(-1, 2, dtype=least.dtype) >= 0)
-            return jnp.min(jnp.where(enough, tau, jnp.inf)).reshape(least.shape)
+            near = jnp.maximum(trials, 0) + jnp.arange(-1, 2, dtype=least.dtype)
+            tau = self.start * self.growth**near
+            tau = jnp.min(jnp.where((near >= 0) & (tau >= least), tau, jnp.inf), keepdims=True)
+            # A growth that rounds to 1 never gets there; tau* itself is admissible.
+            return jnp.where(jnp.isfinite(tau), tau, least).reshape(least.shape)
 
         return _gradient_move(problem, per_unit=False, ratio=accepted)
 
 
-@jax.tree_util.register_dataclass
+@pytree_dataclass
 @dataclasses.dataclass(frozen=True)
 class LayerStep:
     """The smallest admissible step size of the layer, tau* in closed form."""
@@ -103,7 +106,7 @@ class LayerStep:
         return _gradient_move(problem, per_unit=False)
 
 
-@jax.tree_util.register_dataclass
+@pytree_dataclass
 @dataclasses.dataclass(frozen=True)
 class UnitStep:
     """The smallest admissible step size of every sample (p) or every output neuron (W).
@@ -115,7 +118,7 @@ class UnitStep:
         return _gradient_move(problem, per_unit=True)
 
 
-@jax.tree_util.register_dataclass
+@pytree_dataclass
 @dataclasses.dataclass(frozen=True)
 class Exact:
     """The minimiser of phi(V + D) + (damping * mean / 2) ||D||^2, by Cholesky.
@@ -125,21 +128,24 @@ class Exact:
     descent.
 
     Attributes:
-        damping: relative weight of the proximal term.
+        damping: relative weight of the proximal term; at 0 there is none but for rounding.
     """
 
-    damping: Leaf = 1e-4
+    damping: Number = 1e-4
 
     def __post_init__(self) -> None:
-        check_number("damping", self.damping, positive=False)
+        damping = checked_number("damping", self.damping, above=0.0, allowed=True)
+        object.__setattr__(self, "damping", damping)
 
     def move(self, problem: Quadratic) -> Move:
         gradient = problem.gradient
         curvature = problem.weight * problem.gram()
         mean = jnp.trace(curvature) / curvature.shape[0]
-        ridge = problem.floor + self.damping * mean
-        # All units at rest (p = 0) with no floor: any positive number will do for a zero gradient.
-        ridge = jnp.where(ridge > jnp.finfo(gradient.dtype).tiny, ridge, 1)
+        # Cholesky's own rounding, which the trace bounds, must not make the system indefinite.
+        rounding = 4 * jnp.finfo(gradient.dtype).eps * jnp.trace(curvature)
+        ridge = problem.floor + self.damping * mean + rounding
+        # Nothing curves (p = 0, mu = 0): the gradient is zero, and any positive ridge will do.
+        ridge = jnp.where(ridge > 0, ridge, 1)
         factor = jax.scipy.linalg.cho_factor(
             curvature + ridge * jnp.eye(curvature.shape[0], dtype=gradient.dtype)
         )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import AnyArray, Array, Float, Int, PRNGKeyArray, Shaped
-from pdadmm_jax.checks import check_inputs, check_widths
+from pdadmm_jax.checks import check_finite, check_inputs, check_widths, is_concrete
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of, check_representable
 from pdadmm_jax.updates import multiply
 
@@ -92,7 +92,7 @@ def init(
         ValueError: widths, inputs or labels that do not fit each other.
     """
     widths = tuple(widths)
-    data = Data(*map(jnp.asarray, data))
+    data = as_arrays(data)
     check_widths(widths)
     check_data(data, widths, hyper)
     initializer = initializer or jax.nn.initializers.he_normal()
@@ -119,14 +119,23 @@ def from_params(params: Params, data: Data, hyper: Hyperparameters) -> State:
     Raises:
         ValueError: weights, inputs or labels that do not fit each other.
     """
-    data = Data(*map(jnp.asarray, data))
+    data = as_arrays(data)
     check_data(data, _widths_of(params), hyper)
+    for layer, (W, b) in enumerate(params, start=1):
+        for name, array in (("W", W), ("b", b)):
+            if is_concrete(array):
+                check_finite(f"{name} of layer {layer}", array)
     return _forward_start(params, data, hyper)
 
 
 def params(state: State) -> list[tuple[Float[Array, "_n_in _n_out"], Float[Array, " _n_out"]]]:
     """The weights as plain (W, b) pairs, input to output, for any other library to take."""
     return [(stack.W[i], stack.b[i]) for stack in state.layers for i in range(stack.W.shape[0])]
+
+
+def dtype_of(state: State) -> Any:
+    """The floating dtype of all variables."""
+    return state.layers[0].z.dtype
 
 
 def widths(state: State) -> tuple[int, ...]:
@@ -136,8 +145,13 @@ def widths(state: State) -> tuple[int, ...]:
     return (first.W.shape[1], *outputs)
 
 
+def as_arrays(data: Data) -> Data:
+    """The data as JAX arrays, doubles as singles unless x64 is on."""
+    return Data(*map(jnp.asarray, data))
+
+
 def check_data(data: Data, widths: Sequence[int], hyper: Hyperparameters) -> None:
-    """Refuses data that fit neither the network nor the loss, and penalties beyond their dtype.
+    """Refuses data that do not fit the network or the loss, and penalties beyond the data's dtype.
 
     Values are looked at where they are known: outside jit.
 

@@ -5,12 +5,13 @@ L_rho falls at every iteration by at least
 
     C1 sum_l ||z_l^{k+1} - z_l^k||^2 + C2 sum_l ||q_l^{k+1} - q_l^k||^2,
 
-C1 = nu/2 - 2 nu^2 S^2 / rho,  C2 = rho/2 - 2 nu^2 / rho - nu/2.
+C1 = nu/2 - 2 nu^2 S^2 / rho,  C2 = rho/2 - 2 nu^2 / rho - nu/2,  both sums over l < L.
 
-C1's first term is the z-update's proximal weight; for a weight of ``proximal`` times nu it reads
-proximal nu/2, and the first bound 4 nu S^2 / proximal.  The argument needs of the z-update only
-that it is not worse than staying, so it covers numerically solved activations too; and it needs
-u = nu (q - f(z)) at the start, which ``init``, ``from_params`` and ``grow`` provide.
+C1's first term is the hidden z-update's proximal weight; for a weight of ``proximal`` times nu it
+reads proximal nu/2, and the first bound 4 nu S^2 / proximal.  The argument needs of that update
+only that it is not worse than staying, so it covers numerically solved activations too.  It needs
+u = nu (q - f(z)) at the start, which ``init``, ``from_params`` and ``grow`` provide and which a
+change of nu upsets for one iteration.
 """
 
 from __future__ import annotations
@@ -71,8 +72,11 @@ def certified(hyper: Hyperparameters, margin: float = 1.05) -> Hyperparameters:
         ValueError: no rho is certified, because the activation's Lipschitz constant is unknown or
             the proximal term is switched off; or a margin of 1 or less.
     """
-    if not margin > 1:
-        raise ValueError(f"margin is {margin}, but has to be above 1: the region is open.")
+    if not margin >= 1 + 1e-6:
+        raise ValueError(
+            f"margin is {margin}, but has to be 1.000001 or more: the region is open, and single "
+            "precision has to tell rho from its bound."
+        )
     if not math.isfinite(hyper.activation.lipschitz):
         raise ValueError(
             f"the activation's lipschitz is {hyper.activation.lipschitz}: no penalty is certified; "

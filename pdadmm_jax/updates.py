@@ -77,6 +77,7 @@ def update_p(
     below, above = (N, n_in), (N, n_out)
     check_shapes(W=(W, (n_in, n_out)), a=(a, above), z=(z, above), q_in=(q_in, below))
     check_shapes(u_in=(u_in, below))
+    nu, rho = _in_dtype_of(p, nu, rho)
     gradient = u_in + rho * (p - q_in) - nu * multiply(z - a, W.T, precision)
     move = solver.move(
         Quadratic(
@@ -120,6 +121,7 @@ def update_W(
     """
     (N, n_in), n_out = p.shape, W.shape[-1]
     check_shapes(W=(W, (n_in, n_out)), a=(a, (N, n_out)), z=(z, (N, n_out)))
+    nu, mu = _in_dtype_of(p, nu, mu)
     gradient = mu * W - nu * multiply(p.T, z - a, precision)
     move = solver.move(
         Quadratic(
@@ -174,6 +176,7 @@ def update_z(
         The new z, and whether the solve converged (closed forms always do).
     """
     check_shapes(a=(a, z.shape), q=(q, z.shape))
+    (proximal,) = _in_dtype_of(z, proximal)
     stiffness = 1 + proximal
     return activation.prox(q, (a + proximal * z) / stiffness, stiffness, z)
 
@@ -194,6 +197,7 @@ def update_z_output(
         The new z_L, and whether the solve converged.
     """
     check_shapes(a=(a, z.shape))
+    (nu,) = _in_dtype_of(z, nu)
     return loss.prox(a, y, nu, z)
 
 
@@ -216,6 +220,7 @@ def update_q(
         rho: penalty on p_next = q.
     """
     check_shapes(u=(u, p_next.shape), f_z=(f_z, p_next.shape))
+    nu, rho = _in_dtype_of(p_next, nu, rho)
     return (rho * p_next + u + nu * f_z) / (rho + nu)
 
 
@@ -231,4 +236,10 @@ def update_u(
         rho: penalty on p_next = q.
     """
     check_shapes(u=(u, p_next.shape), q=(q, p_next.shape))
+    (rho,) = _in_dtype_of(u, rho)
     return u + rho * (p_next - q)
+
+
+def _in_dtype_of(variable: Array, *numbers: Number) -> list[Array]:
+    """NumPy's doubles must not turn a state of singles into one of doubles."""
+    return [jnp.asarray(number, variable.dtype) for number in numbers]

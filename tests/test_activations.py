@@ -103,6 +103,19 @@ def test_user_supplied_activation():
     np.testing.assert_allclose(slope, 0, atol=2e-5)
 
 
+def test_coming_to_rest_at_a_kink_counts_as_converged():
+    hard = pdadmm.NumericActivation(jax.nn.hard_tanh, lipschitz=1.0)
+    a, q, z_old = (jnp.asarray(t) for t in scattered(3, 3.0, 300))
+    z, converged = pdadmm.update_z(z_old, a, q, hard, 1.0)
+    assert converged
+    scan = jnp.linspace(-9, 9, 4001)[:, None]
+
+    def objective(z):
+        return (z - a) ** 2 + (q - jax.nn.hard_tanh(z)) ** 2 + (z - z_old) ** 2
+
+    assert (objective(z) <= jnp.min(objective(scan), axis=0) + 1e-4).all()
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_declared_constants_hold(name):
     f = ACTIVATIONS[name]

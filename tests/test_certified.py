@@ -28,7 +28,7 @@ def test_the_lagrangian_never_rises_on_digits(seed, dtype, rounding):
     start = pdadmm.terms(state, data, hyper).lagrangian
     state, info = pdadmm.run(state, data, hyper, iterations=ITERATIONS)
     values = np.asarray([start, *info.lagrangian], np.float64)
-    assert info.certified.all()
+    assert info.in_certified_region.all()
     assert info.finite.all()
     assert np.diff(values).max() <= rounding * values[0]
     assert values[-1] < 0.5 * values[0]
@@ -125,5 +125,7 @@ def test_what_cannot_be_certified_is_refused():
         pdadmm.certified(unknown)
     with pytest.raises(ValueError, match="proximal is 0"):
         pdadmm.certified(pdadmm.Hyperparameters(proximal=0.0))
+    with pytest.raises(ValueError, match="margin is 1"):
+        pdadmm.certified(pdadmm.Hyperparameters(), margin=1 + 1e-9)
     with pytest.raises(ValueError, match="margin is 1"):
         pdadmm.certified(pdadmm.Hyperparameters(), margin=1.0)

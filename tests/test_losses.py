@@ -125,15 +125,11 @@ def test_softmax_gradient_vanishes(smoothing, nu):
 def test_ten_steps_suffice(nu, scale, classes, seed):
     """The level is found to single precision in at most ten Newton steps."""
     a, y = logits(seed, scale, classes)
-    previous, output_prox._LEVEL_STEPS = output_prox._LEVEL_STEPS, 10
-    try:
-        t = jnp.asarray(np.eye(classes)[y], jnp.float32)
-        for prox in (output_prox.softmax_prox, output_prox.hinge_prox):
-            z, converged = prox(jnp.asarray(a, jnp.float32), t, np.float32(nu))
-            assert converged
-            assert np.isfinite(z).all()
-    finally:
-        output_prox._LEVEL_STEPS = previous
+    t = jnp.asarray(np.eye(classes)[y], jnp.float32)
+    for prox in (output_prox.softmax_prox, output_prox.hinge_prox):
+        z, converged = prox(jnp.asarray(a, jnp.float32), t, np.float32(nu), steps=10)
+        assert converged
+        assert np.isfinite(z).all()
 
 
 @pytest.mark.parametrize("nu", PENALTIES)
@@ -163,6 +159,18 @@ def test_own_convex_losses_are_solved(function, nu, scale):
     ulp = 1e-7 * (np.abs(a).max() + np.abs(exact).max())  # of the logits
     noise = 4e-6 * (1 + objective(exact)) + ulp * (1 + nu * ulp)
     assert (objective(z) <= objective(exact) + noise).all()
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "multiclass_hinge"])
+@pytest.mark.parametrize("nu", [1.0, 1e4, 1e6])
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e4])
+def test_moving_is_no_worse_than_staying(name, nu, scale):
+    """Even where the right move is a few ulps: descent of the Lagrangian hangs on it."""
+    a, y = logits(7, scale, 10)
+    a = a.astype(np.float32).astype(np.float64)
+    z, _ = solve(LOSSES[name], a, y, nu, np.float32)
+    _, objective = oracle(name, a, y, nu)
+    assert (objective(z) <= objective(a) * (1 + 1e-6)).all()
 
 
 def test_own_loss_is_never_worse_than_its_start():
@@ -198,6 +206,36 @@ def test_values_and_answers():
     one = jnp.asarray([[2.0], [0.5]])
     np.testing.assert_allclose(pdadmm.binary_logistic.value(one, y)[0], np.log1p(np.exp(2.0)), 1e-6)
     np.testing.assert_array_equal(pdadmm.binary_logistic.correct(one, y), [False, True])
+
+
+def test_an_own_loss_without_a_gradient_is_not_called_solved():
+    def kinked(z, y):
+        return jnp.linalg.norm(z - jax.nn.one_hot(y, 3))
+
+    a = jax.nn.one_hot(jnp.arange(3), 3)
+    _, converged = pdadmm.ConvexLoss(kinked).prox(a, jnp.arange(3), 1.0, a)
+    assert not converged
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint32", "int32"])
+def test_labels_of_any_integer_kind(dtype):
+    a, y = logits(8, 1.0, 10)
+    for loss in (pdadmm.softmax_cross_entropy, pdadmm.squared_error, pdadmm.multiclass_hinge):
+        expected = loss.correct(jnp.asarray(a, jnp.float32), jnp.asarray(y, jnp.int32))
+        found = loss.correct(jnp.asarray(a, jnp.float32), jnp.asarray(y.astype(dtype)))
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.x64
+def test_single_precision_logits_stay_single_under_x64():
+    a, y = logits(9, 1.0, 10)
+    a, y = jnp.asarray(a, jnp.float32), jnp.asarray(y)
+    for name, loss in LOSSES.items():
+        if name == "binary_logistic":
+            continue
+        assert loss.value(a, y).dtype == jnp.float32
+        assert loss.prox(a, y, jnp.float32(0.5), a)[0].dtype == jnp.float32
+        assert loss.correct(a, y).dtype == bool
 
 
 @pytest.mark.x64

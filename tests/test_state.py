@@ -62,6 +62,38 @@ def test_a_hand_written_network_takes_the_weights():
     np.testing.assert_allclose(mine, x @ np.asarray(W) + np.asarray(b), rtol=1e-5, atol=1e-5)
 
 
+def test_a_state_can_be_made_under_jit_or_in_the_abstract():
+    widths = (6, 4, 3)
+    expected = pdadmm.init(KEY, DATA, widths, HYPER)
+    made = jax.jit(lambda key: pdadmm.init(key, DATA, widths, HYPER))(KEY)
+    chex.assert_trees_all_close(made, expected, rtol=1e-5)
+    shapes = jax.eval_shape(lambda data: pdadmm.init(KEY, data, widths, HYPER), DATA)
+    chex.assert_trees_all_equal_shapes_and_dtypes(shapes, expected)
+
+
+def test_hyperparameters_are_a_pytree_for_any_leaf():
+    blank = jax.tree.map(lambda _: None, pdadmm.Hyperparameters(p_solver=pdadmm.Search()))
+    assert blank.nu is None
+    assert blank.p_solver.start is None
+    one, other = pdadmm.Hyperparameters(nu=0.1), pdadmm.Hyperparameters(nu=0.2)
+    spread = jax.tree.map(
+        lambda *leaves: np.stack(leaves) if leaves[0] != leaves[1] else leaves[0], one, other
+    )
+    axes = jax.tree.map(lambda leaf: 0 if np.ndim(leaf) else None, spread)
+    doubled = jax.vmap(lambda hyper: 2 * hyper.nu, in_axes=(axes,))(spread)
+    np.testing.assert_allclose(doubled, [0.2, 0.4])
+
+
+def test_numpy_data_will_do():
+    data = pdadmm.Data(np.asarray(X, np.float64), np.asarray(Y, np.uint8))
+    state = pdadmm.init(KEY, data, (6, 4, 3), HYPER)
+    state, info = pdadmm.run(state, data, HYPER, iterations=2)
+    assert state.layers[0].z.dtype == jnp.float32
+    value = pdadmm.terms(state, data, HYPER).lagrangian
+    np.testing.assert_allclose(value, info.lagrangian[-1], rtol=1e-5)
+    assert 0 <= pdadmm.accuracy(pdadmm.params(state), data, HYPER) <= 1
+
+
 def test_initialisers_are_jaxs():
     small = pdadmm.init(KEY, DATA, (6, 50, 50, 3), HYPER, jax.nn.initializers.normal(0.01))
     large = pdadmm.init(KEY, DATA, (6, 50, 50, 3), HYPER)
@@ -103,6 +135,7 @@ def test_wrong_data_are_refused():
     refused(r"x has shape \(12,\)", start, X[:, 0])
     refused(r"x has shape \(0, 6\)", start, X[:0], Y[:0])
     refused("x has dtype int32", start, X.astype(jnp.int32))
+    refused("x has dtype bfloat16, in which sums", start, X.astype(jnp.bfloat16))
     refused(r"x\[3, 2\] is nan", start, X.at[3, 2].set(jnp.nan))
     refused("x holds 12 samples, y has shape", start, X, Y[:5])
     refused("labels run from -1 to 2", start, X, Y.at[0].set(-1))
@@ -126,9 +159,14 @@ def test_wrong_hyperparameters_are_refused():
     refused("mu is -0.5", hyper, mu=-0.5)
     refused("proximal is nan", hyper, proximal=float("nan"))
     refused("precision is 'most'", hyper, precision="most")
-    refused(r"activation is the string 'relu'.*pdadmm_jax\.activation", hyper, activation="relu")
-    refused(r"W_solver is the string 'unit'.*pdadmm_jax\.solver", hyper, W_solver="unit")
+    refused(r"activation is 'relu'.*pdadmm_jax\.activation", hyper, activation="relu")
+    refused(r"W_solver is 'unit'.*pdadmm_jax\.solver", hyper, W_solver="unit")
     refused("growth is 1", pdadmm.Search, growth=1.0)
+    refused(r"growth is 0\.5", pdadmm.Search, growth=np.float32(0.5))
+    refused("nu is '0.1'", hyper, nu="0.1")
+    refused(r"nu is -1\.0", hyper, nu=jnp.float32(-1))
+    refused("activation is .*jit.*tanh.*of the kind Activation", hyper, activation=jnp.tanh)
+    refused("p_solver is <class", hyper, p_solver=pdadmm.UnitStep)
     refused("start is -2", pdadmm.Search, start=-2.0)
     refused("damping is -1", pdadmm.Exact, damping=-1.0)
     refused(r"smoothing is 1\.0", pdadmm.SoftmaxCrossEntropy, 1.0)
@@ -170,12 +208,12 @@ def test_data_of_another_state_are_refused():
         other,
         HYPER,
     )
-    double = pdadmm.Data(X.astype(jnp.bfloat16), Y)
+    half = pdadmm.Data(X.astype(jnp.bfloat16), Y)
     refused(
         "x has dtype bfloat16, but the state float32",
         pdadmm.run,
         state,
-        double,
+        half,
         HYPER,
         iterations=2,
     )
@@ -200,6 +238,21 @@ def test_updates_refuse_shapes_that_do_not_fit():
     refused(r"a has shape \(12, 3\)", pdadmm.update_z_output, z, z[:, :3], Y, loss, 1.0)
     refused(r"f_z has shape \(12, 3\)", pdadmm.update_q, z, z, z[:, :3], 1.0, 1.0)
     refused(r"q has shape \(12, 3\)", pdadmm.update_u, z, z, z[:, :3], 1.0)
+
+
+def test_networks_refuse_what_they_cannot_judge():
+    params = pdadmm.params(pdadmm.init(KEY, DATA, (6, 4, 3), HYPER))
+    refused("first layer takes .samples, 6", pdadmm.forward, params, X[:, :5], HYPER)
+    refused("labels run from 100", pdadmm.accuracy, params, pdadmm.Data(X, Y + 100), HYPER)
+    refused("x holds 12 samples", pdadmm.mean_loss, params, pdadmm.Data(X, Y[:1]), HYPER)
+    broken = [(W.at[0, 0].set(jnp.nan), b) for W, b in params]
+    refused("W of layer 1.*is nan", pdadmm.from_params, broken, DATA, HYPER)
+
+
+def test_no_iterations_are_refused():
+    state = pdadmm.init(KEY, DATA, (6, 4, 3), HYPER)
+    refused("iterations is 0", pdadmm.run, state, DATA, HYPER, iterations=0)
+    refused("iterations is -1", pdadmm.run, state, DATA, HYPER, iterations=-1)
 
 
 def test_accuracy_of_real_valued_targets_is_refused():

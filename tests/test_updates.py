@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -114,6 +113,8 @@ def test_exact_solves_are_stationary():
     new_W = pdadmm.update_W(W, p, p @ W + b, z, nu, mu, exact).value
     slope_W = mu * new_W - nu * p.T @ (z - p @ new_W - b)
     np.testing.assert_allclose(slope_W, 0, atol=1e-12)
+    free_W = pdadmm.update_W(W, p, p @ W + b, z, nu, 0.0, exact).value
+    np.testing.assert_allclose(p.T @ (z - p @ free_W - b), 0, atol=1e-12)
     new_b, _ = pdadmm.update_b(b, p @ W + b, z)
     np.testing.assert_allclose(jnp.sum(z - p @ W - new_b, axis=0), 0, atol=1e-12)
 
@@ -151,11 +152,10 @@ def test_closed_form_step_is_the_smallest_that_majorises(variable):
 @given(start=st.floats(1e-4, 1e4), growth=st.floats(1.1, 5), seed=st.integers(0, 99))
 @many
 def test_search_stops_at_the_first_sufficient_trial(start, growth, seed):
-    with jax.enable_x64(True):
-        p, W, b, z, q, u = layer((9, 4, 5), 1.0, "random", seed, jnp.float64)
-        args = (p, W, p @ W + b, z, q, u, 0.3, 0.7)
-        least = float(pdadmm.update_p(*args, pdadmm.LayerStep()).ratio)
-        found = float(pdadmm.update_p(*args, pdadmm.Search(start, growth)).ratio)
+    p, W, b, z, q, u = layer((9, 4, 5), 1.0, "random", seed, jnp.float64)
+    args = (p, W, p @ W + b, z, q, u, 0.3, 0.7)
+    least = float(pdadmm.update_p(*args, pdadmm.LayerStep()).ratio)
+    found = float(pdadmm.update_p(*args, pdadmm.Search(start, growth)).ratio)
     tau = start
     while tau < least:
         tau *= growth
@@ -171,6 +171,22 @@ def test_unit_steps_descend_at_least_as_far_as_one_step_for_the_layer():
         for solver in (pdadmm.Exact(0.0), pdadmm.UnitStep(), pdadmm.LayerStep(), pdadmm.Search())
     ]
     assert values == sorted(values)
+
+
+@pytest.mark.parametrize("damping", [0.0, 1e-4])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_exact_solves_survive_singular_systems(damping, offset):
+    """Identical samples, more features than samples, weights of low rank: no NaN, and descent."""
+    rng = np.random.default_rng(0)
+    p = jnp.asarray(np.tile(offset + rng.uniform(size=(1, 300)), (200, 1)), jnp.float32)
+    W = jnp.asarray(rng.standard_normal((300, 5)), jnp.float32)
+    z = jnp.asarray(rng.standard_normal((200, 5)), jnp.float32)
+    exact = pdadmm.Exact(damping)
+    turned = pdadmm.update_W(W, p, p @ W, z, 1.0, 0.0, exact)
+    moved = pdadmm.update_p(p, W, p @ W, z, p, 0 * p, 1.0, 1e-6, exact)
+    for new in (turned, moved):
+        assert np.isfinite(new.value).all()
+        assert jnp.sum((z - new.a) ** 2) < jnp.sum((z - p @ W) ** 2)
 
 
 @given(scale=SCALES, nu=PENALTIES, rho=PENALTIES, seed=st.integers(0, 99))

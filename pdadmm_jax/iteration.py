@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from pdadmm_jax._typing import Array, Bool, Float
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.lagrangian import Terms, Value, primal_residual, terms_of
 from pdadmm_jax.neighbours import from_above, from_below
-from pdadmm_jax.state import Boundary, Data, Layer, State, check_match
+from pdadmm_jax.state import Boundary, Data, Layer, State, as_arrays, check_match, dtype_of
 from pdadmm_jax.theory import certificate_of
 from pdadmm_jax.updates import (
     update_b,
@@ -33,22 +34,23 @@ class Info(NamedTuple):
 
     Attributes:
         terms: of the augmented Lagrangian after the iteration; ``terms.lagrangian`` adds them up.
-        primal_residual: ||p_{l+1} - q_l||_F of every boundary, shape (L - 1,).
-        largest_tau: largest step-size ratio of any p-update.
-        largest_theta: largest step-size ratio of any W-update.
+        primal_residual: ||p_{l+1} - q_l||_F of every boundary.
+        tau: largest step-size ratio of every layer's p-update, 0 for the first layer.
+        theta: largest step-size ratio of every layer's W-update.
+        converged: False for a layer whose z-update met its bound on iterations.
         finite: False once any variable or the Lagrangian is NaN or infinite; ``nonfinite`` says
             which.
-        converged: False if an inner solve of the z-updates met its bound on iterations.
-        certified: whether (nu, rho, S) lies in the region where Lemma 1 certifies descent.
+        in_certified_region: whether (nu, rho, S) lies where Lemma 1 certifies descent.  After a
+            change of nu the duals need one iteration before it does.
     """
 
     terms: Terms
     primal_residual: Float[Array, "*history boundaries"]
-    largest_tau: Value
-    largest_theta: Value
+    tau: Float[Array, "*history layers"]
+    theta: Float[Array, "*history layers"]
+    converged: Bool[Array, "*history layers"]
     finite: Bool[Array, "*history"]
-    converged: Bool[Array, "*history"]
-    certified: Bool[Array, "*history"]
+    in_certified_region: Bool[Array, "*history"]
 
     @property
     def lagrangian(self) -> Value:
@@ -64,7 +66,6 @@ class Effort(NamedTuple):
     converged: Array
 
 
-@jax.jit
 def step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]:
     """One iteration of Algorithm 1: lines 1-4 on every layer, then lines 5-6 on every boundary.
 
@@ -79,8 +80,36 @@ def step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]
     Raises:
         ValueError: data of another shape or dtype than the state's.
     """
+    return _step(state, as_arrays(data), at_precision_of(hyper, dtype_of(state)))
+
+
+def run(state: State, data: Data, hyper: Hyperparameters, iterations: int) -> tuple[State, Info]:
+    """Many iterations in one dispatch.
+
+    Args:
+        state: current variables.
+        data: the data the state was made for.
+        hyper: hyperparameters.
+        iterations: how many, at least 1; a new number compiles anew.
+
+    Returns:
+        The last state, and the reports of all iterations stacked along a new first axis.
+
+    Raises:
+        ValueError: data of another shape or dtype than the state's, or no iterations.
+    """
+    if not isinstance(iterations, (int, np.integer)) or iterations < 1:
+        raise ValueError(f"iterations is {iterations}, but has to be a whole number, at least 1.")
+    return _run(state, as_arrays(data), at_precision_of(hyper, dtype_of(state)), int(iterations))
+
+
+# Numbers reach these two as arrays of the state's dtype, whatever kind the user wrote, so that no
+# mixture of kinds compiles anew.
+
+
+@jax.jit
+def _step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]:
     check_match(state, data, hyper)
-    hyper = at_precision_of(hyper, data.x.dtype)
     solve = jax.vmap(partial(solve_layer, data=data, hyper=hyper))
     couple = jax.vmap(partial(couple_layer, hyper=hyper))
 
@@ -91,23 +120,9 @@ def step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]
     return new, _report(new, f_below, efforts, data, hyper)
 
 
-@partial(jax.jit, static_argnames="iterations")
-def run(state: State, data: Data, hyper: Hyperparameters, iterations: int) -> tuple[State, Info]:
-    """Many iterations in one dispatch.
-
-    Args:
-        state: current variables.
-        data: the data the state was made for.
-        hyper: hyperparameters.
-        iterations: how many; a new number compiles anew.
-
-    Returns:
-        The last state, and the reports of all iterations stacked along a new first axis.
-
-    Raises:
-        ValueError: data of another shape or dtype than the state's.
-    """
-    return lax.scan(lambda s, _: step(s, data, hyper), state, length=iterations)
+@partial(jax.jit, static_argnums=3)
+def _run(state: State, data: Data, hyper: Hyperparameters, iterations: int) -> tuple[State, Info]:
+    return lax.scan(lambda s, _: _step(s, data, hyper), state, length=iterations)
 
 
 def solve_layer(
@@ -160,12 +175,14 @@ def _report(
 ) -> Info:
     terms = terms_of(state.layers, f_below, data, hyper)
     effort = jax.tree.map(lambda *stacks: jnp.concatenate(stacks), *efforts)
+    # The intercepts act through the carried a alone, which is none of the terms' business.
+    intercepts = [jnp.isfinite(stack.b).all() for stack in state.layers]
     return Info(
         terms=terms,
         primal_residual=primal_residual(state),
-        largest_tau=jnp.max(effort.tau),
-        largest_theta=jnp.max(effort.theta),
-        finite=jnp.isfinite(terms.lagrangian),
-        converged=jnp.all(effort.converged),
-        certified=certificate_of(hyper).holds,
+        tau=effort.tau,
+        theta=effort.theta,
+        converged=effort.converged,
+        finite=jnp.isfinite(terms.lagrangian) & jnp.all(jnp.stack(intercepts)),
+        in_certified_region=certificate_of(hyper).holds,
     )
