@@ -42,14 +42,13 @@ from pdadmm_jax.losses import (
 )
 from pdadmm_jax.network import accuracy, forward, loss_and_accuracy, mean_loss
 from pdadmm_jax.solvers import SOLVERS, Exact, LayerStep, Search, Solver, UnitStep, solver
+from pdadmm_jax.start import from_params, init
 from pdadmm_jax.state import (
     Boundary,
     Data,
     Layer,
     Params,
     State,
-    from_params,
-    init,
     nonfinite,
     params,
     widths,

@@ -67,8 +67,8 @@ class Hyperparameters:
             if isinstance(value, type) or not isinstance(value, kind):
                 find = kind.__name__.lower()
                 raise ValueError(
-                    f"{name} is {value!r}, but has to be of the kind {kind.__name__}: one of "
-                    f"pdadmm_jax.{find.upper()}S, as by pdadmm_jax.{find}(name), or your own."
+                    f"{name} is {value!r}, but has to be of the kind {kind.__name__}: one that "
+                    f"pdadmm_jax.{find}(name) finds, or your own."
                 )
         if self.precision not in PRECISIONS:
             raise ValueError(

@@ -156,8 +156,8 @@ def convex_prox(
 
     Newton's method damped in proportion to the gradient's norm, which bounds the step where the
     curvature of R fades.  A step that does not descend has overshot; the secant of the slopes at
-    its two ends says where to stop instead.  The damping falls tenfold after a full step, stays
-    after a shortened one, and rises tenfold if neither descends, when none is taken.
+    its two ends says where to stop instead.  The damping falls tenfold after a full step and rises
+    tenfold after a shortened or refused one.
 
     Args:
         function: R of one sample.
