@@ -36,16 +36,13 @@ def training_figure(path: Path, metrics: list[dict[str, Any]], samples: int, tit
     at = np.asarray([line["iteration"] for line in evaluated])
 
     def column(name: str, lines: list[dict[str, Any]] = metrics) -> np.ndarray:
-        return np.asarray([line[name] for line in lines])
+        return np.asarray([line[name] for line in lines], float)  # null becomes NaN
 
-    left.plot(iterations, column("lagrangian") / samples, color=BLUE, label="augmented Lagrangian")
+    # The two coincide as the residual vanishes: the broad line stays visible under the fine one.
     left.plot(
-        iterations,
-        column("objective") / samples,
-        color=BLUE,
-        ls=":",
-        label="objective of Problem 2",
+        iterations, column("objective") / samples, color=GREEN, lw=4, alpha=0.4, label="objective"
     )
+    left.plot(iterations, column("lagrangian") / samples, color=BLUE, label="augmented Lagrangian")
     left.plot(at, column("train_loss", evaluated), color=BLACK, label="forward pass, train")
     if "validation_loss" in evaluated[-1]:
         left.plot(
@@ -71,19 +68,19 @@ def _residual_panel(axes: Axes, iterations: np.ndarray, metrics: list[dict[str, 
     """Squared primal residual of every boundary, pale near the input, and their sum."""
     deepest = max(len(line["residual_per_boundary"]) for line in metrics)
     shades = plt.get_cmap("viridis")(np.linspace(0.85, 0.15, deepest))
+    total = np.asarray([line["residual"] for line in metrics], float)
+    floor = np.inf
     for boundary in range(deepest):
         lines = [line for line in metrics if len(line["residual_per_boundary"]) > boundary]
-        at = [line["iteration"] for line in lines]
-        squares = [line["residual_per_boundary"][boundary] ** 2 for line in lines]
+        at = np.asarray([line["iteration"] for line in lines])
+        norms = np.asarray([line["residual_per_boundary"][boundary] for line in lines], float)
         named = deepest <= 4 or boundary in (0, deepest - 1)
         label = rf"boundary {boundary + 1}" if named else None
-        axes.plot(at, squares, color=shades[boundary], lw=1, label=label)
-    total = [line["residual"] for line in metrics]
+        axes.plot(at, norms**2, color=shades[boundary], lw=1, label=label)
+        floor = np.fmin.reduce(norms[len(norms) // 2 :] ** 2, initial=floor)
     axes.plot(iterations, total, color=BLACK, label="all boundaries")
-    # A forward-pass start has residuals of pure rounding, many decades below the rest.
-    settled = metrics[int(np.argmax(total)) :]
-    floor = min(min(line["residual_per_boundary"]) for line in settled) ** 2
-    if floor > 0:
+    # A forward-pass start has residuals of pure rounding, many decades below the later ones.
+    if 0 < floor < np.inf:
         axes.set_ylim(bottom=0.3 * floor)
     _finish(axes, "Primal residual", r"$\sum_l\,\|p_{l+1} - q_l\|^2$", log=True)
 

@@ -42,13 +42,14 @@ def shown(iterations: int, console: Console) -> Iterator[Callable[[Chunk], None]
 
 
 def describe(chunk: Chunk) -> str:
-    """Lagrangian, residual and accuracies in one line."""
-    residual = float((chunk.info.primal_residual[-1] ** 2).sum())
-    parts = [
-        f"Lagrangian {float(chunk.info.lagrangian[-1]):.4g}",
-        f"residual {residual:.2e}",
-        f"train {chunk.train[1]:.2%}",
-    ]
+    """Progress and accuracies in one line."""
+    parts = [progress_of(chunk), f"train {chunk.train[1]:.2%}"]
     if chunk.validation:
         parts.append(f"validation {chunk.validation[1]:.2%}")
     return "  ".join(parts)
+
+
+def progress_of(chunk: Chunk) -> str:
+    """Lagrangian and squared residual after the chunk."""
+    residual = float((chunk.info.primal_residual[-1] ** 2).sum())
+    return f"Lagrangian {float(chunk.info.lagrangian[-1]):.4g}  residual {residual:.2e}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def _made(path: Path) -> bool:
 def append_metrics(path: Path, chunk: Chunk) -> None:
     """Adds a line per iteration to metrics.jsonl; the last of a chunk has its evaluation."""
     with (path / METRICS).open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in metric_lines(chunk))
+        file.writelines(_json(line) + "\n" for line in metric_lines(chunk))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -102,10 +103,23 @@ def write_weights(path: Path, params: pdadmm.Params) -> None:
         np.savez(file, **arrays)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+        temporary.write_text(_json(content, indent=2, default=str) + "\n")
+
+
+def _json(content: Any, **options: Any) -> str:
+    """JSON proper, which knows no NaN: numbers that are not finite become null."""
+
+    def proper(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: proper(entry) for key, entry in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [proper(entry) for entry in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(proper(content), allow_nan=False, **options)
 
 
 @contextmanager

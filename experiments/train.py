@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,8 @@ from experiments.config import TrainConfig
 from experiments.data import Dataset, load
 from experiments.errors import usage_errors
 from experiments.interrupts import stop_requests
-from experiments.progress import shown
-from experiments.training import Chunk, score_of, train
+from experiments.progress import progress_of, shown
+from experiments.training import Chunk, Score, score_of, train
 
 INTERRUPTED, DIVERGED = 130, 1
 
@@ -102,15 +103,44 @@ def report(
     title: str,
     code: int,
 ) -> None:
-    """Writes weights, summary and figure, and prints the summary."""
+    """Writes weights, summary and figure into the run directory, and tells what came out."""
     params = pdadmm.params(last.state)
-    test = score_of(params, splits.test, hyper)
+    scores = {"train": last.train}
+    if last.validation:
+        scores["validation"] = last.validation
+    scores["test"] = score_of(params, splits.test, hyper)
     metrics = runs.read_metrics(run)
-    unconverged = sum(not line["converged"] for line in metrics)
-
+    summary = summary_of(last, scores, metrics)
     runs.write_weights(run, params)
-    scores = {"train": last.train, "validation": last.validation, "test": test}
-    summary = {
+    runs.write_json(run / "summary.json", summary)
+    plots.training_figure(run / "training.png", metrics, len(splits.train.y), title)
+
+    console.print(_table(title, scores))
+    console.print(
+        f"{last.iteration} iterations in {last.seconds:.2f} s "
+        f"({1000 * last.seconds / last.iteration:.1f} ms each, {last.compile_seconds:.1f} s "
+        f"compiling apart); {progress_of(last)}"
+    )
+    if unconverged := summary["unconverged_iterations"]:
+        console.print(f"warning: inner solves met their bound in {unconverged} iteration(s)")
+    if code == DIVERGED:
+        first = next(line["iteration"] for line in metrics if not line["finite"])
+        console.print(
+            f"error: values ceased to be finite at iteration {first}, now {_where(last.state)}; "
+            "other penalties or --double may help"
+        )
+    if code == INTERRUPTED:
+        console.print(f"interrupted after iteration {last.iteration}: what was done is saved")
+    console.print(
+        f"saved to {run}: config.json, metrics.jsonl, summary.json, weights.npz, training.png"
+    )
+
+
+def summary_of(
+    last: Chunk, scores: dict[str, Score], metrics: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The numbers that summary.json keeps."""
+    return {
         "iterations": last.iteration,
         "layers": last.layers,
         "seconds": last.seconds,
@@ -118,39 +148,27 @@ def report(
         "compile_seconds": last.compile_seconds,
         "lagrangian": metrics[-1]["lagrangian"],
         "residual": metrics[-1]["residual"],
-        "unconverged_iterations": unconverged,
-        **{f"{name}_loss": score[0] for name, score in scores.items() if score},
-        **{f"{name}_accuracy": score[1] for name, score in scores.items() if score},
+        "unconverged_iterations": sum(not line["converged"] for line in metrics),
+        **{f"{name}_loss": loss for name, (loss, _) in scores.items()},
+        **{f"{name}_accuracy": accuracy for name, (_, accuracy) in scores.items()},
     }
-    runs.write_json(run / "summary.json", summary)
-    plots.training_figure(run / "training.png", metrics, len(splits.train.y), title)
 
+
+def title_of(dataset: Dataset, widths: tuple[int, ...], hyper: pdadmm.Hyperparameters) -> str:
+    """Heading of the summary and of the figure."""
+    network = "-".join(map(str, widths))
+    return (
+        f"pdADMM on {dataset.name}, {network}, nu = {float(hyper.nu):g}, rho = {float(hyper.rho):g}"
+    )
+
+
+def _table(title: str, scores: dict[str, Score]) -> Table:
     table = Table(title=title, title_justify="left", box=None)
     for name in ("", "loss", "accuracy"):
         table.add_column(name, justify="right" if name else "left")
-    for name, score in scores.items():
-        if score:
-            table.add_row(name, f"{score[0]:.4f}", f"{score[1]:.2%}")
-    console.print(table)
-    console.print(
-        f"{last.iteration} iterations in {last.seconds:.2f} s "
-        f"({1000 * summary['seconds_per_iteration']:.1f} ms each, {last.compile_seconds:.1f} s "
-        f"compiling apart); Lagrangian {summary['lagrangian']:.4g}, "
-        f"residual {summary['residual']:.2e}"
-    )
-    if unconverged:
-        console.print(f"warning: inner solves met their bound in {unconverged} iteration(s)")
-    if code == DIVERGED:
-        first = next(line["iteration"] for line in metrics if not line["finite"])
-        console.print(
-            f"error: values ceased to be finite at iteration {first}, now {_where(last.state)}; "
-            "larger penalties or --double may help"
-        )
-    if code == INTERRUPTED:
-        console.print(f"interrupted after iteration {last.iteration}: what was done is saved")
-    console.print(
-        f"saved to {run}: config.json, metrics.jsonl, summary.json, weights.npz, training.png"
-    )
+    for name, (loss, accuracy) in scores.items():
+        table.add_row(name, f"{loss:.4f}", f"{accuracy:.2%}")
+    return table
 
 
 def _where(state: pdadmm.State) -> str:
@@ -160,11 +178,3 @@ def _where(state: pdadmm.State) -> str:
         return "the Lagrangian alone, which overflowed"
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
-
-
-def title_of(dataset: Dataset, widths: tuple[int, ...], hyper: pdadmm.Hyperparameters) -> str:
-    """Heading of the summary and of the figure."""
-    network = "-".join(map(str, widths))
-    return (
-        f"pdADMM on {dataset.name}, {network}, nu = {float(hyper.nu):g}, rho = {float(hyper.rho):g}"
-    )

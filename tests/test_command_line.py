@@ -131,7 +131,10 @@ def test_values_that_blow_up_are_named(tmp_path):
     assert "values ceased to be finite at iteration 1" in done.stdout
     assert "Traceback" not in done.stderr
     (directory,) = tmp_path.iterdir()
-    assert len((directory / "metrics.jsonl").read_text().splitlines()) == 10
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 10
+    assert lines[0]["lagrangian"] is None
+    assert lines[0]["finite"] is False
 
 
 def test_an_interrupt_saves_what_was_done(tmp_path):
