@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Array, Number
@@ -141,19 +142,39 @@ class Exact:
         gradient = problem.gradient
         curvature = problem.weight * problem.gram()
         mean = jnp.trace(curvature) / curvature.shape[0]
-        # Cholesky's own rounding, which the trace bounds, must not make the system indefinite.
-        rounding = 4 * jnp.finfo(gradient.dtype).eps * jnp.trace(curvature)
-        ridge = problem.floor + self.damping * mean + rounding
-        # Nothing curves (p = 0, mu = 0): the gradient is zero, and any positive ridge will do.
-        ridge = jnp.where(ridge > 0, ridge, 1)
-        factor = jax.scipy.linalg.cho_factor(
-            curvature + ridge * jnp.eye(curvature.shape[0], dtype=gradient.dtype)
-        )
+        factor = (_cholesky(curvature, problem.floor + self.damping * mean), True)
         if problem.axis == 0:
             delta = -jax.scipy.linalg.cho_solve(factor, gradient)
         else:
             delta = -jax.scipy.linalg.cho_solve(factor, gradient.T).T
         return Move(delta, problem.image(delta), mean + problem.floor)
+
+
+def _cholesky(matrix: Array, ridge: Array) -> Array:
+    """Lower Cholesky factor of matrix + ridge I, the ridge raised as far as rounding makes it need.
+
+    A singular Gram matrix comes out of its sums slightly indefinite.  The first ridge has the size
+    of their rounding, as the trace bounds it; every failure makes it eight times larger, so that
+    it soon exceeds the matrix itself.
+    """
+    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+    trace = jnp.trace(matrix)
+
+    def factor(ridge: Array) -> Array:
+        return jnp.linalg.cholesky(matrix + ridge * identity)
+
+    def failed(carry: tuple[Array, Array, Array]) -> Array:
+        lower, _, count = carry
+        return ~jnp.isfinite(lower).all() & (count < 9)
+
+    def retry(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        _, extra, count = carry
+        return factor(ridge + 8 * extra), 8 * extra, count + 1
+
+    # Nothing curves (p = 0, mu = 0): the gradient is zero, and any positive ridge will do.
+    extra = jnp.where(trace + ridge > 0, 4 * jnp.finfo(matrix.dtype).eps * trace, 1)
+    start = (factor(ridge + extra), extra, jnp.asarray(0, jnp.int32))
+    return lax.while_loop(failed, retry, start)[0]
 
 
 def _gradient_move(

@@ -178,9 +178,9 @@ def test_unit_steps_descend_at_least_as_far_as_one_step_for_the_layer():
 def test_exact_solves_survive_singular_systems(damping, offset):
     """Identical samples, more features than samples, weights of low rank: no NaN, and descent."""
     rng = np.random.default_rng(0)
-    p = jnp.asarray(np.tile(offset + rng.uniform(size=(1, 300)), (200, 1)), jnp.float32)
+    p = jnp.asarray(np.tile(offset + rng.uniform(size=(1, 300)), (2000, 1)), jnp.float32)
     W = jnp.asarray(rng.standard_normal((300, 5)), jnp.float32)
-    z = jnp.asarray(rng.standard_normal((200, 5)), jnp.float32)
+    z = jnp.asarray(rng.standard_normal((2000, 5)), jnp.float32)
     exact = pdadmm.Exact(damping)
     turned = pdadmm.update_W(W, p, p @ W, z, 1.0, 0.0, exact)
     moved = pdadmm.update_p(p, W, p @ W, z, p, 0 * p, 1.0, 1e-6, exact)
