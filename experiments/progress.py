@@ -11,7 +11,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -26,12 +25,10 @@ def shown(iterations: int, console: Console) -> Iterator[Callable[[Chunk], None]
             f"iteration {chunk.iteration}/{iterations}  {describe(chunk)}"
         )
         return
-    columns = (
-        TextColumn("training"),
-        BarColumn(bar_width=24),
+    columns = (  # all of it fits into 80 characters
+        BarColumn(bar_width=6),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[described]}"),
     )
     with Progress(*columns, console=console) as progress:
@@ -43,13 +40,13 @@ def shown(iterations: int, console: Console) -> Iterator[Callable[[Chunk], None]
 
 def describe(chunk: Chunk) -> str:
     """Progress and accuracies in one line."""
-    parts = [progress_of(chunk), f"train {chunk.train[1]:.2%}"]
+    parts = [progress_of(chunk), f"train {chunk.train[1]:.1%}"]
     if chunk.validation:
-        parts.append(f"validation {chunk.validation[1]:.2%}")
-    return "  ".join(parts)
+        parts.append(f"val {chunk.validation[1]:.1%}")
+    return " ".join(parts)
 
 
 def progress_of(chunk: Chunk) -> str:
     """Lagrangian and squared residual after the chunk."""
     residual = float((chunk.info.primal_residual[-1] ** 2).sum())
-    return f"Lagrangian {float(chunk.info.lagrangian[-1]):.4g}  residual {residual:.2e}"
+    return f"Lagrangian {float(chunk.info.lagrangian[-1]):.4g} residual {residual:.1e}"
