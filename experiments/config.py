@@ -17,6 +17,9 @@ LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", 
 SolverName = Literal["search", "layer", "unit", "exact"]
 InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
 
+MOST_ITERATIONS = 2**31 - 1  # the state counts them in 32 bits
+MOST_BETWEEN_EVALUATIONS = 100_000  # their reports are held in memory until the next one
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -113,10 +116,12 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raises ValueError for settings that no dataset or library call would refuse."""
-        if self.iterations < 1:
-            raise ValueError(f"iterations is {self.iterations}: give at least 1.")
-        if self.evaluate_every < 1:
-            raise ValueError(f"evaluate-every is {self.evaluate_every}: give at least 1.")
+        for name, value, most in (
+            ("iterations", self.iterations, MOST_ITERATIONS),
+            ("evaluate-every", self.evaluate_every, MOST_BETWEEN_EVALUATIONS),
+        ):
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} is {value}: give a number from 1 to {most:,}.")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: give 0 or more.")
         if not self.network.hidden:

@@ -67,9 +67,10 @@ def train(
     run = jax.jit(pdadmm.run, static_argnames="iterations", donate_argnames="state")
     seconds = compile_seconds = 0.0
     done = 0
-    stops = sorted({*range(evaluate_every, iterations, evaluate_every), *grow_at, iterations})
     compiled = {}
-    for stop in stops:
+    while done < iterations:
+        growths = [at for at in grow_at if at > done]
+        stop = min(iterations, done - done % evaluate_every + evaluate_every, *growths)
         if done in grow_at:
             state = pdadmm.grow(state, hyper, grow_by)
             compiled.clear()

@@ -91,6 +91,8 @@ def test_the_run_directory_says_how_it_came_about(trained):
         (["--method.nu", -1], "nu is -1.0, but has to be a finite number above 0"),
         (["--method.nu", 1e-60], "nu is 1e-60, but float32 reaches from"),
         (["--iterations", 0], "iterations is 0"),
+        (["--iterations", 10**20], "give a number from 1 to 2,147,483,647"),
+        (["--evaluate-every", 10**9], "evaluate-every is 1000000000"),
         (["--network.hidden", 0], "widths[1] is 0"),
         (["--network.hidden"], "network.hidden is empty"),
         (["--data.limit", 5000], "limit is 5000, but only 1293"),
