@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
+from experiments import config
 from experiments.data import DataConfig, load
 
 ROOT = Path(__file__).parents[1]
@@ -163,6 +165,15 @@ def test_an_interrupt_saves_what_was_done(tmp_path):
     assert "Traceback" not in errors
     (directory,) = tmp_path.iterdir()
     assert (directory / "weights.npz").exists()
+
+
+def test_the_options_name_all_that_the_library_has():
+    for names, known in (
+        (config.ActivationName, pdadmm.ACTIVATIONS),
+        (config.LossName, pdadmm.LOSSES),
+        (config.SolverName, pdadmm.SOLVERS),
+    ):
+        assert get_args(names) == tuple(known)
 
 
 def test_help_teaches():
