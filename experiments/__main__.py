@@ -11,17 +11,20 @@ from typing import Annotated
 
 import tyro
 
-from experiments.config import TrainConfig
-from experiments.errors import UsageError
+from experiments.config import LaunchConfig, TrainConfig
+from experiments.errors import UsageError, usage_errors
 
 app = tyro.extras.SubcommandApp()
+Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
+
+LAUNCHABLE = ("train",)
 
 
 @app.command(name="train")
-def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")]) -> Callable[[], int]:
+def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")]) -> Command:
     """Train a network with pdADMM and report on it."""
 
-    def command() -> int:
+    def command(_: list[str]) -> int:
         from experiments.train import main  # imports JAX, which --help can do without
 
         return main(config)
@@ -29,16 +32,37 @@ def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")]) -> Callable[[]
     return command
 
 
-def parse() -> Callable[[], int]:
+@app.command(name="launch")
+def launch(config: Annotated[LaunchConfig, tyro.conf.arg(name="")]) -> Command:
+    """Run another command as several processes of this machine: launch --processes 2 train ..."""
+
+    def command(words: list[str]) -> int:
+        from experiments.launch import main
+
+        if not words:
+            raise UsageError(
+                f"launch needs a command to run, one of {', '.join(LAUNCHABLE)}: launch "
+                f"--processes {config.processes} {LAUNCHABLE[0]} ..."
+            )
+        with usage_errors():
+            config.check()
+        parse(words)  # one complaint about them is enough
+        return main(config, words)
+
+    return command
+
+
+def parse(words: list[str]) -> Command:
     """The command that was asked for, ready to be run.
 
     Raises:
-        UsageError: what tyro has against the arguments, its box made one line.
+        UsageError: what tyro has against the words, its box made one line.
     """
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             return app.cli(
+                args=words,
                 prog="python -m experiments",
                 description="Experiments with pdadmm_jax: layer-parallel training, no gradients.",
                 config=(tyro.conf.ConsolidateSubcommandArgs,),
@@ -53,14 +77,18 @@ def parse() -> Callable[[], int]:
         raise UsageError(f"{title}: {' '.join(text)}") from None
 
 
-def run() -> int:
+def run(words: list[str]) -> int:
     """Runs the command line and returns its exit code."""
+    own, launched = words, []
+    if words[:1] == ["launch"]:
+        start = next((at for at, word in enumerate(words) if word in LAUNCHABLE), len(words))
+        own, launched = words[:start], words[start:]
     try:
-        return parse()()
+        return parse(own)(launched)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run(sys.argv[1:]))

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 import pdadmm_jax as pdadmm
-from experiments.config import MethodConfig, NetworkConfig, SolverName
+from experiments.cluster import joined
+from experiments.config import MeshConfig, MethodConfig, NetworkConfig, SolverName
 from experiments.data import Dataset
 
 INITIALIZERS = {
@@ -21,26 +23,54 @@ INITIALIZERS = {
 
 
 class Splits(NamedTuple):
-    """The data on the device; a split without samples is None."""
+    """The data on the devices; a split without samples is None.
 
+    Attributes:
+        solved: training samples as the layers' problems need them.
+        train: training samples as evaluations need them, a share of them on every device.
+        validation: held-out samples.
+        test: samples for the last look.
+        samples: how many training samples there are.
+    """
+
+    solved: pdadmm.Data
     train: pdadmm.Data
     validation: pdadmm.Data | None
     test: pdadmm.Data
+    samples: int
 
 
-def splits(dataset: Dataset, dtype: Any) -> Splits:
-    """Moves a dataset to the device."""
+def mesh(config: MeshConfig) -> Mesh | None:
+    """The devices as asked for; None for a single one."""
+    devices = jax.device_count() if joined() else 1
+    layer = max(devices // config.data, 1) if config.layer is None else config.layer
+    if layer * config.data == devices == 1:
+        return None
+    try:
+        return pdadmm.make_mesh(layer, config.data)
+    except ValueError as error:
+        more = "" if joined() else ", or start several processes with the launch command"
+        raise ValueError(f"{error} (JAX_NUM_CPU_DEVICES sets those of a CPU{more})") from error
 
-    def split(x: np.ndarray, y: np.ndarray) -> pdadmm.Data:
-        return pdadmm.Data(jnp.asarray(x, dtype), jnp.asarray(y))
 
-    held_out = (
-        split(dataset.x_validation, dataset.y_validation) if len(dataset.y_validation) else None
-    )
+def splits(dataset: Dataset, dtype: Any, mesh: Mesh | None) -> Splits:
+    """Moves a dataset to the devices."""
+
+    def split(name: str, *, evenly: bool = True) -> pdadmm.Data:
+        x: Any = np.asarray(getattr(dataset, f"x_{name}"), dtype)
+        data = pdadmm.Data(x, getattr(dataset, f"y_{name}"))
+        if mesh is None:
+            return jax.tree.map(jnp.asarray, data)
+        return pdadmm.shard_data(data, mesh, evenly=evenly)
+
+    train = split("train")
+    solved = train if mesh is None else split("train", evenly=False)
     return Splits(
-        train=split(dataset.x_train, dataset.y_train),
-        validation=held_out,
-        test=split(dataset.x_test, dataset.y_test),
+        solved=solved,
+        train=train,
+        validation=split("validation") if len(dataset.y_validation) else None,
+        test=split("test"),
+        samples=len(dataset.y_train),
     )
 
 

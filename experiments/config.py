@@ -6,6 +6,7 @@ that the command line answers at once.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from experiments.data.config import DataConfig
 ActivationName = Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "gelu"]
 LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", "multiclass_hinge"]
 SolverName = Literal["search", "layer", "unit", "exact"]
+WireName = Literal["full", "float32", "bfloat16", "int8", "int4"]
 InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
 
 MOST_ITERATIONS = 2**31 - 1  # the state counts them in 32 bits
@@ -88,6 +90,77 @@ class GrowthConfig:
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """The devices: stages that hold neighbouring layers, each with its share of the samples."""
+
+    layer: int | None = None
+    """Stages that the layers are laid out over; without it 1, or, of several processes, all
+    devices."""
+
+    data: int = 1
+    """Devices that share the samples of each stage."""
+
+    wire: WireName = "full"
+    """Type of the messages between stages: the state's own, or one that rounds them."""
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """How the processes of one run find each other; a launcher that JAX knows needs none of it."""
+
+    coordinator: str | None = None
+    """HOST:PORT of the first process."""
+
+    processes: int | None = None
+    """How many processes there are."""
+
+    process: int | None = None
+    """Number of this process, from 0."""
+
+    def check(self) -> None:
+        """Raises ValueError for settings that do not belong together."""
+        given = [name for name, value in vars(self).items() if value is not None]
+        missing = [name for name, value in vars(self).items() if value is None]
+        if given and missing:
+            raise ValueError(
+                f"cluster.{given[0]} is given, but cluster.{missing[0]} is not: give coordinator, "
+                "processes and process, or none of them where a launcher tells JAX."
+            )
+        if self.process is None or self.processes is None:
+            return
+        if not 0 <= self.process < self.processes:
+            raise ValueError(
+                f"cluster.process is {self.process}, but {self.processes} processes have numbers "
+                f"from 0 to {self.processes - 1}."
+            )
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """Starts a command as several processes of this machine, which share the work.
+
+    For example: launch --processes 2 train --network.hidden 100 100 100
+    """
+
+    processes: int = 2
+    """How many processes."""
+
+    pin: bool = False
+    """Give every process one core of its own."""
+
+    def check(self) -> None:
+        """Raises ValueError for more processes than can be started as asked for."""
+        if self.processes < 1:
+            raise ValueError(f"processes is {self.processes}: give 1 or more.")
+        cores = len(os.sched_getaffinity(0)) if self.pin else self.processes
+        if self.processes > cores:
+            raise ValueError(
+                f"processes is {self.processes}, but there are {cores} cores to pin them to: "
+                "start fewer or leave out --pin."
+            )
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Trains a network with pdADMM, full batch, and writes a run directory.
 
@@ -98,6 +171,11 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     growth: GrowthConfig = field(default_factory=GrowthConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+    distributed: bool = False
+    """Be one of several processes that train one network together."""
 
     iterations: int = 500
     """How many iterations to run."""
@@ -132,5 +210,8 @@ class TrainConfig:
                 f"growth.at has {outside[0]}, which is not between 1 and the last iteration but "
                 f"one, {self.iterations - 1}."
             )
+        for name, value in (("layer", self.mesh.layer), ("data", self.mesh.data)):
+            if value is not None and value < 1:
+                raise ValueError(f"mesh.{name} is {value}: give 1 or more.")
         if self.growth.layers < 1:
             raise ValueError(f"growth.layers is {self.growth.layers}: give at least 1.")

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
-from experiments import build, plots, runs
+from experiments import build, cluster, plots, runs
 from experiments.config import TrainConfig
 from experiments.data import Dataset, load
 from experiments.errors import usage_errors
@@ -29,21 +29,37 @@ def main(config: TrainConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    with cluster.leaving_together():
+        return run(config)
+
+
+def run(config: TrainConfig) -> int:
+    """``main`` in this process, which may be one of several."""
     jax.config.update("jax_enable_x64", config.double)
     with usage_errors():
         config.check()
+        if config.distributed:
+            cluster.join(config.cluster)
         hyper = build.hyperparameters(config.network, config.method)
-        dataset = load(config.data)
+        mesh = build.mesh(config.mesh)
+        dataset = cluster.first_alone(lambda: load(config.data))
         widths = build.widths(dataset, config.network, config.method)
-        splits = build.splits(dataset, jnp.float64 if config.double else jnp.float32)
-        initializer = build.INITIALIZERS[config.network.initializer]
-        key = jax.random.key(config.seed)
-        state = pdadmm.init(key, splits.train, widths, hyper, initializer)
+        splits = build.splits(dataset, np.float64 if config.double else np.float32, mesh)
+        state = pdadmm.init(
+            jax.random.key(config.seed),
+            splits.solved,
+            widths,
+            hyper,
+            build.INITIALIZERS[config.network.initializer],
+            mesh=mesh,
+            wire=config.mesh.wire,
+        )
         if config.growth.at:
             pdadmm.check_growable(hyper)
-        run = runs.create(config.out, f"train-{dataset.name}", config)
-    announce(console, dataset, widths, hyper)
+        speaks = cluster.speaks()
+        directory = runs.create(config.out, f"train-{dataset.name}", config) if speaks else None
+    console = Console(highlight=False, soft_wrap=True, quiet=not speaks)
+    announce(console, dataset, widths, hyper, state)
 
     chunks = train(
         state,
@@ -54,31 +70,39 @@ def main(config: TrainConfig) -> int:
         grow_at=config.growth.at,
         grow_by=config.growth.layers,
     )
-    last, code = follow(chunks, run, config.iterations, console)
+    last, code = follow(chunks, directory, config.iterations, console)
     title = title_of(dataset, pdadmm.widths(last.state), hyper)
-    report(console, run, last, splits, hyper, title, code)
+    report(console, directory, last, splits, hyper, title, code)
     return code
 
 
 def follow(
-    chunks: Iterator[Chunk], run: Path, iterations: int, console: Console
+    chunks: Iterator[Chunk], run: Path | None, iterations: int, console: Console
 ) -> tuple[Chunk, int]:
-    """Runs to the end, or to where the run has to stop; returns the last chunk and exit code."""
+    """Runs to the end, or to where the run has to stop; returns the last chunk and exit code.
+
+    Of several processes, one has the run directory and the screen; they stop together.
+    """
     chunk = None
     with stop_requests() as stop_requested, shown(iterations, console) as show:
         for chunk in chunks:
-            runs.append_metrics(run, chunk)
+            if run is not None:
+                runs.append_metrics(run, chunk)
             show(chunk)
             if not chunk.info.finite.all():
                 return chunk, DIVERGED
-            if stop_requested():
+            if cluster.agreed(stop_requested()):
                 return chunk, INTERRUPTED
     assert chunk is not None  # there is at least one iteration
     return chunk, 0
 
 
 def announce(
-    console: Console, dataset: Dataset, widths: tuple[int, ...], hyper: pdadmm.Hyperparameters
+    console: Console,
+    dataset: Dataset,
+    widths: tuple[int, ...],
+    hyper: pdadmm.Hyperparameters,
+    state: pdadmm.State,
 ) -> None:
     """Says what is about to be trained, and warns where the theory does not reach."""
     console.print(
@@ -86,6 +110,9 @@ def announce(
         f"{len(dataset.y_validation)} validation, {len(dataset.y_test)} test samples"
     )
     console.print(f"network {' - '.join(map(str, widths))} on {runs.environment()['devices']}")
+    if state.placement is not None:
+        held = "  ".join(", ".join(map(str, layers)) for layers in state.placement.plan.layers)
+        console.print(f"layers of each stage: {held}")
     found = pdadmm.certificate_of(hyper)
     if not found.holds:
         console.print(
@@ -96,7 +123,7 @@ def announce(
 
 def report(
     console: Console,
-    run: Path,
+    run: Path | None,
     last: Chunk,
     splits: build.Splits,
     hyper: pdadmm.Hyperparameters,
@@ -109,11 +136,14 @@ def report(
     if last.validation:
         scores["validation"] = last.validation
     scores["test"] = score_of(params, splits.test, hyper)
+    broken = _where(last.state) if code == DIVERGED else ""
+    if run is None:  # another process writes
+        return
     metrics = runs.read_metrics(run)
     summary = summary_of(last, scores, metrics)
     runs.write_weights(run, params)
     runs.write_json(run / "summary.json", summary)
-    plots.training_figure(run / "training.png", metrics, len(splits.train.y), title)
+    plots.training_figure(run / "training.png", metrics, splits.samples, title)
 
     console.print(_table(title, scores))
     console.print(
@@ -126,7 +156,7 @@ def report(
     if code == DIVERGED:
         first = next(line["iteration"] for line in metrics if not line["finite"])
         console.print(
-            f"error: values ceased to be finite at iteration {first}, now {_where(last.state)}; "
+            f"error: values ceased to be finite at iteration {first}, now {broken}; "
             "other penalties or --double may help"
         )
     if code == INTERRUPTED:

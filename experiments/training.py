@@ -77,12 +77,12 @@ def train(
         length = stop - done
         if length not in compiled:
             begin = time.perf_counter()
-            lowered = run.lower(state, splits.train, hyper, iterations=length)
+            lowered = run.lower(state, splits.solved, hyper, iterations=length)
             compiled[length] = lowered.compile()
             compile_seconds += time.perf_counter() - begin
 
         begin = time.perf_counter()
-        state, info = jax.block_until_ready(compiled[length](state, splits.train, hyper))
+        state, info = jax.block_until_ready(compiled[length](state, splits.solved, hyper))
         seconds += time.perf_counter() - begin
         done = stop
 

@@ -24,8 +24,9 @@ from pdadmm_jax.activations import (
 )
 from pdadmm_jax.growth import check_growable, grow
 from pdadmm_jax.hyperparameters import Hyperparameters
-from pdadmm_jax.iteration import Info, run, step
+from pdadmm_jax.iteration import run, step
 from pdadmm_jax.lagrangian import Terms, primal_residual, terms
+from pdadmm_jax.layout import nonfinite, params, shard, shard_data, unshard
 from pdadmm_jax.losses import (
     LOSSES,
     BinaryLogistic,
@@ -40,17 +41,17 @@ from pdadmm_jax.losses import (
     softmax_cross_entropy,
     squared_error,
 )
+from pdadmm_jax.mesh import make_mesh
 from pdadmm_jax.network import accuracy, forward, loss_and_accuracy, mean_loss
+from pdadmm_jax.report import Info
 from pdadmm_jax.solvers import SOLVERS, Exact, LayerStep, Search, Solver, UnitStep, solver
-from pdadmm_jax.start import from_params, init
+from pdadmm_jax.start import abstract, from_params, init
 from pdadmm_jax.state import (
     Boundary,
     Data,
     Layer,
     Params,
     State,
-    nonfinite,
-    params,
     widths,
 )
 from pdadmm_jax.theory import Certificate, certificate, certificate_of, certified
@@ -93,6 +94,7 @@ __all__ = [
     "State",
     "Terms",
     "UnitStep",
+    "abstract",
     "accuracy",
     "activation",
     "binary_logistic",
@@ -108,6 +110,7 @@ __all__ = [
     "leaky_relu",
     "loss",
     "loss_and_accuracy",
+    "make_mesh",
     "mean_loss",
     "multiclass_hinge",
     "nonfinite",
@@ -115,6 +118,8 @@ __all__ = [
     "primal_residual",
     "relu",
     "run",
+    "shard",
+    "shard_data",
     "sigmoid",
     "softmax_cross_entropy",
     "softplus",
@@ -123,6 +128,7 @@ __all__ = [
     "step",
     "tanh",
     "terms",
+    "unshard",
     "update_W",
     "update_b",
     "update_p",

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
+from pdadmm_jax.layout import dealt_out, in_order
+from pdadmm_jax.mesh import regrouped
+from pdadmm_jax.plan import plan
 from pdadmm_jax.state import Boundary, Layer, State
 
 
@@ -39,7 +45,8 @@ def grow(state: State, hyper: Hyperparameters, layers: int) -> State:
         layers: how many layers to insert, 0 or more.
 
     Returns:
-        The deeper state.
+        The deeper state.  On a mesh its layers are dealt out anew, and what rounded messages have
+        agreed on is forgotten.
 
     Raises:
         ValueError: a negative number of layers, or an activation with f(f(z)) != f(z), for which
@@ -48,9 +55,28 @@ def grow(state: State, hyper: Hyperparameters, layers: int) -> State:
     if not isinstance(layers, int) or layers < 0:
         raise ValueError(f"layers is {layers}, but has to be a whole number, 0 or more.")
     check_growable(hyper)
-    *lower, output = state.layers
     if layers == 0:
         return state
+    if state.placement is None:
+        return _grown(state, hyper, layers)
+    return _grown_on_mesh(state, hyper, layers)
+
+
+@partial(jax.jit, static_argnums=2)
+def _grown_on_mesh(state: State, hyper: Hyperparameters, layers: int) -> State:
+    placement = state.placement
+    assert placement is not None
+    *lower, outputs = placement.plan.widths
+    deeper = plan((*lower, *lower[-1:] * layers, outputs), placement.plan.stages)
+    target = dataclasses.replace(placement, plan=deeper)
+    return regrouped(
+        lambda whole: dealt_out(_grown(in_order(whole), hyper, layers), target), state, target
+    )
+
+
+def _grown(state: State, hyper: Hyperparameters, layers: int) -> State:
+    """``grow`` in the canonical arrangement."""
+    *lower, output = state.layers
     assert output.below is not None  # there are two layers at least
     p, q, u = (variable[0] for variable in output.below)
     hyper = at_precision_of(hyper, p.dtype)

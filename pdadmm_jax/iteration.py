@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pdadmm_jax._typing import Array, Bool, Float
+from pdadmm_jax._typing import Array
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
-from pdadmm_jax.lagrangian import Terms, Value, primal_residual, terms_of
-from pdadmm_jax.neighbours import from_above, from_below
-from pdadmm_jax.state import Boundary, Data, Layer, State, as_arrays, check_match, dtype_of
-from pdadmm_jax.theory import certificate_of
+from pdadmm_jax.mesh import P, on_stages, specs_of
+from pdadmm_jax.neighbours import from_above, from_below, hand_down, hand_up, heard_from_above
+from pdadmm_jax.report import (
+    CoupleNotes,
+    Effort,
+    Info,
+    Notes,
+    SolveNotes,
+    couple_notes,
+    info_of,
+    solve_notes,
+)
+from pdadmm_jax.samples import HERE, Samples
+from pdadmm_jax.stage import Stage, when
+from pdadmm_jax.state import (
+    Boundary,
+    Data,
+    Layer,
+    State,
+    Weights,
+    as_arrays,
+    boundaries_of,
+    check_match,
+    dtype_of,
+    plan_of,
+)
 from pdadmm_jax.updates import (
     update_b,
     update_p,
@@ -27,45 +50,6 @@ from pdadmm_jax.updates import (
 )
 
 
-class Info(NamedTuple):
-    """What an iteration reports; nothing in it feeds back into the next.
-
-    ``run`` returns the same with a leading axis over iterations.
-
-    Attributes:
-        terms: of the augmented Lagrangian after the iteration; ``terms.lagrangian`` adds them up.
-        primal_residual: ||p_{l+1} - q_l||_F of every boundary.
-        tau: largest step-size ratio of every layer's p-update, 0 for the first layer.
-        theta: largest step-size ratio of every layer's W-update.
-        converged: False for a layer whose z-update met its bound on iterations.
-        finite: False once any variable or the Lagrangian is NaN or infinite; ``nonfinite`` says
-            which.
-        in_certified_region: whether (nu, rho, S) lies where Lemma 1 certifies descent.  After a
-            change of nu the duals need one iteration before it does.
-    """
-
-    terms: Terms
-    primal_residual: Float[Array, "*history boundaries"]
-    tau: Float[Array, "*history layers"]
-    theta: Float[Array, "*history layers"]
-    converged: Bool[Array, "*history layers"]
-    finite: Bool[Array, "*history"]
-    in_certified_region: Bool[Array, "*history"]
-
-    @property
-    def lagrangian(self) -> Value:
-        """L_rho after the iteration."""
-        return self.terms.lagrangian
-
-
-class Effort(NamedTuple):
-    """What the solves of one layer report."""
-
-    tau: Array
-    theta: Array
-    converged: Array
-
-
 def step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]:
     """One iteration of Algorithm 1: lines 1-4 on every layer, then lines 5-6 on every boundary.
 
@@ -75,7 +59,7 @@ def step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]
         hyper: hyperparameters.
 
     Returns:
-        The next state and a report on it.
+        The next state, living where the state does, and a report on it.
 
     Raises:
         ValueError: data of another shape or dtype than the state's.
@@ -110,23 +94,145 @@ def run(state: State, data: Data, hyper: Hyperparameters, iterations: int) -> tu
 @jax.jit
 def _step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]:
     check_match(state, data, hyper)
-    solve = jax.vmap(partial(solve_layer, data=data, hyper=hyper))
-    couple = jax.vmap(partial(couple_layer, hyper=hyper))
-
-    q_above = from_above([stack.below and stack.below.q for stack in state.layers])
-    layers, efforts = zip(*map(solve, state.layers, q_above), strict=True)
-    f_below = from_below([hyper.activation(stack.z) for stack in layers])
-    new = State(tuple(map(couple, layers, f_below)), state.iteration + 1)
-    return new, _report(new, f_below, efforts, data, hyper)
+    return _everywhere(_iterate_once, state)(state, data, hyper)
 
 
 @partial(jax.jit, static_argnums=3)
 def _run(state: State, data: Data, hyper: Hyperparameters, iterations: int) -> tuple[State, Info]:
-    return lax.scan(lambda s, _: _step(s, data, hyper), state, length=iterations)
+    check_match(state, data, hyper)
+    # The loop that hides messages holds more copies, so a stage without any does without it.
+    loop = _overlapped if plan_of(state).upward else _in_turn
+    return _everywhere(partial(_iterate, loop, iterations), state)(state, data, hyper)
+
+
+def _everywhere(function: Callable[..., Any], state: State) -> Callable[..., Any]:
+    """What one stage does, done by all stages of the state."""
+    specs = specs_of(state, dtype_of(state))
+    return on_stages(function, plan_of(state), state.placement, specs, (specs, P()))
+
+
+def _iterate_once(
+    stage: Stage, state: State, data: Data, hyper: Hyperparameters
+) -> tuple[State, Info]:
+    state, solves = solve(stage, state, data, hyper)
+    state, boundaries = couple(stage, state, data, hyper)
+    return state, info_of(stage, (solves, boundaries), hyper)
+
+
+def _iterate(
+    loop: Loop, iterations: int, stage: Stage, state: State, data: Data, hyper: Hyperparameters
+) -> tuple[State, Info]:
+    """Many iterations; what is noted about them leaves the stages once, after the last."""
+
+    def half(state: State) -> tuple[State, SolveNotes]:
+        return solve(stage, state, data, hyper)
+
+    def other_half(state: State) -> tuple[State, CoupleNotes]:
+        return couple(stage, state, data, hyper)
+
+    state, history = loop(half, other_half, state, iterations)
+    return state, info_of(stage, history, hyper)
+
+
+Loop = Callable[..., tuple[State, Notes]]
+SolveHalf = Callable[[State], tuple[State, SolveNotes]]
+CoupleHalf = Callable[[State], tuple[State, CoupleNotes]]
+
+
+def _in_turn(
+    solve: SolveHalf, couple: CoupleHalf, state: State, iterations: int
+) -> tuple[State, Notes]:
+    """Iterations as they are written down."""
+
+    def body(state: State, _: None) -> tuple[State, Notes]:
+        state, solves = solve(state)
+        state, boundaries = couple(state)
+        return state, (solves, boundaries)
+
+    return lax.scan(body, state, length=iterations)
+
+
+def _overlapped(
+    solve: SolveHalf, couple: CoupleHalf, state: State, iterations: int
+) -> tuple[State, Notes]:
+    """The same iterations, cut between solves and messages.
+
+    Inside the loop the messages come first, so that they travel while the products of the next
+    iteration are computed: f(z) during r W^T, which does not need it, and q during the other three.
+    """
+
+    def body(solved: tuple[State, SolveNotes], _: None) -> tuple[tuple[State, SolveNotes], Notes]:
+        state, solves = solved
+        state, boundaries = couple(state)
+        return solve(state), (solves, boundaries)
+
+    (state, solves), history = lax.scan(body, solve(state), length=iterations - 1)
+    state, boundaries = couple(state)
+    last = (solves, boundaries)
+    return state, jax.tree.map(lambda many, one: jnp.append(many, one[None], 0), history, last)
+
+
+def solve(
+    stage: Stage, state: State, data: Data, hyper: Hyperparameters
+) -> tuple[State, SolveNotes]:
+    """Lines 1-4 of Algorithm 1 on all layers of a stage; nothing leaves it."""
+    each = jax.vmap(partial(solve_layer, data=data, hyper=hyper, samples=stage.mail.samples))
+
+    def solved(layer: Layer, q_above: Array | None) -> tuple[Layer, Effort]:
+        layer, effort = each(layer, q_above)
+        return layer, stage.mail.vary(effort)
+
+    first, *stacks, last = state.layers
+    inputs = [stack.below.q for stack in (*stacks, last) if stack.below is not None]
+    arrived = heard_from_above(inputs, state.messages, stage)
+    above_head, *above_stacks = from_above(inputs, arrived, stage)
+
+    rest = stage.mail.vary(_no_effort(first))
+    first, effort = when(stage.first, lambda s: solved(s[0], above_head), (first, rest))
+    link = state.link
+    if link is not None:
+        head = Layer(*link, first.z, first.a, last.below)
+        head, effort = when(stage.linked, lambda s: solved(s[0], above_head), (head, effort))
+        link = Weights(head.W, head.b)
+        first = first._replace(z=head.z, a=head.a)
+        last = last._replace(below=head.below)
+    done = [solved(stack, q) for stack, q in zip(stacks, above_stacks, strict=True)]
+    last, last_effort = when(stage.last, lambda s: solved(s[0], None), (last, rest))
+
+    layers = (first, *(stack for stack, _ in done), last)
+    efforts = (effort, *(effort for _, effort in done), last_effort)
+    state = state._replace(layers=layers, link=link)
+    return state, solve_notes(stage, state, efforts, data, hyper)
+
+
+def couple(
+    stage: Stage, state: State, data: Data, hyper: Hyperparameters
+) -> tuple[State, CoupleNotes]:
+    """Lines 5-6 of Algorithm 1 on all boundaries of a stage, and its messages to the others."""
+    emit = jax.vmap(lambda z: data.keep(hyper.activation(z)))
+    first, *upper = state.layers
+    outputs = [emit(stack.z) for stack in state.layers[:-1]]
+    arrived, messages = hand_up(outputs, state.messages, stage)
+    f_below = from_below(outputs, arrived, stage)
+
+    old = boundaries_of(state)
+    new_q = jax.vmap(partial(update_q, nu=hyper.nu, rho=hyper.rho))
+    q = [new_q(b.p, b.u, f) for b, f in zip(old, f_below, strict=True)]
+    q, messages = hand_down([b.q for b in old], q, messages, stage)
+    new_u = jax.vmap(partial(update_u, rho=hyper.rho))
+    new = [Boundary(b.p, q, new_u(b.u, b.p, q)) for b, q in zip(old, q, strict=True)]
+
+    layers = (first, *(stack._replace(below=b) for stack, b in zip(upper, new, strict=True)))
+    state = state._replace(layers=layers, messages=messages, iteration=state.iteration + 1)
+    return state, couple_notes(stage, state, f_below, hyper)
 
 
 def solve_layer(
-    layer: Layer, q_above: Array | None, data: Data, hyper: Hyperparameters
+    layer: Layer,
+    q_above: Array | None,
+    data: Data,
+    hyper: Hyperparameters,
+    samples: Samples = HERE,
 ) -> tuple[Layer, Effort]:
     """Lines 1-4 of Algorithm 1 on one layer (no stacking axis).
 
@@ -135,54 +241,29 @@ def solve_layer(
         q_above: q of the layer above; None for the last layer, whose z answers to the labels.
         data: training data.
         hyper: hyperparameters.
+        samples: where the other samples are.
     """
     W, b, z, a, below = layer
+    # A sample that does not count has p = 0; with z = a it leaves no residual in any sum.  Pinned
+    # at both ends: compilers may round the z and the a they keep differently.
+    z = data.keep(z, a)
     nu, precision = hyper.nu, hyper.precision
     if below is None:
         p, tau = data.x, jnp.zeros((), a.dtype)
     else:
         p, a, tau = update_p(
-            below.p, W, a, z, below.q, below.u, nu, hyper.rho, hyper.p_solver, precision
+            below.p, W, a, z, below.q, below.u, nu, hyper.rho, hyper.p_solver, precision, samples
         )
         below = below._replace(p=p)
-    W, a, theta = update_W(W, p, a, z, nu, hyper.mu, hyper.W_solver, precision)
-    b, a = update_b(b, a, z)
+    W, a, theta = update_W(W, p, a, z, nu, hyper.mu, hyper.W_solver, precision, samples)
+    b, a = update_b(b, a, z, samples)
     if q_above is None:
         z, converged = update_z_output(z, a, data.y, hyper.loss, nu)
     else:
         z, converged = update_z(z, a, q_above, hyper.activation, hyper.proximal)
-    return Layer(W, b, z, a, below), Effort(tau, theta, converged)
+    return Layer(W, b, data.keep(z, a), a, below), Effort(tau, theta, converged)
 
 
-def couple_layer(layer: Layer, f_below: Array | None, hyper: Hyperparameters) -> Layer:
-    """Lines 5-6 of Algorithm 1 on a layer's input boundary, f_below being f(z) of the layer below.
-
-    The first layer has none of either.
-    """
-    if layer.below is None or f_below is None:
-        return layer
-    p, _, u = layer.below
-    q = update_q(p, u, f_below, hyper.nu, hyper.rho)
-    return layer._replace(below=Boundary(p, q, update_u(u, p, q, hyper.rho)))
-
-
-def _report(
-    state: State,
-    f_below: list[Array | None],
-    efforts: tuple[Effort, ...],
-    data: Data,
-    hyper: Hyperparameters,
-) -> Info:
-    terms = terms_of(state.layers, f_below, data, hyper)
-    effort = jax.tree.map(lambda *stacks: jnp.concatenate(stacks), *efforts)
-    # The intercepts act through the carried a alone, which is none of the terms' business.
-    intercepts = [jnp.isfinite(stack.b).all() for stack in state.layers]
-    return Info(
-        terms=terms,
-        primal_residual=primal_residual(state),
-        tau=effort.tau,
-        theta=effort.theta,
-        converged=effort.converged,
-        finite=jnp.isfinite(terms.lagrangian) & jnp.all(jnp.stack(intercepts)),
-        in_certified_region=certificate_of(hyper).holds,
-    )
+def _no_effort(stack: Layer) -> Effort:
+    zero = jnp.zeros(stack.W.shape[:1], stack.W.dtype)
+    return Effort(zero, zero, zero == 0)

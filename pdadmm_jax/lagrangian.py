@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -9,8 +10,10 @@ import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
-from pdadmm_jax.neighbours import from_below
-from pdadmm_jax.state import Data, Layer, State, as_arrays, check_match
+from pdadmm_jax.mesh import P, on_stages, specs_of, whole
+from pdadmm_jax.neighbours import from_below, topmost
+from pdadmm_jax.stage import Stage, add_up, gather
+from pdadmm_jax.state import Data, State, as_arrays, boundaries_of, check_match, dtype_of, plan_of
 
 # One number, or one per iteration in the history that ``run`` returns.
 Value = Float[Array, "*history"]
@@ -48,44 +51,84 @@ def terms(state: State, data: Data, hyper: Hyperparameters) -> Terms:
     Raises:
         ValueError: data of another shape or dtype than the state's.
     """
-    data = as_arrays(data)
-    check_match(state, data, hyper)
-    hyper = at_precision_of(hyper, data.x.dtype)
-    activated = [hyper.activation(stack.z) for stack in state.layers]
-    return terms_of(state.layers, from_below(activated), data, hyper)
+    return _terms(state, as_arrays(data), at_precision_of(hyper, dtype_of(state)))
 
 
-def terms_of(
-    layers: tuple[Layer, ...], f_below: list[Array | None], data: Data, hyper: Hyperparameters
-) -> Terms:
-    """``terms`` for callers that have f(z) of the layers below at hand."""
-    parts = [_stack_terms(stack, f, hyper) for stack, f in zip(layers, f_below, strict=True)]
-    total = jax.tree.map(lambda *terms: sum(terms[1:], start=terms[0]), *parts)
-    return total._replace(risk=jnp.sum(hyper.loss.value(layers[-1].z[0], data.y)))
-
-
+@jax.jit
 def primal_residual(state: State) -> Float[Array, " boundaries"]:
     """||p_{l+1} - q_l||_F of every boundary, l = 1..L-1."""
-    boundaries = [stack.below for stack in state.layers if stack.below is not None]
-    return jnp.concatenate([jnp.sqrt(jnp.sum((p - q) ** 2, axis=(1, 2))) for p, q, _ in boundaries])
+    plan = plan_of(state)
+    layers = [*plan.stack, *(head or plan.depth + 1 for head in plan.inputs)]
+    residual = jnp.sqrt(_squares_by_layer(state, jnp.asarray(layers) - 1, plan.depth))
+    return residual if state.placement is None else whole(residual, state.placement.mesh)
 
 
-def _stack_terms(stack: Layer, f_below: Array | None, hyper: Hyperparameters) -> Terms:
-    """The terms of one stack of layers and their input boundaries; no risk."""
-    zero = jnp.zeros((), stack.W.dtype)
-    own = Terms(
-        risk=zero,
-        linear=0.5 * hyper.nu * jnp.sum((stack.z - stack.a) ** 2),
+def layer_terms(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -> Terms:
+    """One stage's part of the terms within layers, for its own samples; the others are zero."""
+    risk = jnp.sum(data.keep(hyper.loss.value(state.layers[-1].z[0], data.y)))
+    weights = [layer.W for layer in state.layers] + ([state.link.W] if state.link else [])
+    zero = jnp.zeros_like(risk)
+    return Terms(
+        risk=jnp.where(stage.last, risk, zero),
+        linear=0.5 * hyper.nu * _sum_of(jnp.sum((s.z - s.a) ** 2) for s in state.layers),
         activation=zero,
-        weight=0.5 * hyper.mu * jnp.sum(stack.W**2),
+        weight=0.5 * hyper.mu * _sum_of(jnp.sum(W**2) for W in weights),
         dual=zero,
         consensus=zero,
     )
-    if stack.below is None or f_below is None:
-        return own
-    p, q, u = stack.below
-    return own._replace(
-        activation=0.5 * hyper.nu * jnp.sum((q - f_below) ** 2),
-        dual=jnp.sum(u * (p - q)),
-        consensus=0.5 * hyper.rho * jnp.sum((p - q) ** 2),
+
+
+def boundary_terms(state: State, f_below: list[Array], hyper: Hyperparameters) -> Terms:
+    """One stage's part of the terms between layers, for its own samples; the others are zero.
+
+    Args:
+        state: its variables.
+        f_below: f(z) of the layers below its boundaries.
+        hyper: hyperparameters.
+    """
+    boundaries = boundaries_of(state)
+    zero = jnp.zeros((), boundaries[-1].p.dtype)
+    pairs = zip(boundaries, f_below, strict=True)
+    return Terms(
+        risk=zero,
+        linear=zero,
+        activation=0.5 * hyper.nu * _sum_of(jnp.sum((b.q - f) ** 2) for b, f in pairs),
+        weight=zero,
+        dual=_sum_of(jnp.sum(b.u * (b.p - b.q)) for b in boundaries),
+        consensus=0.5 * hyper.rho * _sum_of(jnp.sum((b.p - b.q) ** 2) for b in boundaries),
     )
+
+
+def _sum_of(numbers: Iterable[Array]) -> Array:
+    return jnp.sum(jnp.stack(list(numbers)))
+
+
+def squared_residuals(stage: Stage, state: State) -> Float[Array, " boundaries"]:
+    """One stage's part of ||p_{l+1} - q_l||_F^2 of every boundary, for its own samples."""
+    return _squares_by_layer(state, stage.inputs, stage.depth)
+
+
+@jax.jit
+def _terms(state: State, data: Data, hyper: Hyperparameters) -> Terms:
+    check_match(state, data, hyper)
+    function = on_stages(
+        _all_terms, plan_of(state), state.placement, specs_of(state, dtype_of(state)), P()
+    )
+    return function(state, data, hyper)
+
+
+def _all_terms(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -> Terms:
+    emit = jax.vmap(lambda z: data.keep(hyper.activation(z)))
+    outputs = [emit(stack.z) for stack in state.layers[:-1]]
+    arrived = stage.mail.upward(topmost(outputs))
+    within = layer_terms(stage, state, data, hyper)
+    between = boundary_terms(state, from_below(outputs, arrived, stage), hyper)
+    own = jax.tree.map(jnp.add, within, between)
+    split, weight = add_up(stage, own._replace(weight=()), own.weight)
+    return split._replace(weight=weight)
+
+
+def _squares_by_layer(state: State, numbers: Array, depth: int) -> Array:
+    """||p - q||^2 of the boundaries at hand, whose layers have these numbers, in their places."""
+    squares = [jnp.sum((p - q) ** 2, axis=(1, 2)) for p, q, _ in boundaries_of(state)]
+    return gather(numbers, jnp.concatenate(squares), depth)[1:]

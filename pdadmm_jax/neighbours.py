@@ -1,7 +1,12 @@
-"""What layers pass to their neighbours, on one device: f(z) upward, q downward.
+"""What layers pass to their neighbours: f(z) upward, q downward.
 
-Each function takes one array per stack of layers (leading axis: the layers of the stack) and
-shifts the whole sequence by one layer.
+The layers of a stage lie on a string: the output side of its head, its stacks, and the input side
+of the next stage's head.
+
+    head's z --> stacks' boundaries and z --> (next stage) head's boundary
+
+With a single stage the next one is itself, and the string a closed ring in which the first and the
+last layer share the head.  Where a stage bypasses its head, the stacks hang on the stage below.
 """
 
 from __future__ import annotations
@@ -12,26 +17,113 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array
+from pdadmm_jax.stage import Stage, choose
+from pdadmm_jax.state import Messages
+from pdadmm_jax.wire import decode, encode
 
 
-def from_below(stacks: Sequence[Array]) -> list[Array | None]:
-    """For every layer, the array of the layer below; None for the first, which has none."""
-    shifted: list[Array | None] = [None]
-    for below, own in itertools.pairwise(stacks):
-        shifted.append(_join(below[-1:], own[:-1]))
-    return shifted
+def from_below(outputs: Sequence[Array], arrived: Array, stage: Stage) -> list[Array]:
+    """For every boundary of the stacks and the head, the array of the layer below it.
 
-
-def from_above(stacks: Sequence[Array | None]) -> list[Array | None]:
-    """For every layer, the array of the layer above; None for the last.
-
-    The first stack, a single layer whose own array nobody needs, may be None.
+    Args:
+        outputs: arrays of the layers on the output side: the head's, then each stack's.
+        arrived: what the stage before handed up.
+        stage: this stage.
     """
-    shifted: list[Array | None] = []
-    for own, above in itertools.pairwise(stacks):
-        assert above is not None
-        shifted.append(above[:1] if own is None else _join(own[1:], above[:1]))
-    return [*shifted, None]
+    head, *stacks = outputs
+    if not stacks:
+        return [arrived]
+    own = choose(stage.closes, stacks[-1][-1:], jnp.zeros_like(arrived))
+    string = [choose(stage.bypass, arrived, head), *stacks]
+    shifted = [_join(below[-1:], own[:-1]) for below, own in itertools.pairwise(string)]
+    return [*shifted, choose(stage.bypass, own, arrived)]
+
+
+def from_above(inputs: Sequence[Array], arrived: Array, stage: Stage) -> list[Array]:
+    """For every layer on the output side, the head's, then the stacks', the array above it.
+
+    Args:
+        inputs: arrays of the boundaries: each stack's, then the head's.
+        arrived: what the next stage handed down.
+        stage: this stage.
+    """
+    *stacks, head = inputs
+    string = [*stacks, choose(stage.closes, head, arrived)]
+    above_head, *_ = string
+    shifted = [_join(own[1:], above[:1]) for own, above in itertools.pairwise(string)]
+    return [above_head[:1], *shifted]
+
+
+def topmost(outputs: Sequence[Array]) -> Array:
+    """Of one array per head and stack, the part of the uppermost layer."""
+    return outputs[-1][-1:]
+
+
+def lowest(inputs: Sequence[Array], stage: Stage) -> Array:
+    """Of one array per stack and head, the part of the lowest boundary."""
+    *stacks, head = inputs
+    return choose(stage.bypass, stacks[0][:1], head) if stacks else head
+
+
+def hand_up(
+    outputs: Sequence[Array], messages: Messages | None, stage: Stage
+) -> tuple[Array, Messages | None]:
+    """Passes f(z) of the uppermost layer on to the next stage.
+
+    Returns:
+        What the stage before passed on, and the messages with what is agreed on now.
+    """
+    top, mail = topmost(outputs), stage.mail
+    if messages is None or messages.f_sent is None or messages.f_below is None:
+        return mail.upward(top), messages
+    code = encode(top - messages.f_sent, mail.wire)
+    width, dtype = top.shape[-1], top.dtype
+    sent = messages.f_sent + decode(code, mail.wire, width, dtype)
+    heard = messages.f_below + decode(mail.upward(code), mail.wire, width, dtype)
+    return heard, messages._replace(f_sent=sent, f_below=heard)
+
+
+def hand_down(
+    old: Sequence[Array], new: Sequence[Array], messages: Messages | None, stage: Stage
+) -> tuple[Sequence[Array], Messages | None]:
+    """Passes q of the lowest boundary on to the stage before, which keeps it for its solves.
+
+    Args:
+        old: q of every stack's and the head's boundaries before the update.
+        new: the same after it.
+        messages: what was heard so far.
+        stage: this stage.
+
+    Returns:
+        q as it is from now on: where messages are rounded, the one that was passed on becomes
+        what the other end has heard.
+    """
+    mail = stage.mail
+    if messages is None:
+        return new, None
+    if messages.f_sent is None:
+        return new, messages._replace(q_above=mail.downward(lowest(new, stage)))
+    before, after = lowest(old, stage), lowest(new, stage)
+    code = encode(after - before, mail.wire)
+    width, dtype = after.shape[-1], after.dtype
+    agreed = before + decode(code, mail.wire, width, dtype)
+    heard = messages.q_above + decode(mail.downward(code), mail.wire, width, dtype)
+    return _with_lowest(new, agreed, stage), messages._replace(q_above=heard)
+
+
+def heard_from_above(inputs: Sequence[Array], messages: Messages | None, stage: Stage) -> Array:
+    """q of the boundary above the uppermost layer; a single stage is its own neighbour."""
+    return lowest(inputs, stage) if messages is None else messages.q_above
+
+
+def _with_lowest(inputs: Sequence[Array], value: Array, stage: Stage) -> list[Array]:
+    """The same arrays with the lowest boundary's part replaced."""
+    *stacks, head = inputs
+    if not stacks:
+        return [value]
+    bottom, *others = stacks
+    bottom = bottom.at[:1].set(choose(stage.bypass, value, bottom[:1]))
+    return [bottom, *others, choose(stage.bypass, head, value)]
 
 
 def _join(left: Array, right: Array) -> Array:

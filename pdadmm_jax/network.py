@@ -42,8 +42,8 @@ def loss_and_accuracy(params: Params, data: Data, hyper: Hyperparameters) -> tup
     Raises:
         ValueError: inputs or targets that do not fit, or targets that know no right and wrong.
     """
-    outputs, y = _outputs_and_targets(params, data, hyper)
-    return _mean_loss(outputs, y, hyper.loss), _accuracy(outputs, y, hyper.loss)
+    outputs, data = _outputs(params, data, hyper)
+    return _mean_loss(outputs, data, hyper.loss), _accuracy(outputs, data, hyper.loss)
 
 
 def mean_loss(params: Params, data: Data, hyper: Hyperparameters) -> Scalar:
@@ -52,7 +52,7 @@ def mean_loss(params: Params, data: Data, hyper: Hyperparameters) -> Scalar:
     Raises:
         ValueError: inputs or targets that do not fit.
     """
-    return _mean_loss(*_outputs_and_targets(params, data, hyper), hyper.loss)
+    return _mean_loss(*_outputs(params, data, hyper), hyper.loss)
 
 
 def accuracy(params: Params, data: Data, hyper: Hyperparameters) -> Scalar:
@@ -61,13 +61,13 @@ def accuracy(params: Params, data: Data, hyper: Hyperparameters) -> Scalar:
     Raises:
         ValueError: inputs or targets that do not fit, or targets that know no right and wrong.
     """
-    return _accuracy(*_outputs_and_targets(params, data, hyper), hyper.loss)
+    return _accuracy(*_outputs(params, data, hyper), hyper.loss)
 
 
-def _outputs_and_targets(params: Params, data: Data, hyper: Hyperparameters) -> tuple[Array, Array]:
+def _outputs(params: Params, data: Data, hyper: Hyperparameters) -> tuple[Array, Data]:
     data = as_arrays(data)
     check_targets(data, params[-1][1].shape[0], hyper)
-    return forward(params, data.x, hyper), data.y
+    return forward(params, data.x, hyper), data
 
 
 @partial(jax.jit, static_argnums=(2, 3))
@@ -79,10 +79,10 @@ def _forward(params: Params, x: Array, activation: Activation, precision: str) -
 
 
 @partial(jax.jit, static_argnums=2)
-def _mean_loss(outputs: Array, y: Array, loss: Loss) -> Array:
-    return jnp.mean(loss.value(outputs, y))
+def _mean_loss(outputs: Array, data: Data, loss: Loss) -> Array:
+    return data.mean(loss.value(outputs, data.y))
 
 
 @partial(jax.jit, static_argnums=2)
-def _accuracy(outputs: Array, y: Array, loss: Loss) -> Array:
-    return jnp.mean(loss.correct(outputs, y), dtype=outputs.dtype)
+def _accuracy(outputs: Array, data: Data, loss: Loss) -> Array:
+    return data.mean(loss.correct(outputs, data.y).astype(outputs.dtype))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pdadmm_jax._loops import depending
 from pdadmm_jax._typing import Array, Bool, Float, Number, Shaped
 
 LEVEL_STEPS = 16  # ten suffice for 1,000 classes at any nu; the rest is margin
@@ -117,7 +118,8 @@ def _climb(
         _, rising, count = carry
         return rising & (count < steps)
 
-    start = (below, jnp.asarray(True), jnp.asarray(0, jnp.int32))
+    rising = depending(jnp.asarray(True), on=below)
+    start = (below, rising, jnp.asarray(0, jnp.int32))
     level, rising, _ = lax.while_loop(unfinished, body, start)
     return level, ~rising
 
@@ -206,7 +208,9 @@ def convex_prox(
             *_, moving, count = carry
             return moving & (count <= iterations)
 
-        begin = (start, jnp.zeros((), a.dtype), jnp.asarray(True), jnp.asarray(0, jnp.int32))
+        damping = depending(jnp.zeros((), a.dtype), on=a)
+        moving = depending(jnp.asarray(True), on=a)
+        begin = (start, damping, moving, jnp.asarray(0, jnp.int32))
         z, _, moving, _ = lax.while_loop(unfinished, body, begin)
         return jnp.where(objective(z) <= objective(start), z, start), ~moving
 

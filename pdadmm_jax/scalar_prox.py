@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pdadmm_jax._loops import depending
 from pdadmm_jax._typing import Array, Bool, Float, Number
 
 # Activations bend near zero: a second minimum, away from the quadratic's centre, lies near one of
@@ -128,8 +129,9 @@ def _descend(
         *_, moving, count = carry
         return jnp.any(moving) & (count <= iterations)
 
-    everywhere = jnp.ones(start.shape, bool)
-    start_carry = (start, jnp.ones_like(start), everywhere, jnp.asarray(0, jnp.int32))
+    length = depending(jnp.ones_like(start), on=start)
+    everywhere = depending(jnp.ones(start.shape, bool), on=start)
+    start_carry = (start, length, everywhere, jnp.asarray(0, jnp.int32))
     z, _, moving, _ = lax.while_loop(unfinished, body, start_carry)
     return z, moving
 

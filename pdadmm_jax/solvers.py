@@ -25,6 +25,7 @@ from jax import lax
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Array, Number
 from pdadmm_jax.checks import checked_number, look_up
+from pdadmm_jax.samples import HERE, Samples
 
 
 class Quadratic(NamedTuple):
@@ -38,6 +39,7 @@ class Quadratic(NamedTuple):
         floor: rho for p, mu for W.
         axis: the axis of V along which ``gram`` acts, 1 for p and 0 for W; the other one counts
             the units.
+        samples: where the rows of p, and of all images, are.
     """
 
     gradient: Array
@@ -46,6 +48,7 @@ class Quadratic(NamedTuple):
     weight: Number
     floor: Number
     axis: int
+    samples: Samples = HERE
 
 
 class Move(NamedTuple):
@@ -183,7 +186,7 @@ def _gradient_move(
     """V - G / tau with tau = ratio(tau*), tau* taken per unit or over the layer."""
     gradient = problem.gradient
     image = problem.image(gradient)
-    least = problem.weight * _squared_ratio(image, gradient, problem.axis, per_unit)
+    least = problem.weight * _squared_ratio(problem, image, per_unit)
     tau = ratio(least + problem.floor)
     # tau = 0 means that nothing curves, hence (the gradient lies in the curvature's range) that
     # the gradient is zero: stay.
@@ -191,19 +194,26 @@ def _gradient_move(
     return Move(-gradient * inverse, -image * inverse, jnp.max(tau))
 
 
-def _squared_ratio(image: Array, gradient: Array, axis: int, per_unit: bool) -> Array:
-    """||image||^2 / ||gradient||^2 along the axis, or over everything; 0 where both vanish.
+def _squared_ratio(problem: Quadratic, image: Array, per_unit: bool) -> Array:
+    """||image||^2 / ||G||^2 along the problem's axis, or over everything; 0 where both vanish.
 
     Both are measured in units of the gradient's largest entry: squares of numbers near 1e24 or
     1e-24, which inputs of 1e6 or 1e-6 lead to, leave the range of float32.
     """
-    peak = jnp.max(jnp.abs(gradient), axis=axis if per_unit else None, keepdims=True)
+    axis = problem.axis if per_unit else None
+    # Rows of the image are samples, and so are those of p's gradient; W's has all of them in it.
+    across = HERE if axis == 1 else problem.samples
+    across_gradient = across if problem.axis == 1 else HERE
+
+    def squares(t: Array, samples: Samples) -> Array:
+        return samples.total(jnp.sum((t * unit) ** 2, axis=axis, keepdims=True))
+
+    peak = jnp.max(jnp.abs(problem.gradient), axis=axis, keepdims=True)
+    peak = across_gradient.greatest(peak)
     unit = 1 / jnp.where(peak > 0, peak, 1)
-
-    def squares(t: Array) -> Array:
-        return jnp.sum((t * unit) ** 2, axis=axis if per_unit else None, keepdims=True)
-
-    return squares(image) / jnp.where(peak > 0, squares(gradient), 1)
+    return squares(image, across) / jnp.where(
+        peak > 0, squares(problem.gradient, across_gradient), 1
+    )
 
 
 SOLVERS: dict[str, type[Solver]] = {

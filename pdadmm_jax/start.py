@@ -8,12 +8,30 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh
 
 from pdadmm_jax._typing import Array, PRNGKeyArray
 from pdadmm_jax.checks import check_finite, check_widths, is_concrete
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
-from pdadmm_jax.state import Boundary, Data, Layer, Params, State, as_arrays, check_data
+from pdadmm_jax.layout import dealt_out, placement_of, put_weights, samples_on
+from pdadmm_jax.mesh import abstract_data, abstract_state, on_stages, specs_of
+from pdadmm_jax.neighbours import from_below, lowest, topmost
+from pdadmm_jax.stage import Stage, choose
+from pdadmm_jax.state import (
+    Boundary,
+    Data,
+    Layer,
+    Messages,
+    Params,
+    State,
+    Weights,
+    as_arrays,
+    check_data,
+    plan_of,
+)
 from pdadmm_jax.updates import multiply
+from pdadmm_jax.wire import Wire, exact
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
 
@@ -24,6 +42,9 @@ def init(
     widths: Sequence[int],
     hyper: Hyperparameters,
     initializer: Initializer | None = None,
+    *,
+    mesh: Mesh | None = None,
+    wire: Wire = "full",
 ) -> State:
     """A start from random weights and the forward pass they make.
 
@@ -34,12 +55,15 @@ def init(
         hyper: hyperparameters.
         initializer: one of ``jax.nn.initializers`` or alike; He's normal by default.  The paper
             has ``normal(0.1)``.
+        mesh: where the state is to live, the data having been put there by ``shard_data``; the
+            forward pass is done there too, and no device ever holds more than its part.
+        wire: type of the messages between the stages of the mesh, see ``shard``.
 
     Returns:
         The state, every constraint of the problem holding exactly.
 
     Raises:
-        ValueError: widths, inputs or labels that do not fit each other.
+        ValueError: widths, inputs, labels or a mesh that do not fit each other.
     """
     widths = tuple(widths)
     data = as_arrays(data)
@@ -52,16 +76,25 @@ def init(
         (initializer(k, shape, data.x.dtype), jnp.zeros(shape[1], data.x.dtype))
         for k, shape in zip(keys, shapes, strict=True)
     ]
-    return _forward_start(params, data, hyper)
+    return _forward_start(params, data, hyper, mesh, wire)
 
 
-def from_params(params: Params, data: Data, hyper: Hyperparameters) -> State:
+def from_params(
+    params: Params,
+    data: Data,
+    hyper: Hyperparameters,
+    *,
+    mesh: Mesh | None = None,
+    wire: Wire = "full",
+) -> State:
     """The way back in: the state whose forward pass the given weights make, duals zero.
 
     Args:
         params: (W, b) of every layer, W of shape (n_in, n_out).
         data: training data.
         hyper: hyperparameters.
+        mesh: where the state is to live, see ``init``.
+        wire: type of the messages between its stages.
 
     Returns:
         The state, every constraint of the problem holding exactly.
@@ -75,7 +108,37 @@ def from_params(params: Params, data: Data, hyper: Hyperparameters) -> State:
         for name, array in (("W", W), ("b", b)):
             if is_concrete(array):
                 check_finite(f"{name} of layer {layer}", array)
-    return _forward_start(params, data, hyper)
+    return _forward_start(params, data, hyper, mesh, wire)
+
+
+def abstract(
+    data: Data,
+    widths: Sequence[int],
+    hyper: Hyperparameters,
+    mesh: Mesh,
+    *,
+    wire: Wire = "full",
+) -> tuple[State, Data]:
+    """A state and its data on a mesh in name only: shapes, dtypes and shardings.
+
+    For ``jax.jit(step).lower(...)``, which compiles for devices and sizes that need not be there.
+
+    Args:
+        data: training data, or ``jax.ShapeDtypeStruct`` in their place.
+        widths: (features, hidden, ..., outputs).
+        hyper: hyperparameters.
+        mesh: devices, of any kind that JAX can compile for.
+        wire: type of the messages between stages.
+    """
+    placement = placement_of(data.x.shape[0], widths, mesh, wire)
+    data = abstract_data(data, placement.mesh)
+
+    def start(data: Data) -> State:
+        shapes = itertools.pairwise(widths)
+        params = [(jnp.zeros(s, data.x.dtype), jnp.zeros(s[1], data.x.dtype)) for s in shapes]
+        return dealt_out(_forward_start(params, data, hyper, None, wire), placement)
+
+    return abstract_state(jax.eval_shape(start, data)), data
 
 
 def _widths_of(params: Params) -> tuple[int, ...]:
@@ -96,23 +159,28 @@ def _widths_of(params: Params) -> tuple[int, ...]:
     return found
 
 
-def _forward_start(params: Params, data: Data, hyper: Hyperparameters) -> State:
+def _forward_start(
+    params: Params, data: Data, hyper: Hyperparameters, mesh: Mesh | None, wire: Wire
+) -> State:
     """State with z = a = p W + b, p = q = f(z of the layer below) and u = 0."""
-    hyper = at_precision_of(hyper, data.x.dtype)
-    singles, p, below = [], data.x, None
-    for W, b in params:
-        W, b = jnp.asarray(W, data.x.dtype), jnp.asarray(b, data.x.dtype)
-        a = multiply(p, W, hyper.precision) + b
-        singles.append(Layer(W, b, a, a, below))
-        p = hyper.activation(a)
-        below = Boundary(p, p, jnp.zeros_like(p))
-    return State(_stack(singles), jnp.asarray(0, jnp.int32))
+    dtype = data.x.dtype
+    weights = [Weights(jnp.asarray(W, dtype), jnp.asarray(b, dtype)) for W, b in params]
+    state = State(tuple(map(_only_weights, _stack(weights))), jnp.asarray(0, jnp.int32))
+    if mesh is not None:
+        samples = samples_on(mesh, data)
+        state = put_weights(state, placement_of(samples, _widths_of(params), mesh, wire))
+    return _forward_pass(state, data, at_precision_of(hyper, dtype))
 
 
-def _stack(singles: Sequence[Layer]) -> tuple[Layer, ...]:
+def _only_weights(weights: Weights) -> Layer:
+    no: Any = None
+    return Layer(*weights, no, no, Boundary(no, no, no))
+
+
+def _stack(singles: Sequence[Weights]) -> tuple[Weights, ...]:
     """Groups consecutive hidden layers of one shape; first and last stay alone."""
     last = len(singles) - 1
-    groups: list[list[Layer]] = []
+    groups: list[list[Weights]] = []
     for index, layer in enumerate(singles):
         joins = 1 < index < last and layer.W.shape == groups[-1][-1].W.shape
         if joins:
@@ -120,3 +188,67 @@ def _stack(singles: Sequence[Layer]) -> tuple[Layer, ...]:
         else:
             groups.append([layer])
     return tuple(jax.tree.map(lambda *arrays: jnp.stack(arrays), *group) for group in groups)
+
+
+@jax.jit
+def _forward_pass(weights: State, data: Data, hyper: Hyperparameters) -> State:
+    """The state that a forward pass makes of one that has nothing but weights."""
+    specs = specs_of(weights, data.x.dtype)
+    given = None if specs is None else specs._replace(messages=None)
+    function = on_stages(_forward, plan_of(weights), weights.placement, given, specs)
+    return function(weights, data, hyper)
+
+
+def _forward(stage: Stage, weights: State, data: Data, hyper: Hyperparameters) -> State:
+    """One stage's part of the forward pass, which takes one hop for every boundary of stages."""
+    first, *stacks, last = weights.layers
+    mail = stage.mail
+
+    def affine(p: Array, W: Array, b: Array) -> Array:
+        return multiply(p, W, hyper.precision) + b
+
+    def emit(z: Array) -> Array:
+        return data.keep(hyper.activation(z))
+
+    def layer(p: Array, weights: tuple[Array, Array]) -> tuple[Array, Array]:
+        a = affine(p, *weights)
+        return emit(a), a
+
+    def climb(arrived: Array) -> list[Array]:
+        """a of the head's output side and of the stacks, given f(z) of the stage below."""
+        a = affine(data.x, first.W[0], first.b[0])
+        if weights.link is not None:
+            link_W, link_b = weights.link
+            a = choose(stage.linked, affine(arrived[0], link_W[0], link_b[0]), a)
+        p = choose(stage.bypass, arrived[0], emit(a))
+        climbed = [a[None]]
+        for stack in stacks:
+            if stack.W.shape[0] == 1:  # the only kind of stack that may change the width
+                p, a = layer(p, (stack.W[0], stack.b[0]))
+                climbed.append(a[None])
+            else:
+                p, a = lax.scan(layer, p, (stack.W, stack.b))
+                climbed.append(a)
+        return climbed
+
+    def hop(_: Array, arrived: Array) -> Array:
+        return mail.upward(emit_all(topmost(climb(arrived))))
+
+    emit_all = jax.vmap(emit)
+    nothing = mail.vary(jnp.zeros((1, data.x.shape[0], last.W.shape[1]), data.x.dtype))
+    a = climb(lax.fori_loop(0, stage.hops, hop, nothing))
+    outputs = [emit_all(rows) for rows in a]
+    p = from_below(outputs, mail.upward(topmost(outputs)), stage)
+    a.append(affine(p[-1][0], last.W[0], last.b[0])[None])
+
+    below = [None, *(Boundary(rows, rows, jnp.zeros_like(rows)) for rows in p)]
+    layers = [
+        held._replace(z=rows, a=rows, below=boundary)
+        for held, rows, boundary in zip(weights.layers, a, below, strict=True)
+    ]
+    state = weights._replace(layers=tuple(layers))
+    if not stage.hops:
+        return state
+    q_above = mail.downward(lowest(p, stage))
+    agreed = None if exact(mail.wire, q_above.dtype) else jnp.zeros_like(q_above)
+    return state._replace(messages=Messages(q_above, agreed, agreed))

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._typing import AnyArray, Array, Float, Int, Shaped
+from pdadmm_jax._typing import AnyArray, Array, Bool, Float, Int, Shaped
 from pdadmm_jax.checks import check_inputs
 from pdadmm_jax.hyperparameters import Hyperparameters, check_representable
+from pdadmm_jax.placement import Placement
+from pdadmm_jax.plan import Plan, plan
 
 # Names with a leading underscore may differ from pair to pair.
 Params = Sequence[tuple[Float[AnyArray, "_n_in _n_out"], Float[AnyArray, " _n_out"]]]
@@ -22,10 +24,30 @@ class Data(NamedTuple):
     Attributes:
         x: inputs, p_1 of the paper.  Their dtype is that of the whole state.
         y: integer labels, or rows of targets or label distributions.
+        valid: which samples count, None for all.  The others, x = 0, make up the numbers where
+            samples have to divide evenly; they take part in no sum and no mean.
     """
 
     x: Float[Array, "N features"]
     y: Shaped[Array, "N"] | Shaped[Array, "N C"]
+    valid: Bool[Array, "N"] | None = None
+
+    def keep(self, rows: Array, otherwise: Array | float = 0.0) -> Array:
+        """The rows of the samples that count; zero, or what is given, in place of the others."""
+        if self.valid is None:
+            return rows
+        valid = jnp.expand_dims(self.valid, range(1, rows.ndim))
+        return jnp.where(valid, rows, jnp.asarray(otherwise, rows.dtype))
+
+    def mean(self, rows: Array) -> Array:
+        """The mean over the samples that count, one number."""
+        number = self.number
+        return jnp.sum(self.keep(rows)) / (rows.shape[0] if number is None else number)
+
+    @property
+    def number(self) -> Array | None:
+        """How many of the rows at hand count; None for all."""
+        return None if self.valid is None else jnp.sum(self.valid, dtype=self.x.dtype)
 
 
 class Boundary(NamedTuple):
@@ -52,22 +74,48 @@ class Layer(NamedTuple):
     below: Boundary | None  # None for the first layer, whose input is the data
 
 
+class Weights(NamedTuple):
+    """Weights of the hidden layers that lie in the heads of n stages."""
+
+    W: Float[Array, "n h h"]
+    b: Float[Array, "n h"]
+
+
+class Messages(NamedTuple):
+    """What each of n stages has heard from its neighbours."""
+
+    q_above: Float[Array, "n N h"]  # q of the boundary above its topmost layer
+    # Where messages are rounded, the values both ends have agreed on:
+    f_below: Float[Array, "n N h"] | None  # f(z) of the layer below, as heard
+    f_sent: Float[Array, "n N h"] | None  # f(z) of its own topmost layer, as sent
+
+
 class State(NamedTuple):
     """All variables, from input to output.
+
+    On a mesh every array has a leading axis over stages, and the layers of a stage are those of
+    its plan: ``layers`` holds the output sides of the heads, the stacks, and the input sides of
+    the heads with the output layer's weights.  What a stage has no use for is zero.
 
     Attributes:
         layers: the first layer, the hidden ones, the output layer.  Consecutive hidden layers of
             one shape share a stack; the first and the last layer have a stack of one each.
         iteration: how many iterations were done.
+        link: weights of hidden layers in heads; None where there are none.
+        messages: what stages have heard from each other; None if there is only one.
+        placement: where the state lives; None for a single device.
     """
 
     layers: tuple[Layer, ...]
     iteration: Int[Array, ""]
+    link: Weights | None = None
+    messages: Messages | None = None
+    placement: Placement | None = None
 
 
-def params(state: State) -> list[tuple[Float[Array, "_n_in _n_out"], Float[Array, " _n_out"]]]:
-    """The weights as plain (W, b) pairs, input to output, for any other library to take."""
-    return [(stack.W[i], stack.b[i]) for stack in state.layers for i in range(stack.W.shape[0])]
+def boundaries_of(state: State) -> list[Boundary]:
+    """The boundaries of all stacks, from below; on a mesh the heads' come last."""
+    return [layer.below for layer in state.layers if layer.below is not None]
 
 
 def dtype_of(state: State) -> Any:
@@ -77,14 +125,21 @@ def dtype_of(state: State) -> Any:
 
 def widths(state: State) -> tuple[int, ...]:
     """(features, hidden, ..., outputs)."""
+    return plan_of(state).widths
+
+
+def plan_of(state: State) -> Plan:
+    """Which stage holds which layers."""
+    if state.placement is not None:
+        return state.placement.plan
     first, *_ = state.layers
     outputs = (stack.W.shape[2] for stack in state.layers for _ in range(stack.W.shape[0]))
-    return (first.W.shape[1], *outputs)
+    return plan((first.W.shape[1], *outputs), stages=1)
 
 
 def as_arrays(data: Data) -> Data:
     """The data as JAX arrays, doubles as singles unless x64 is on."""
-    return Data(*map(jnp.asarray, data))
+    return jax.tree.map(jnp.asarray, data)
 
 
 def check_data(data: Data, widths: Sequence[int], hyper: Hyperparameters) -> None:
@@ -102,11 +157,16 @@ def check_data(data: Data, widths: Sequence[int], hyper: Hyperparameters) -> Non
 
 def check_targets(data: Data, outputs: int, hyper: Hyperparameters) -> None:
     """Refuses targets that fit neither the inputs nor the loss."""
-    x, y = data
+    x, y, valid = data
     if y.ndim not in (1, 2) or y.shape[0] != x.shape[0]:
         raise ValueError(
             f"x holds {x.shape[0]} samples, y has shape {y.shape}: y has to be (samples,) or "
             "(samples, outputs) with as many samples."
+        )
+    if valid is not None and (valid.shape != x.shape[:1] or valid.dtype != bool):
+        raise ValueError(
+            f"valid has shape {valid.shape} and dtype {valid.dtype}, but x holds {x.shape[0]} "
+            "samples: give one bool for each."
         )
     hyper.loss.check(y, outputs)
 
@@ -116,27 +176,13 @@ def check_match(state: State, data: Data, hyper: Hyperparameters) -> None:
     first = state.layers[0]
     expected = (first.z.shape[1], first.W.shape[1])
     if data.x.shape != expected:
+        mesh = "" if state.placement is None else " (on a mesh, what shard_data made of them)"
         raise ValueError(
             f"x has shape {data.x.shape}, but the state was made for {expected}: the auxiliary "
-            "variables belong to their samples; use the same data, or init for these."
+            f"variables belong to their samples; use the same data{mesh}, or init for these."
         )
     if data.x.dtype != first.z.dtype:
         raise ValueError(
             f"x has dtype {data.x.dtype}, but the state {first.z.dtype}: cast one of them."
         )
     check_targets(data, widths(state)[-1], hyper)
-
-
-def nonfinite(state: State) -> list[str]:
-    """Which variables hold a NaN or an infinity, as "W of layer 3"; layers count from 1.
-
-    Looks at every value, on the host: for the report after ``info.finite`` turned False.
-    """
-    bad, layer = [], 1
-    for stack in state.layers:
-        for i in range(stack.W.shape[0]):
-            for path, array in jax.tree.leaves_with_path(stack):
-                if not bool(jnp.isfinite(array[i]).all()):
-                    bad.append(f"{path[-1].name} of layer {layer}")
-            layer += 1
-    return bad

@@ -17,6 +17,7 @@ from pdadmm_jax._typing import Array, Bool, Float, Number
 from pdadmm_jax.activations import Activation
 from pdadmm_jax.checks import check_shapes
 from pdadmm_jax.losses import Loss, Targets
+from pdadmm_jax.samples import HERE, Samples
 from pdadmm_jax.solvers import Quadratic, Solver
 
 
@@ -50,6 +51,7 @@ def update_p(
     rho: Number,
     solver: Solver,
     precision: str = "highest",
+    samples: Samples = HERE,
 ) -> Updated:
     """Line 1, a majorised or exact step on
 
@@ -66,6 +68,7 @@ def update_p(
         rho: penalty on p = q_in.
         solver: how far to go; see ``solvers``.
         precision: of the matrix products.
+        samples: where the others are; so for W and b.
 
     Returns:
         The new p and its a = p W + b.
@@ -87,6 +90,7 @@ def update_p(
             weight=nu,
             floor=rho,
             axis=1,
+            samples=samples,
         )
     )
     return Updated(p + move.delta, a + move.image, move.ratio)
@@ -101,6 +105,7 @@ def update_W(
     mu: Number,
     solver: Solver,
     precision: str = "highest",
+    samples: Samples = HERE,
 ) -> Updated:
     """Line 2, a majorised or exact step on
 
@@ -122,22 +127,26 @@ def update_W(
     (N, n_in), n_out = p.shape, W.shape[-1]
     check_shapes(W=(W, (n_in, n_out)), a=(a, (N, n_out)), z=(z, (N, n_out)))
     nu, mu = _in_dtype_of(p, nu, mu)
-    gradient = mu * W - nu * multiply(p.T, z - a, precision)
+    gradient = mu * W - nu * samples.total(multiply(p.T, z - a, precision))
     move = solver.move(
         Quadratic(
             gradient,
             image=lambda d: multiply(p, d, precision),
-            gram=lambda: multiply(p.T, p, precision),
+            gram=lambda: samples.total(multiply(p.T, p, precision)),
             weight=nu,
             floor=mu,
             axis=0,
+            samples=samples,
         )
     )
     return Updated(W + move.delta, a + move.image, move.ratio)
 
 
 def update_b(
-    b: Float[Array, " n_out"], a: Float[Array, "N n_out"], z: Float[Array, "N n_out"]
+    b: Float[Array, " n_out"],
+    a: Float[Array, "N n_out"],
+    z: Float[Array, "N n_out"],
+    samples: Samples = HERE,
 ) -> tuple[Float[Array, " n_out"], Float[Array, "N n_out"]]:
     """Line 3, the minimiser argmin_b ||z - p W - b||^2: b moves by the mean of z - a.
 
@@ -150,7 +159,7 @@ def update_b(
         The new b and its a = p W + b.
     """
     check_shapes(b=(b, z.shape[1:]), a=(a, z.shape))
-    shift = jnp.mean(z - a, axis=0)
+    shift = samples.mean(z - a)
     return b + shift, a + shift
 
 

@@ -1,0 +1,168 @@
+"""What a compiled program says of itself: its messages and its matrix products.
+
+Reads the text of XLA's optimised modules (``compiled.as_text()``), one of the few places where
+what crosses the wire can be seen rather than believed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$")
+_SHAPE = re.compile(r"(pred|bf16|f8\w*|[a-z]+\d+)\[([\d,]*)\]")
+_CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
+_BRANCHES = re.compile(
+    r"true_computation=%?([\w.\-]+), false_computation=%?([\w.\-]+)|branch_computations=\{([^}]*)\}"
+)
+_COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-broadcast",
+    "collective-permute",
+    "ragged-all-to-all",
+    "reduce-scatter",
+)
+
+
+class Instruction(NamedTuple):
+    """One instruction: name, shapes of its result, operation, and the rest of its line."""
+
+    name: str
+    shapes: list[tuple[str, tuple[int, ...]]]
+    operation: str
+    rest: str
+
+
+class Message(NamedTuple):
+    """One collective operation.
+
+    Attributes:
+        kind: such as collective-permute.
+        dtype: XLA's name of the type that travels.
+        bytes: what one device hands over.
+        in_loop: whether it belongs to the body of a loop.
+    """
+
+    kind: str
+    dtype: str
+    bytes: int
+    in_loop: bool
+
+
+class Products(NamedTuple):
+    """Multiply-adds of the matrix products, those of loops counted once.
+
+    Attributes:
+        always: what every device does.
+        branches: what the heavier branch of every conditional adds.
+    """
+
+    always: int
+    branches: list[int]
+
+
+def messages(text: str) -> list[Message]:
+    """All collective operations of a module."""
+    module = _computations(text)
+    loops = {called for body in _loop_bodies(module) for called in _reachable(module, body)}
+    found = []
+    for name, instructions in module.items():
+        for instruction in instructions:
+            kind = instruction.operation.removesuffix("-start")
+            if kind not in _COLLECTIVES:
+                continue
+            shapes = instruction.shapes
+            if instruction.operation.endswith("-start"):
+                shapes = shapes[len(shapes) // 2 :]  # operands come first, then results
+            for dtype, dims in shapes:
+                size = math.prod(dims) * _width(dtype)
+                found.append(Message(kind, dtype, size, name in loops))
+    return found
+
+
+def products(text: str) -> Products:
+    """The matrix products of a module."""
+    module = _computations(text)
+    entry = re.search(r"^ENTRY %?([\w.\-]+)", text, re.MULTILINE)
+    assert entry is not None
+    branches: list[int] = []
+    return Products(_multiply_adds(module, entry.group(1), branches), branches)
+
+
+def _multiply_adds(module: dict[str, list[Instruction]], name: str, branches: list[int]) -> int:
+    total = 0
+    shapes = {one.name: one.shapes for one in module[name]}
+    for instruction in module[name]:
+        if instruction.operation == "dot":
+            left = re.match(r"[^%]*%([\w.\-]+)", instruction.rest)
+            contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
+            assert left is not None
+            assert contracted is not None
+            dims = shapes[left.group(1)][0][1]
+            over = math.prod(dims[int(axis)] for axis in contracted.group(1).split(","))
+            total += math.prod(instruction.shapes[0][1]) * over
+        elif instruction.operation == "conditional":
+            found = _BRANCHES.search(instruction.rest)
+            assert found is not None
+            names = [one for one in found.groups()[:2] if one] or re.findall(
+                r"[\w.\-]+", found.group(3)
+            )
+            nested: list[int] = []
+            branches.append(max(_multiply_adds(module, one, nested) for one in names))
+            branches.extend(nested)
+        else:
+            for called in _CALLED.findall(instruction.rest):
+                total += _multiply_adds(module, called, branches)
+    return total
+
+
+def _computations(text: str) -> dict[str, list[Instruction]]:
+    module: dict[str, list[Instruction]] = {}
+    name = ""
+    for line in text.splitlines():
+        if header := _COMPUTATION.match(line):
+            name = header.group(1)
+            module[name] = []
+        elif found := _INSTRUCTION.match(line):
+            one, result, operation, rest = found.groups()
+            shapes = [
+                (dtype, tuple(int(dim) for dim in dims.split(",") if dim))
+                for dtype, dims in _SHAPE.findall(result)
+            ]
+            module[name].append(Instruction(one, shapes, operation, rest))
+    return module
+
+
+def _loop_bodies(module: dict[str, list[Instruction]]) -> set[str]:
+    return {
+        body
+        for instructions in module.values()
+        for one in instructions
+        if one.operation == "while"
+        for body in re.findall(r"body=%?([\w.\-]+)", one.rest)
+    }
+
+
+def _reachable(module: dict[str, list[Instruction]], start: str) -> set[str]:
+    found, waiting = set(), [start]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for one in module[name]:
+            waiting += [other for other in re.findall(r"%?([\w.\-]+)", one.rest) if other in module]
+    return found
+
+
+def _width(dtype: str) -> int:
+    """Bytes of one element."""
+    if dtype == "pred":
+        return 1
+    bits = re.search(r"\d+", dtype)
+    assert bits is not None
+    return max(int(bits.group()) // 8, 1)

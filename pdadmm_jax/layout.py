@@ -1,0 +1,307 @@
+"""The same variables in another arrangement: dealt out to the stages of a mesh, or layer by layer.
+
+The plan of a single stage is the *canonical* arrangement: the first layer, the hidden ones in
+order, the last layer.  From plan to plan, rows of layers move between the heads of the stages and
+their stacks; which row goes where is a table of layer numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from pdadmm_jax._typing import Array, Float
+from pdadmm_jax.mesh import (
+    P,
+    checked_mesh,
+    data_specs,
+    put,
+    shardings,
+    shards,
+    specs_of,
+    stages,
+    weight_specs,
+    whole,
+)
+from pdadmm_jax.placement import Placement
+from pdadmm_jax.plan import Plan, plan
+from pdadmm_jax.state import (
+    Boundary,
+    Data,
+    Layer,
+    Messages,
+    State,
+    Weights,
+    boundaries_of,
+    dtype_of,
+    plan_of,
+)
+from pdadmm_jax.wire import Wire, check_wire, exact
+
+Numbers = Sequence[int | None]  # the layer that every row belongs to; None for a row not in use
+
+_VARIABLES = "Wbzapqu"
+_PER_SAMPLE = "zapqu"
+
+
+def params(state: State) -> list[tuple[Float[Array, "_n_in _n_out"], Float[Array, " _n_out"]]]:
+    """The weights as plain (W, b) pairs, input to output, for any other library to take.
+
+    If the state lives on a mesh, every device gets all of them.
+    """
+    stacks = [Weights(layer.W, layer.b) for layer in state.layers]
+    if state.placement is not None:
+        stacks = _weights_everywhere(state)
+    return [(W[i], b[i]) for W, b in stacks for i in range(W.shape[0])]
+
+
+def shard(state: State, data: Data, mesh: Mesh, wire: Wire = "full") -> tuple[State, Data]:
+    """Puts a state and its data onto a mesh; ``step``, ``run`` and all others then work there.
+
+    Depth need not be a multiple of the stages, see ``plan``, nor samples one of the data shards:
+    rows that do not count fill up the last one.  The arrays pass through the host's memory; a
+    state too large for that is better made on the mesh, by ``init``.
+
+    Args:
+        state: a state on a single device.
+        data: the data it was made for.
+        mesh: devices, with axes ``layer`` and ``data``; see ``make_mesh``.
+        wire: type of the messages between stages.  "full" is the state's own; "float32",
+            "bfloat16", "int8" and "int4" round what is sent, in such a way that both ends agree
+            on the rounded value and the error is made up for later.
+
+    Returns:
+        State and data on the mesh.
+
+    Raises:
+        ValueError: a mesh or wire type that cannot be used, or a state that is on a mesh already.
+    """
+    if state.placement is not None:
+        raise ValueError(
+            f"the state lives on a mesh {dict(state.placement.mesh.shape)} already: unshard it "
+            "first."
+        )
+    check_wire(wire)
+    samples = data.x.shape[0]
+    data = shard_data(data, mesh)
+    placement = placement_of(samples, plan_of(state).widths, mesh, wire)
+    padding = data.x.shape[0] - samples
+
+    def padded(path: Any, rows: Array) -> Array:
+        per_sample = path[-1].name in _PER_SAMPLE
+        return jnp.pad(rows, [(0, 0), (0, padding), (0, 0)]) if per_sample and padding else rows
+
+    with _on_host():
+        canonical = jax.tree_util.tree_map_with_path(padded, _to_host(state))
+        dealt = dealt_out(canonical, placement)
+    return put(dealt, shardings(placement.mesh, specs_of(dealt, dtype_of(state)))), data
+
+
+def shard_data(data: Data, mesh: Mesh, *, evenly: bool = False) -> Data:
+    """Puts data onto a mesh, samples split over its ``data`` axis.
+
+    Args:
+        data: data in the host's memory or on a single device.
+        mesh: devices, with axes ``layer`` and ``data``.
+        evenly: split the samples over all devices instead, as ``loss_and_accuracy`` and other
+            measures of the plain network like it; a state's data need all samples on every stage.
+
+    Returns:
+        The data, filled up by samples that do not count if their number does not divide.
+    """
+    mesh = checked_mesh(mesh)
+    full = data
+    if padding := -data.x.shape[0] % (mesh.size if evenly else shards(mesh)):
+        valid = np.ones(data.x.shape[0], bool) if data.valid is None else data.valid
+        full = jax.tree.map(
+            lambda rows: np.pad(rows, [(0, padding), *[(0, 0)] * (rows.ndim - 1)]),
+            data._replace(valid=valid),
+        )
+    return put(full, shardings(mesh, data_specs(mesh, full, evenly=evenly)))
+
+
+def unshard(state: State) -> State:
+    """Brings a state back from its mesh, for one device: the inverse of ``shard``.
+
+    Every device holds all of it on the way.
+    """
+    if state.placement is None:
+        return state
+    everywhere = NamedSharding(state.placement.mesh, P())
+    canonical = jax.jit(in_order, out_shardings=everywhere)(state)
+    samples = state.placement.samples
+
+    def local(path: Any, leaf: Array) -> Array:
+        per_sample = path[-1].name in _PER_SAMPLE
+        return jnp.asarray(np.asarray(leaf)[:, :samples] if per_sample else np.asarray(leaf))
+
+    return jax.tree_util.tree_map_with_path(local, canonical)
+
+
+def placement_of(samples: int, widths: Sequence[int], mesh: Mesh, wire: Wire) -> Placement:
+    """Where a network of these widths lives on a mesh.
+
+    Raises:
+        ValueError: a mesh or wire type that cannot be used.
+    """
+    check_wire(wire)
+    mesh = checked_mesh(mesh)
+    return Placement(mesh, plan(widths, stages(mesh)), samples, wire)
+
+
+def samples_on(mesh: Mesh, data: Data) -> int:
+    """How many samples there are, without those that fill up the last shard.
+
+    Raises:
+        ValueError: the data have not been put on this mesh.
+    """
+    if getattr(data.x.sharding, "mesh", None) != checked_mesh(mesh):
+        raise ValueError(
+            f"x lives on {data.x.sharding}, but the state is to live on the mesh "
+            f"{dict(mesh.shape)}: put the data there first, shard_data(data, mesh)."
+        )
+    rows = data.x.shape[0]
+    if data.valid is None:
+        return rows
+    return int(jnp.max(jnp.where(data.valid, jnp.arange(1, rows + 1), 0)))
+
+
+def put_weights(state: State, placement: Placement) -> State:
+    """Puts a state that has nothing but weights onto a mesh."""
+    with _on_host():
+        dealt = rearranged(_to_host(state), placement.plan)._replace(placement=placement)
+    return put(dealt, shardings(placement.mesh, weight_specs(placement.mesh, dealt)))
+
+
+def in_order(state: State) -> State:
+    """The canonical arrangement of a state, its rows of samples as they are."""
+    canonical = plan(plan_of(state).widths, stages=1)
+    return rearranged(state, canonical)
+
+
+def dealt_out(state: State, placement: Placement) -> State:
+    """A canonical state in the arrangement of a placement, its stages having heard nothing new."""
+    dealt = rearranged(state, placement.plan)._replace(placement=placement)
+    if placement.plan.stages == 1:
+        return dealt
+    q = jnp.concatenate([boundary.q for boundary in boundaries_of(state)])
+    q_above = _rows(q, range(2, placement.plan.depth + 1), placement.plan.above)
+    # What f(z) has been agreed on starts from zero.
+    agreed = None if exact(placement.wire, q_above.dtype) else jnp.zeros_like(q_above)
+    return dealt._replace(messages=Messages(q_above, agreed, agreed))
+
+
+def rearranged(state: State, target: Plan) -> State:
+    """A state's variables in the arrangement of another plan for the same network."""
+    source = plan_of(state)
+    bare = State(state.layers, state.iteration)
+    if source.stages == target.stages == 1:
+        return bare
+    first, *stacks, last = state.layers
+    no: Any = None
+    nothing = Layer(no, no, no, no, Boundary(no, no, no))
+    stack, link = stacks[0] if stacks else nothing, state.link or Weights(no, no)
+    assert last.below is not None
+    assert stack.below is not None
+
+    def moved(heads: Any, stacked: Any, numbers: Numbers, wanted: Numbers) -> tuple[Any, Any]:
+        """One variable's rows for heads and stacks, out of those of heads and stacks."""
+        parts = [(heads, numbers), (stacked, source.stack)]
+        held = [(rows, numbers) for rows, numbers in parts if rows is not None]
+        if not held:
+            return None, None
+        rows = jnp.concatenate([rows for rows, _ in held])
+        layers = [number for _, numbers in held for number in numbers]
+        return _rows(rows, layers, wanted), _rows(rows, layers, target.stack)
+
+    outputs = partial(moved, numbers=source.outputs, wanted=target.outputs)
+    inputs = partial(moved, numbers=source.inputs, wanted=target.inputs)
+    hidden = partial(moved, numbers=source.links, wanted=target.links)
+    bottom = partial(_rows, layers=source.firsts, wanted=target.firsts)
+    top = partial(_rows, layers=source.lasts, wanted=target.lasts)
+
+    (link_W, W), (link_b, b) = hidden(link.W, stack.W), hidden(link.b, stack.b)
+    (first_z, z), (first_a, a) = outputs(first.z, stack.z), outputs(first.a, stack.a)
+    boundaries = zip(*map(inputs, last.below, stack.below), strict=True)
+    last_below, below = (Boundary(*variables) for variables in boundaries)
+
+    first = Layer(bottom(first.W), bottom(first.b), first_z, first_a, None)
+    last = Layer(top(last.W), top(last.b), top(last.z), top(last.a), last_below)
+    middle = [Layer(W, b, z, a, below)] if target.stack else []
+    link = None if link_W is None else Weights(link_W, link_b)
+    return State((first, *middle, last), state.iteration, link)
+
+
+def _on_host() -> AbstractContextManager[Any]:
+    """Makes the host's memory the place for new arrays."""
+    return jax.default_device(jax.local_devices(backend="cpu")[0])
+
+
+def _to_host(state: State) -> State:
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)
+
+
+def _rows(rows: Array | None, layers: Numbers, wanted: Numbers) -> Any:
+    """The rows that belong to the wanted layers, zeros for None; None if there are no such rows."""
+    if rows is None or not any(wanted):
+        return None
+    table: dict[int | None, int] = {layer: row for row, layer in enumerate(layers) if layer}
+    found = rows[jnp.asarray([table.get(layer, 0) for layer in wanted])]
+    if all(wanted):
+        return found
+    used = jnp.expand_dims(
+        jnp.asarray([layer is not None for layer in wanted]), range(1, rows.ndim)
+    )
+    return jnp.where(used, found, jnp.zeros((), rows.dtype))
+
+
+@jax.jit
+def _weights_everywhere(state: State) -> list[Weights]:
+    assert state.placement is not None
+    weights = [Weights(layer.W, layer.b) for layer in in_order(state).layers]
+    return whole(weights, state.placement.mesh)
+
+
+def nonfinite(state: State) -> list[str]:
+    """Which variables hold a NaN or an infinity, as "W of layer 3"; layers count from 1.
+
+    Looks at every value: for the report after ``info.finite`` turned False.
+    """
+    plan = plan_of(state)
+    first, *stacks, last = state.layers
+    ends = iter(np.cumsum([0, *(stack.W.shape[0] for stack in stacks)]))
+    start = next(ends)
+    held: list[tuple[Any, Numbers]] = [
+        (first._replace(z=None, a=None), plan.firsts),
+        (first._replace(W=None, b=None), plan.outputs),
+        (state.link, plan.links),
+        (last.below, plan.inputs),
+        (last._replace(below=None), plan.lasts),
+    ]
+    for stack, end in zip(stacks, ends, strict=True):
+        held.append((stack, plan.stack[start:end]))
+        start = end
+    bad = set()
+    for variables, layers in held:
+        for path, finite in jax.tree.leaves_with_path(_finite_rows(variables, state.placement)):
+            broken = [
+                layer
+                for layer, ok in zip(layers, np.asarray(finite), strict=True)
+                if layer and not ok
+            ]
+            bad |= {(layer, _VARIABLES.index(path[-1].name)) for layer in broken}
+    return [f"{_VARIABLES[variable]} of layer {layer}" for layer, variable in sorted(bad)]
+
+
+@partial(jax.jit, static_argnums=1)
+def _finite_rows(variables: Any, placement: Placement | None) -> Any:
+    """Whether all is finite, for every variable and layer at hand."""
+    finite = jax.tree.map(lambda rows: jnp.isfinite(rows).all(range(1, rows.ndim)), variables)
+    return finite if placement is None else whole(finite, placement.mesh)

@@ -1,0 +1,29 @@
+"""Where a state lives: the mesh, the plan, and the type of the messages."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+from jax.sharding import Mesh
+
+from pdadmm_jax.plan import Plan
+from pdadmm_jax.wire import Wire
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Carried by every state that lies on a mesh, as part of its structure.
+
+    Attributes:
+        mesh: devices, with axes ``layer`` and ``data``.
+        plan: which layers each stage of the ``layer`` axis holds.
+        samples: how many samples there are; rows beyond make up an even number.
+        wire: type of the messages between stages.
+    """
+
+    mesh: Mesh
+    plan: Plan
+    samples: int
+    wire: Wire

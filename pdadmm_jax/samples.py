@@ -1,0 +1,39 @@
+"""Sums over samples, wherever the samples are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from pdadmm_jax._typing import Array
+
+
+def _unchanged(array: Array) -> Array:
+    return array
+
+
+class Samples(NamedTuple):
+    """How what every device knows of its own samples comes together.
+
+    The updates reduce over the rows at hand and hand the result to these; on one device there is
+    nothing to add.
+
+    Attributes:
+        total: adds up over the devices that hold other samples.
+        greatest: the same for maxima.
+        number: how many samples there are; None for as many as there are rows at hand.
+    """
+
+    total: Callable[[Array], Array] = _unchanged
+    greatest: Callable[[Array], Array] = _unchanged
+    number: Array | None = None
+
+    def mean(self, rows: Array) -> Array:
+        """Mean over all samples; rows that do not count have to be zero."""
+        number = rows.shape[0] if self.number is None else self.number
+        return self.total(jnp.sum(rows, axis=0)) / number
+
+
+HERE = Samples()

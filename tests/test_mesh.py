@@ -1,0 +1,357 @@
+"""On a mesh as on one device: the same numbers, the messages that must be, and no others."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+import pdadmm_jax as pdadmm
+from experiments.compiled import messages, products
+from tests.problems import problem
+
+# One step size per layer for W: steps per neuron follow rounding (see the last test of equality).
+HYPER = pdadmm.Hyperparameters(mu=0.01, W_solver=pdadmm.LayerStep())
+MESHES = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 4), (2, 2), (4, 2))
+DEPTHS = (2, 5, 10, 13)
+
+
+def network(depth, width=6):
+    return (7, *[width] * (depth - 1), 4)
+
+
+def mesh_of(stages, shards=1):
+    return pdadmm.make_mesh(stages, shards, jax.devices()[: stages * shards])
+
+
+def pair(depth, stages, shards, hyper=HYPER, samples=43, wire="full"):
+    """A problem on one device and on a mesh; 43 samples divide by nothing."""
+    data, state = problem(network(depth), hyper, samples)
+    return (state, data), pdadmm.shard(state, data, mesh_of(stages, shards), wire)
+
+
+def distance(some, others):
+    """Largest difference of any entry, relative to 1 + the largest entry of its array."""
+    worst = 0.0
+    for one, other in zip(jax.tree.leaves(some), jax.tree.leaves(others), strict=True):
+        one, other = (np.asarray(leaf).astype(np.float64) for leaf in (one, other))
+        worst = max(worst, np.abs(one - other).max() / (1 + np.abs(other).max()))
+    return worst
+
+
+def assert_close(some, others, tolerance):
+    assert distance(some, others) <= tolerance
+
+
+def stepped(state, data, hyper, iterations):
+    for _ in range(iterations):
+        state, info = pdadmm.step(state, data, hyper)
+    return state, info
+
+
+def assert_same_run(alone, spread, hyper, tolerance, iterations=20, run=stepped):
+    expected, expected_info = run(*alone, hyper, iterations)
+    found, info = run(*spread, hyper, iterations)
+    assert_close(pdadmm.unshard(found).layers, expected.layers, tolerance)
+    assert_close(info, expected_info, tolerance)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize(("stages", "shards"), MESHES)
+def test_a_mesh_gives_what_one_device_gives(stages, shards, depth):
+    assert_same_run(*pair(depth, stages, shards), HYPER, tolerance=1e-10)
+
+
+@pytest.mark.parametrize(("stages", "shards"), [(4, 1), (1, 4), (4, 2)])
+def test_in_single_precision_rounding_alone_differs(stages, shards):
+    """Twenty iterations amplify what sums in another order round differently."""
+    assert_same_run(*pair(5, stages, shards), HYPER, tolerance=1e-4)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize(("depth", "stages", "shards"), [(5, 4, 2), (10, 4, 1), (3, 1, 4)])
+def test_runs_are_steps_one_after_the_other(depth, stages, shards):
+    alone, spread = pair(depth, stages, shards)
+    assert_same_run(alone, spread, HYPER, tolerance=1e-10, run=pdadmm.run)
+    expected, last = stepped(*spread, HYPER, 3)
+    found, history = pdadmm.run(*spread, HYPER, 3)
+    assert_close(found.layers, expected.layers, 1e-13)
+    assert_close(jax.tree.map(lambda rows: rows[-1], history), last, 1e-13)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("solver", ["search", "layer", "exact"])
+def test_every_solver_knows_of_all_samples(solver):
+    hyper = HYPER.replace(p_solver=pdadmm.solver(solver), W_solver=pdadmm.solver(solver))
+    assert_same_run(*pair(5, 2, 2, hyper), hyper, tolerance=1e-10)
+
+
+@pytest.mark.x64
+def test_steps_per_neuron_differ_by_what_they_make_of_rounding():
+    """They are the one solver that amplifies it, here by five orders in twenty iterations."""
+    hyper = pdadmm.Hyperparameters()
+    (state, data), spread = pair(5, 2, 2, hyper)
+    last_bit = jax.tree.map(lambda leaf: jnp.nextafter(leaf, jnp.inf), state.layers)
+    expected, _ = stepped(state, data, hyper, 20)
+    nudged, _ = stepped(state._replace(layers=last_bit), data, hyper, 20)
+    found, _ = stepped(*spread, hyper, 20)
+    noise = distance(nudged.layers, expected.layers)
+    assert distance(pdadmm.unshard(found).layers, expected.layers) <= 100 * noise
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "multiclass_hinge", "own"])
+def test_iterative_solves_run_per_device(name):
+    def squares(z, y):
+        return jnp.sum((z - jax.nn.one_hot(y, z.shape[0], dtype=z.dtype)) ** 2)
+
+    loss = pdadmm.ConvexLoss(squares) if name == "own" else pdadmm.loss(name)
+    hyper = HYPER.replace(activation=pdadmm.tanh, loss=loss)
+    assert_same_run(*pair(3, 2, 2, hyper), hyper, tolerance=1e-8)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize(("stages", "shards"), MESHES)
+def test_there_and_back_changes_nothing(stages, shards):
+    for depth in DEPTHS:
+        (state, _), (spread, _) = pair(depth, stages, shards)
+        assert_close(pdadmm.unshard(spread).layers, state.layers, 0)
+        assert_close(pdadmm.params(spread), pdadmm.params(state), 0)
+        assert pdadmm.widths(spread) == pdadmm.widths(state)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize(("stages", "shards"), [(1, 4), (2, 1), (4, 1), (8, 1), (4, 2)])
+def test_a_start_on_the_mesh_is_the_start_brought_there(stages, shards):
+    for depth in (2, 5, 10):
+        (_, data), (_, spread) = pair(depth, stages, shards)
+        start = partial(pdadmm.init, jax.random.key(3), widths=network(depth), hyper=HYPER)
+        there, _ = pdadmm.shard(start(data=data), data, mesh_of(stages, shards))
+        made = start(data=spread, mesh=mesh_of(stages, shards))
+        assert jax.tree.structure(made) == jax.tree.structure(there)
+        assert_close(made, there, 1e-13)
+        for one, other in zip(jax.tree.leaves(made), jax.tree.leaves(there), strict=True):
+            assert one.sharding == other.sharding
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize(("stages", "shards"), [(4, 1), (1, 4), (4, 2)])
+def test_networks_grow_on_the_mesh(stages, shards):
+    (state, data), (spread, spread_data) = pair(5, stages, shards)
+    state, _ = stepped(state, data, HYPER, 3)
+    spread, _ = stepped(spread, spread_data, HYPER, 3)
+    state, spread = pdadmm.grow(state, HYPER, 4), pdadmm.grow(spread, HYPER, 4)
+    assert_close(pdadmm.unshard(spread).layers, state.layers, 1e-12)
+    assert_same_run((state, data), (spread, spread_data), HYPER, 1e-10, iterations=3)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize(("stages", "shards"), MESHES)
+def test_measures_are_those_of_one_device(stages, shards):
+    (state, data), (spread, spread_data) = pair(5, stages, shards)
+    assert_close(pdadmm.terms(spread, spread_data, HYPER), pdadmm.terms(state, data, HYPER), 1e-14)
+    assert_close(pdadmm.primal_residual(spread), pdadmm.primal_residual(state), 1e-14)
+    measured = pdadmm.loss_and_accuracy(pdadmm.params(spread), spread_data, HYPER)
+    assert_close(measured, pdadmm.loss_and_accuracy(pdadmm.params(state), data, HYPER), 1e-14)
+
+
+@pytest.mark.parametrize(("stages", "shards"), [(1, 1), (4, 1), (2, 2)])
+def test_broken_values_are_named(stages, shards):
+    (state, _), _ = pair(5, 1, 1)
+    first, inner, last = state.layers
+    inner = inner._replace(z=inner.z.at[1, 0, 0].set(jnp.nan), W=inner.W.at[2, 0, 0].set(jnp.inf))
+    last = last._replace(below=last.below._replace(q=last.below.q.at[0, 3, 3].set(jnp.nan)))
+    data = pdadmm.Data(jnp.zeros((43, 7)), jnp.zeros(43, jnp.int32))
+    broken = state._replace(layers=(first, inner, last))
+    spread, _ = pdadmm.shard(broken, data, mesh_of(stages, shards))
+    expected = ["z of layer 3", "W of layer 4", "q of layer 5"]
+    assert pdadmm.nonfinite(broken) == pdadmm.nonfinite(spread) == expected
+
+
+@pytest.mark.x64
+def test_samples_that_do_not_count_take_part_in_nothing():
+    """On one device: rows that are not valid are as if they were not there."""
+    data, _ = problem(network(4), HYPER, samples=30)
+    padding = [(0, 5)]
+    padded = pdadmm.Data(
+        jnp.pad(data.x, [*padding, (0, 0)]), jnp.pad(data.y, padding), jnp.arange(35) < 30
+    )
+    start = partial(pdadmm.init, jax.random.key(0), widths=network(4), hyper=HYPER)
+    for solver in ("layer", "exact"):
+        hyper = HYPER.replace(p_solver=pdadmm.solver(solver), W_solver=pdadmm.solver(solver))
+        expected, expected_info = stepped(start(data=data), data, hyper, 8)
+        found, info = stepped(start(data=padded), padded, hyper, 8)
+        assert_close(pdadmm.params(found), pdadmm.params(expected), 1e-12)
+        assert_close(info, expected_info, 1e-12)
+        assert_close(
+            pdadmm.loss_and_accuracy(pdadmm.params(found), padded, hyper),
+            pdadmm.loss_and_accuracy(pdadmm.params(expected), data, hyper),
+            1e-12,
+        )
+
+
+# What the compiled program does.
+
+
+def compiled(depth, stages, shards, wire="full", *, function=pdadmm.step, width=64, samples=40):
+    data, state = problem(network(depth, width), HYPER, samples)
+    spread = pdadmm.shard(state, data, mesh_of(stages, shards), wire)
+    text = jax.jit(lambda *given: function(*given, HYPER)).lower(*spread).compile().as_text()
+    return text, spread[0].placement.plan
+
+
+@pytest.mark.parametrize(
+    ("depth", "stages", "wire", "dtype", "row"),
+    [
+        (2, 2, "full", "f32", 4 * 64),
+        (5, 4, "full", "f32", 4 * 64),
+        (10, 4, "full", "f32", 4 * 64),
+        (13, 8, "float32", "f32", 4 * 64),
+        (5, 4, "bfloat16", "u16", 2 * 64),
+        (10, 4, "int8", "s8", 64 + 4),
+        (5, 4, "int4", "s8", 32 + 4),
+    ],
+)
+def test_two_messages_cross_each_boundary_and_nothing_else(depth, stages, wire, dtype, row):
+    found = messages(compiled(depth, stages, 1, wire)[0])
+    crossing = [message for message in found if message.kind == "collective-permute"]
+    assert [(one.dtype, one.bytes) for one in crossing] == [(dtype, 40 * row)] * 2  # up and down
+    others = [message for message in found if message not in crossing]
+    assert {message.kind for message in others} == {"all-reduce"}  # for info
+    assert sum(message.bytes for message in others) <= 4 * (10 + 5 * depth)
+
+
+def test_int8_needs_a_quarter_of_the_bytes():
+    def crossing(wire):
+        text, _ = compiled(5, 4, 1, wire, width=100)
+        return sum(one.bytes for one in messages(text) if one.kind == "collective-permute")
+
+    assert crossing("full") >= 3.5 * crossing("int8")
+    assert crossing("full") >= 7 * crossing("int4")
+
+
+def test_only_weight_statistics_cross_the_data_axis():
+    found = messages(compiled(5, 2, 2)[0])
+    assert {message.kind for message in found} == {"collective-permute", "all-reduce"}
+    largest = 64 * 64 * 4  # p^T r of a layer; the stack holds one
+    assert max(one.bytes for one in found if one.kind == "all-reduce") == largest
+    assert all(one.bytes == 20 * 64 * 4 for one in found if one.kind == "collective-permute")
+
+
+def test_within_a_run_nothing_but_the_messages_leaves_a_stage():
+    function = partial(pdadmm.run, iterations=7)
+    found = messages(compiled(10, 4, 1, function=lambda s, d, h: function(s, d, h))[0])
+    assert [one.kind for one in found if one.in_loop] == ["collective-permute"] * 2
+
+
+@pytest.mark.parametrize(("depth", "stages"), [(5, 4), (10, 4), (10, 8), (13, 4), (5, 8)])
+def test_the_program_multiplies_what_the_plan_says(depth, stages):
+    text, plan = compiled(depth, stages, 1)
+    found = products(text)
+    first, link, last = 2 * 7 * 64, 4 * 64 * 64, 4 * 64 * 4
+    assert found.always == 40 * plan.stacked * link
+    heads = ([first] if plan.stages > 1 else []) + [link] * any(plan.links) + [last]
+    assert found.branches == [40 * head for head in heads]
+    unsharded = products(compiled(depth, 1, 1)[0])
+    assert unsharded.branches == []
+    assert unsharded.always == 40 * sum(plan.work)
+
+
+def memory(stages, depth=16, width=1000, samples=60_000):
+    """Bytes of a compiled step on one device, nothing being run."""
+    widths = (784, *[width] * (depth - 1), 10)
+    shape = jax.ShapeDtypeStruct
+    data = pdadmm.Data(shape((samples, 784), jnp.float32), shape((samples,), jnp.int32))
+    state, data = pdadmm.abstract(data, widths, HYPER, mesh_of(stages))
+    step = jax.jit(pdadmm.step, donate_argnums=0)
+    found = step.lower(state, data, HYPER).compile().memory_analysis()
+    given = found.argument_size_in_bytes + found.output_size_in_bytes
+    return given + found.temp_size_in_bytes - found.alias_size_in_bytes
+
+
+def test_memory_falls_with_the_stages():
+    alone = memory(1)
+    for stages in (4, 8):
+        assert memory(stages) <= 1.2 * alone / stages
+
+
+# What users do.
+
+
+def test_the_second_call_compiles_nothing():
+    _, (state, data) = pair(5, 4, 2)
+    state, _ = pdadmm.step(state, data, HYPER)
+    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+        compiled = []
+        patch.setattr(jax.stages.Lowered, "compile", lambda self: compiled.append(self))
+        state, _ = pdadmm.step(state, data, HYPER)
+    assert not compiled
+
+
+def test_a_state_on_a_mesh_can_be_donated():
+    _, (state, data) = pair(5, 4, 2)
+    step = jax.jit(pdadmm.step, donate_argnums=0)
+    found = step.lower(state, data, HYPER).compile().memory_analysis()
+    held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state.layers))
+    assert found.alias_size_in_bytes >= held
+
+
+def test_any_mesh_with_the_axes_will_do():
+    data, state = problem(network(5), HYPER, samples=20)
+    devices = jax.devices()[:4]
+    explicit = (AxisType.Explicit,) * 2
+    layers_last = jax.make_mesh((2, 2), ("data", "layer"), devices=devices, axis_types=explicit)
+    only_layers = jax.make_mesh((4,), ("layer",), devices=devices, axis_types=explicit[:1])
+    for mesh in (layers_last, only_layers):
+        assert_same_run((state, data), pdadmm.shard(state, data, mesh), HYPER, 1e-4, iterations=3)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda s, d: pdadmm.make_mesh(3, 2), r"3 stages x 2 data shards takes 6 .* there are 8"),
+        (lambda s, d: pdadmm.make_mesh(0, 2), "0 stages"),
+        (
+            lambda s, d: pdadmm.shard(s, d, jax.make_mesh((2, 4), ("layer", "model"))),
+            r"'model': 4.*only 'layer' and 'data'",
+        ),
+        (lambda s, d: pdadmm.shard(s, d, mesh_of(2), "int9"), "'int9'.*did you mean 'int4'|int8"),
+        (
+            lambda s, d: pdadmm.shard(*pdadmm.shard(s, d, mesh_of(2)), mesh_of(4)),
+            "lives on a mesh .*'layer': 2.*unshard it first",
+        ),
+        (
+            lambda s, d: pdadmm.init(jax.random.key(0), d, network(5), HYPER, mesh=mesh_of(2)),
+            r"shard_data\(data, mesh\)",
+        ),
+        (
+            lambda s, d: pdadmm.shard(
+                pdadmm.init(jax.random.key(0), d, (7, 6, 5, 4), HYPER), d, mesh_of(2)
+            ),
+            r"widths\[2\] is 5, but widths\[1\] is 6.*1 stage instead of 2",
+        ),
+        (
+            lambda s, d: pdadmm.step(pdadmm.shard(s, d, mesh_of(1, 4))[0], d, HYPER),
+            r"x has shape \(42, 7\), but the state was made for \(44, 7\).*shard_data",
+        ),
+    ],
+)
+def test_what_cannot_work_says_why(act, message):
+    data, state = problem(network(5), HYPER, samples=42)
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        act(state, data)
+
+
+def test_all_layers_move_in_the_same_iteration():
+    """Signals pass one boundary per iteration: layers do not wait for each other."""
+    _, (spread, spread_data) = pair(8, 4, 1)
+    moved, _ = pdadmm.step(spread, spread_data, HYPER)
+    before, after = pdadmm.params(spread), pdadmm.params(moved)
+    for (W, _), (new, _) in itertools.islice(zip(before, after, strict=True), 1, None):
+        assert not np.array_equal(W, new)
