@@ -11,13 +11,13 @@ from typing import Annotated
 
 import tyro
 
-from experiments.config import LaunchConfig, TrainConfig
+from experiments.config import LaunchConfig, ScalingConfig, TimeConfig, TrainConfig
 from experiments.errors import UsageError, usage_errors
 
 app = tyro.extras.SubcommandApp()
 Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
 
-LAUNCHABLE = ("train",)
+LAUNCHABLE = ("train", "time")
 
 
 @app.command(name="train")
@@ -26,6 +26,30 @@ def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")]) -> Command:
 
     def command(_: list[str]) -> int:
         from experiments.train import main  # imports JAX, which --help can do without
+
+        return main(config)
+
+    return command
+
+
+@app.command(name="time")
+def measure(config: Annotated[TimeConfig, tyro.conf.arg(name="")]) -> Command:
+    """Time iterations of a network on random data."""
+
+    def command(_: list[str]) -> int:
+        from experiments.timing import main
+
+        return main(config)
+
+    return command
+
+
+@app.command(name="scaling")
+def scaling(config: Annotated[ScalingConfig, tyro.conf.arg(name="")]) -> Command:
+    """Measure the speedup of several processes, and predict that of more."""
+
+    def command(_: list[str]) -> int:
+        from experiments.scaling import main
 
         return main(config)
 

@@ -161,6 +161,78 @@ class LaunchConfig:
 
 
 @dataclass(frozen=True)
+class TimeConfig:
+    """Times iterations on random data."""
+
+    layers: int = 10
+    """Layers of the network."""
+
+    neurons: int = 500
+    """Width of the hidden layers."""
+
+    samples: int = 2000
+    """Training samples."""
+
+    features: int = 784
+    """Inputs of the network."""
+
+    classes: int = 10
+    """Outputs of the network."""
+
+    iterations: int = 3
+    """Iterations per dispatch."""
+
+    repeats: int = 3
+    """Dispatches that are timed, after one that warms up."""
+
+    json: bool = False
+    """Print all that was measured, for programs."""
+
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+    distributed: bool = False
+    """Be one of several processes."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no problem."""
+        least = {"layers": 2, "classes": 2}
+        for name, value in vars(self).items():
+            if type(value) is int and value < least.get(name, 1):
+                raise ValueError(f"{name} is {value}: give {least.get(name, 1)} or more.")
+
+
+@dataclass(frozen=True)
+class ScalingConfig:
+    """Measures one process against several, and predicts what this machine cannot run.
+
+    The predictions rest on a model of compute, bytes and latency per stage, whose rates are
+    measured here or named hardware's.
+    """
+
+    layers: int = 20
+    """Layers of the network that is measured."""
+
+    neurons: int = 1500
+    """Width of its hidden layers."""
+
+    samples: int = 1000
+    """Samples it is measured on."""
+
+    processes: int = 2
+    """Processes to compare with one, each pinned to a core of its own."""
+
+    runs: int = 3
+    """Times that each of the two is started."""
+
+    predict_only: bool = False
+    """Measure nothing: the named hardware's predictions alone."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Trains a network with pdADMM, full batch, and writes a run directory.
 

@@ -77,12 +77,17 @@ def _watch(processes: list[Process], asked: list[int]) -> int:
     """Waits until all have ended; the first failure gives the others a deadline and the code."""
     code, deadline = 0, float("inf")
     while any(process.code is None for process in processes):
+        late = time.monotonic() > deadline
         for process in processes:
+            if late:
+                process.send(signal.SIGKILL)
             failure = process.look()
-            if failure is None or code:
+            if failure is None or late:
                 continue
-            code = process.code if process.code and process.code > 0 else 1
-            deadline = time.monotonic() + _SECONDS_TO_LEAVE
+            if not code:
+                code = process.code if process.code and process.code > 0 else 1
+                deadline = time.monotonic() + _SECONDS_TO_LEAVE
+            # All are told: the first to be seen need not be the cause.
             if code not in _SAID_WHY:
                 print(f"error: process {process.number} {failure}", file=sys.stderr, flush=True)
         while asked:
@@ -90,9 +95,6 @@ def _watch(processes: list[Process], asked: list[int]) -> int:
             deadline = min(deadline, time.monotonic() + _SECONDS_TO_SAVE)
             for process in processes:
                 process.send(number)
-        if time.monotonic() > deadline:
-            for process in processes:
-                process.send(signal.SIGKILL)
         time.sleep(0.05)
     return code
 

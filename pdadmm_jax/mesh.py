@@ -246,6 +246,24 @@ def on_stages(
     return alone if placement is None else split
 
 
+def message_alone(state: State) -> Any:
+    """Nothing but a message up and one down, for measurements: what the neighbours heard last."""
+    placement = state.placement
+    assert placement is not None
+    assert state.messages is not None
+    layer, data = _axes(placement.mesh)
+
+    def exchange(value: Array) -> tuple[Array, Array]:
+        upward = placement.plan.upward
+        downward = tuple((there, here) for here, there in upward)
+        return _pass_on(layer, upward, value), _pass_on(layer, downward, value)
+
+    rows = _spec(layer, data)
+    return jax.shard_map(exchange, mesh=placement.mesh, in_specs=(rows,), out_specs=(rows, rows))(
+        state.messages.q_above
+    )
+
+
 def _mail(placement: Placement, data: Data) -> Mail:
     """How the stage that this device belongs to reaches the others."""
     mesh, upward = placement.mesh, placement.plan.upward

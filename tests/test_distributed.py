@@ -1,0 +1,186 @@
+"""Several processes: one result, one way out, nobody left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SECONDS_TO_START = 120
+SMALL = ("--network.hidden", "20", "20", "20", "20", "--data.validation", "0")
+GROWING = ("--iterations", "30", "--growth.at", "15", "--growth.layers", "3", "--double")
+GROWING += ("--method.w-solver", "layer", "--evaluate-every", "15")
+
+
+def start(*words):
+    """The command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments", *map(str, words)],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, seconds=240):
+    """Exit code and what was written; a hang is a failure."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out, err
+
+
+def weights_of(out):
+    (run,) = Path(out).iterdir()
+    assert json.loads((run / "summary.json").read_text())["iterations"] > 0
+    with np.load(run / "weights.npz") as file:
+        return dict(file)
+
+
+def children(process):
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(number) for number in path.read_text().split()]
+
+
+def alive(number):
+    """Whether there is such a process, zombies apart."""
+    try:
+        status = Path(f"/proc/{number}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The weights that one process finds, growing on the way."""
+    out = tmp_path_factory.mktemp("alone")
+    command = start("train", *SMALL, *GROWING, "--out", out)
+    code, _, err = finish(command)
+    assert code == 0, err
+    return weights_of(out)
+
+
+@pytest.mark.parametrize(
+    ("processes", "options"),
+    [(2, ()), (2, ("--mesh.data", 2)), (4, ("--mesh.layer", 2, "--mesh.data", 2))],
+)
+def test_processes_find_what_one_finds(tmp_path, alone, processes, options):
+    command = start(
+        *("launch", "--processes", processes, "train", *SMALL, *GROWING, *options),
+        *("--out", tmp_path),
+    )
+    code, out, err = finish(command)
+    assert code == 0, err
+    assert "test" in out
+    found = weights_of(tmp_path)
+    assert found.keys() == alone.keys()
+    for name, expected in alone.items():
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-9)
+
+
+def endless(tmp_path, processes):
+    """A run that is well under way, and its processes."""
+    command = start(
+        *("launch", "--processes", processes, "train", *SMALL, "--out", tmp_path),
+        *("--iterations", 10**6, "--evaluate-every", 5),
+    )
+    begin = time.monotonic()
+    for line in command.stdout:
+        assert time.monotonic() - begin < SECONDS_TO_START
+        if line.startswith("iteration 15"):
+            return command, children(command)
+    raise AssertionError(command.stderr.read())
+
+
+@pytest.mark.parametrize(
+    ("processes", "victim", "number"),
+    [
+        (2, 0, signal.SIGKILL),
+        (2, 1, signal.SIGKILL),
+        (2, 0, signal.SIGSTOP),
+        (4, 2, signal.SIGSTOP),
+        (4, 3, signal.SIGKILL),
+    ],
+)
+def test_all_end_when_one_is_killed_or_stopped(tmp_path, processes, victim, number):
+    command, started = endless(tmp_path, processes)
+    os.kill(started[victim], number)
+    begin = time.monotonic()
+    code, _, err = finish(command, 30)
+    assert time.monotonic() - begin < 10
+    assert code == 1
+    done = "killed" if number == signal.SIGKILL else "stopped"
+    assert f"error: process {victim} was {done} by {number.name}" in err
+    assert not any(map(alive, started))
+
+
+@pytest.mark.parametrize("victim", ["launcher", 1])
+def test_all_stop_together_when_one_is_asked_to(tmp_path, victim):
+    command, started = endless(tmp_path, 2)
+    os.kill(command.pid if victim == "launcher" else started[victim], signal.SIGTERM)
+    code, out, err = finish(command, 60)
+    assert code == 130, err
+    assert "interrupted after iteration" in out
+    assert weights_of(tmp_path)
+    assert not any(map(alive, started))
+
+
+def test_nobody_outlives_the_launcher(tmp_path):
+    command, started = endless(tmp_path, 2)
+    command.kill()
+    finish(command, 30)
+    deadline = time.monotonic() + 10
+    while any(map(alive, started)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, started))
+
+
+def test_an_error_in_one_process_ends_all(tmp_path):
+    """The run directory cannot be made: only the first process finds out."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    command = start("launch", "--processes", 2, "train", *SMALL, "--out", blocked)
+    code, _, err = finish(command, 120)
+    assert code == 2
+    assert [line for line in err.splitlines() if line.startswith("error: cannot make a run")]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("launch",), "launch needs a command to run, one of train"),
+        (("launch", "--processes", 0, "train"), "processes is 0"),
+        (("launch", "--processes", 1000, "--pin", "train"), "cores to pin them to"),
+        (("launch", "--processes", 2, "train", "--iterations", "many"), "iterations"),
+        (("train", "--distributed", "--cluster.process", 1), "cluster.coordinator is not"),
+        (
+            (
+                *("train", "--distributed", "--cluster.coordinator", "localhost:1"),
+                *("--cluster.processes", 2, "--cluster.process", 2),
+            ),
+            "cluster.process is 2, but 2 processes have numbers from 0 to 1",
+        ),
+        (("train", "--mesh.layer", 3), "3 stages x 1 data shards takes 3 devices"),
+        (("train", "--mesh.data", 0), "mesh.data is 0"),
+    ],
+)
+def test_wrong_settings_get_one_line(words, complaint):
+    code, _, err = finish(start(*words))
+    assert code == 2
+    (line,) = err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert complaint in line
