@@ -17,6 +17,7 @@ _CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
 _BRANCHES = re.compile(
     r"true_computation=%?([\w.\-]+), false_computation=%?([\w.\-]+)|branch_computations=\{([^}]*)\}"
 )
+_NAME = re.compile(r"%([\w.\-]+)")
 _COLLECTIVES = (
     "all-gather",
     "all-reduce",
@@ -76,8 +77,8 @@ def messages(text: str) -> list[Message]:
             if kind not in _COLLECTIVES:
                 continue
             shapes = instruction.shapes
-            if instruction.operation.endswith("-start"):
-                shapes = shapes[len(shapes) // 2 :]  # operands come first, then results
+            if instruction.operation == "collective-permute-start":
+                shapes = shapes[1:2]  # of operand, result and what the hardware keeps
             for dtype, dims in shapes:
                 size = math.prod(dims) * _width(dtype)
                 found.append(Message(kind, dtype, size, name in loops))
@@ -91,6 +92,47 @@ def products(text: str) -> Products:
     assert entry is not None
     branches: list[int] = []
     return Products(_multiply_adds(module, entry.group(1), branches), branches)
+
+
+def independent_products(text: str) -> list[int]:
+    """How many products of its loop each message between stages could travel behind.
+
+    Those that neither need the message nor are needed by it; the products within a conditional
+    count as one, those of a stack of layers too.
+    """
+    module = _computations(text)
+    multiplies = {name for name in module if _multiply_adds(module, name, [])}
+    counts = []
+    for body in sorted(_loop_bodies(module)):
+        instructions = {one.name: one for one in module[body]}
+        needs = {
+            name: {other for other in _NAME.findall(one.rest) if other in instructions}
+            for name, one in instructions.items()
+        }
+        products = {
+            name
+            for name, one in instructions.items()
+            if one.operation == "dot" or multiplies & set(_CALLED.findall(one.rest))
+        }
+        for name, one in instructions.items():
+            if one.operation.removesuffix("-start") == "collective-permute":
+                needed = _closure(needs, name)
+                counts.append(
+                    sum(
+                        product not in needed and name not in _closure(needs, product)
+                        for product in products
+                    )
+                )
+    return counts
+
+
+def _closure(needs: dict[str, set[str]], start: str) -> set[str]:
+    found, waiting = set(), [start]
+    while waiting:
+        for name in needs[waiting.pop()] - found:
+            found.add(name)
+            waiting.append(name)
+    return found
 
 
 def _multiply_adds(module: dict[str, list[Instruction]], name: str, branches: list[int]) -> int:

@@ -81,7 +81,9 @@ def update_p(
     check_shapes(W=(W, (n_in, n_out)), a=(a, above), z=(z, above), q_in=(q_in, below))
     check_shapes(u_in=(u_in, below))
     nu, rho = _in_dtype_of(p, nu, rho)
-    gradient = u_in + rho * (p - q_in) - nu * multiply(z - a, W.T, precision)
+    # Kept apart from the rest of the gradient, which on a mesh waits for f(z) from another stage.
+    pull = lax.optimization_barrier(multiply(z - a, W.T, precision))
+    gradient = u_in + rho * (p - q_in) - nu * pull
     move = solver.move(
         Quadratic(
             gradient,
