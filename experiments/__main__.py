@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments.config import LaunchConfig, ScalingConfig, TimeConfig, TrainConfig
+from experiments.config import CompileConfig, LaunchConfig, ScalingConfig, TimeConfig, TrainConfig
 from experiments.errors import UsageError, usage_errors
 
 app = tyro.extras.SubcommandApp()
@@ -38,6 +38,18 @@ def measure(config: Annotated[TimeConfig, tyro.conf.arg(name="")]) -> Command:
 
     def command(_: list[str]) -> int:
         from experiments.timing import main
+
+        return main(config)
+
+    return command
+
+
+@app.command(name="compile")
+def compile_ahead(config: Annotated[CompileConfig, tyro.conf.arg(name="")]) -> Command:
+    """Compile for devices that need not be there, and show memory and messages."""
+
+    def command(_: list[str]) -> int:
+        from experiments.ahead import main
 
         return main(config)
 

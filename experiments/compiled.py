@@ -97,11 +97,10 @@ def products(text: str) -> Products:
 def independent_products(text: str) -> list[int]:
     """How many products of its loop each message between stages could travel behind.
 
-    Those that neither need the message nor are needed by it; the products within a conditional
-    count as one, those of a stack of layers too.
+    Those that neither need the message nor are needed by it; the products of a stack of layers
+    count once, and so do those of a conditional.
     """
     module = _computations(text)
-    multiplies = {name for name in module if _multiply_adds(module, name, [])}
     counts = []
     for body in sorted(_loop_bodies(module)):
         instructions = {one.name: one for one in module[body]}
@@ -109,11 +108,7 @@ def independent_products(text: str) -> list[int]:
             name: {other for other in _NAME.findall(one.rest) if other in instructions}
             for name, one in instructions.items()
         }
-        products = {
-            name
-            for name, one in instructions.items()
-            if one.operation == "dot" or multiplies & set(_CALLED.findall(one.rest))
-        }
+        products = {name for name, one in instructions.items() if _is_product(module, one)}
         for name, one in instructions.items():
             if one.operation.removesuffix("-start") == "collective-permute":
                 needed = _closure(needs, name)
@@ -124,6 +119,36 @@ def independent_products(text: str) -> list[int]:
                     )
                 )
     return counts
+
+
+def scheduled_products(text: str) -> list[int]:
+    """How many products of its loop are scheduled between a message's start and its end.
+
+    Empty where the backend does not schedule messages, as that of CPUs.
+    """
+    module = _computations(text)
+    counts = []
+    for body in sorted(_loop_bodies(module)):
+        open_since: dict[str, int] = {}
+        done = 0
+        for one in module[body]:
+            if one.operation == "collective-permute-start":
+                open_since[one.name] = done
+            elif one.operation == "collective-permute-done":
+                (started,) = (name for name in _NAME.findall(one.rest) if name in open_since)
+                counts.append(done - open_since[started])
+            done += _is_product(module, one)
+    return counts
+
+
+def _is_product(module: dict[str, list[Instruction]], instruction: Instruction) -> bool:
+    """Whether it multiplies matrices: itself, fused with others, or in a branch.
+
+    TPUs call it a convolution.
+    """
+    names = [name for name in _NAME.findall(instruction.rest) if name in module]
+    inner = [one for name in names for called in _reachable(module, name) for one in module[called]]
+    return any(one.operation in ("dot", "convolution") for one in (instruction, *inner))
 
 
 def _closure(needs: dict[str, set[str]], start: str) -> set[str]:

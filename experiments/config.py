@@ -103,6 +103,12 @@ class MeshConfig:
     wire: WireName = "full"
     """Type of the messages between stages: the state's own, or one that rounds them."""
 
+    def check(self) -> None:
+        """Raises ValueError for axes without devices."""
+        for name, value in (("layer", self.layer), ("data", self.data)):
+            if value is not None and value < 1:
+                raise ValueError(f"mesh.{name} is {value}: give 1 or more.")
+
 
 @dataclass(frozen=True)
 class ClusterConfig:
@@ -161,8 +167,8 @@ class LaunchConfig:
 
 
 @dataclass(frozen=True)
-class TimeConfig:
-    """Times iterations on random data."""
+class ProblemConfig:
+    """The size of a problem; its data are random or none at all."""
 
     layers: int = 10
     """Layers of the network."""
@@ -182,24 +188,39 @@ class TimeConfig:
     iterations: int = 3
     """Iterations per dispatch."""
 
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no problem."""
+        self.mesh.check()
+        least = {"layers": 2, "classes": 2}
+        for name, value in vars(self).items():
+            if type(value) is int and value < least.get(name, 1):
+                raise ValueError(f"{name} is {value}: give {least.get(name, 1)} or more.")
+
+
+@dataclass(frozen=True)
+class CompileConfig(ProblemConfig):
+    """Compiles a run for devices that need not be there, and reads the program."""
+
+    topology: str | None = None
+    """TPUs to compile for, such as v5e:2x4; virtual devices of the CPU by default."""
+
+
+@dataclass(frozen=True)
+class TimeConfig(ProblemConfig):
+    """Times iterations on random data."""
+
     repeats: int = 3
     """Dispatches that are timed, after one that warms up."""
 
     json: bool = False
     """Print all that was measured, for programs."""
 
-    mesh: MeshConfig = field(default_factory=MeshConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     distributed: bool = False
     """Be one of several processes."""
-
-    def check(self) -> None:
-        """Raises ValueError for numbers that make no problem."""
-        least = {"layers": 2, "classes": 2}
-        for name, value in vars(self).items():
-            if type(value) is int and value < least.get(name, 1):
-                raise ValueError(f"{name} is {value}: give {least.get(name, 1)} or more.")
 
 
 @dataclass(frozen=True)
@@ -282,8 +303,6 @@ class TrainConfig:
                 f"growth.at has {outside[0]}, which is not between 1 and the last iteration but "
                 f"one, {self.iterations - 1}."
             )
-        for name, value in (("layer", self.mesh.layer), ("data", self.mesh.data)):
-            if value is not None and value < 1:
-                raise ValueError(f"mesh.{name} is {value}: give 1 or more.")
+        self.mesh.check()
         if self.growth.layers < 1:
             raise ValueError(f"growth.layers is {self.growth.layers}: give at least 1.")

@@ -40,6 +40,7 @@ from pdadmm_jax.state import (
     plan_of,
 )
 from pdadmm_jax.updates import (
+    pull_of,
     update_b,
     update_p,
     update_q,
@@ -175,33 +176,60 @@ def _overlapped(
 def solve(
     stage: Stage, state: State, data: Data, hyper: Hyperparameters
 ) -> tuple[State, SolveNotes]:
-    """Lines 1-4 of Algorithm 1 on all layers of a stage; nothing leaves it."""
-    each = jax.vmap(partial(solve_layer, data=data, hyper=hyper, samples=stage.mail.samples))
+    """Lines 1-4 of Algorithm 1 on all layers of a stage; nothing leaves it.
 
-    def solved(layer: Layer, q_above: Array | None) -> tuple[Layer, Effort]:
-        layer, effort = each(layer, q_above)
-        return layer, stage.mail.vary(effort)
+    What a head does depends on the stage, and a conditional waits for all that it is given.  So
+    the heads' lines come in three pieces, by what they need from other stages: the pull nothing,
+    lines 1-3 f(z) from below, line 4 q from above.
+    """
+    vary = stage.mail.vary
+    moved = partial(move_layer, data=data, hyper=hyper, samples=stage.mail.samples)
+    settled = partial(settle_layer, data=data, hyper=hyper)
+
+    def move(layer: Layer, pull: Array | None = None) -> tuple[Layer, tuple[Array, Array]]:
+        layer, ratios = jax.vmap(moved)(layer, pull)
+        return layer, vary(ratios)
+
+    def settle(layer: Layer, q_above: Array | None) -> tuple[Layer, Array]:
+        layer, converged = jax.vmap(settled)(layer, q_above)
+        return layer, vary(converged)
+
+    def pull_on(layer: Layer) -> Array:
+        keep = jax.vmap(data.keep)
+        return jax.vmap(partial(pull_of, precision=hyper.precision))(
+            layer.W, layer.a, keep(layer.z, layer.a)
+        )
 
     first, *stacks, last = state.layers
-    inputs = [stack.below.q for stack in (*stacks, last) if stack.below is not None]
+    link = state.link
+    inputs = [boundary.q for boundary in boundaries_of(state)]
     arrived = heard_from_above(inputs, state.messages, stage)
     above_head, *above_stacks = from_above(inputs, arrived, stage)
+    head = last if link is None else Layer(*link, first.z, first.a, last.below)
 
-    rest = stage.mail.vary(_no_effort(first))
-    first, effort = when(stage.first, lambda s: solved(s[0], above_head), (first, rest))
-    link = state.link
+    pull = vary(jnp.zeros_like(inputs[-1]))
+    pull = when(stage.linked, lambda _: pull_on(head), pull)
+    pull = when(stage.last, lambda _: pull_on(last), pull)
+    none = vary(2 * (jnp.zeros(1, first.W.dtype),))
+    first, ratios = when(stage.first, lambda old: move(old[0]), (first, none))
     if link is not None:
-        head = Layer(*link, first.z, first.a, last.below)
-        head, effort = when(stage.linked, lambda s: solved(s[0], above_head), (head, effort))
+        head = head._replace(z=first.z, a=first.a)
+        head, ratios = when(stage.linked, lambda old: move(old[0], pull), (head, ratios))
         link = Weights(head.W, head.b)
-        first = first._replace(z=head.z, a=head.a)
-        last = last._replace(below=head.below)
-    done = [solved(stack, q) for stack, q in zip(stacks, above_stacks, strict=True)]
-    last, last_effort = when(stage.last, lambda s: solved(s[0], None), (last, rest))
+        first, last = first._replace(a=head.a), last._replace(below=head.below)
+    last, last_ratios = when(stage.last, lambda old: move(old[0], pull), (last, none))
+    moves = [(first, ratios), *map(move, stacks), (last, last_ratios)]
 
-    layers = (first, *(stack for stack, _ in done), last)
-    efforts = (effort, *(effort for _, effort in done), last_effort)
-    state = state._replace(layers=layers, link=link)
+    idle = vary(jnp.ones(1, bool))
+    first, converged = when(stage.emits, lambda old: settle(old[0], above_head), (first, idle))
+    last, last_converged = when(stage.last, lambda old: settle(old[0], None), (last, idle))
+    settles = [(first, converged)]
+    settles += [settle(s, q) for (s, _), q in zip(moves[1:-1], above_stacks, strict=True)]
+    settles += [(last, last_converged)]
+
+    pairs = zip(moves, settles, strict=True)
+    efforts = tuple(Effort(*ratios, converged) for (_, ratios), (_, converged) in pairs)
+    state = state._replace(layers=tuple(layer for layer, _ in settles), link=link)
     return state, solve_notes(stage, state, efforts, data, hyper)
 
 
@@ -227,43 +255,54 @@ def couple(
     return state, couple_notes(stage, state, f_below, hyper)
 
 
-def solve_layer(
-    layer: Layer,
-    q_above: Array | None,
-    data: Data,
-    hyper: Hyperparameters,
-    samples: Samples = HERE,
-) -> tuple[Layer, Effort]:
-    """Lines 1-4 of Algorithm 1 on one layer (no stacking axis).
+def move_layer(
+    layer: Layer, pull: Array | None, data: Data, hyper: Hyperparameters, samples: Samples = HERE
+) -> tuple[Layer, tuple[Array, Array]]:
+    """Lines 1-3 of Algorithm 1 on one layer (no stacking axis).
 
     Args:
         layer: its variables; ``below`` is None for the first layer, whose input is the data.
-        q_above: q of the layer above; None for the last layer, whose z answers to the labels.
+        pull: (z - a) W^T, if that is known already.
         data: training data.
         hyper: hyperparameters.
         samples: where the other samples are.
+
+    Returns:
+        The layer, and the largest step-size ratios of p and of W.
     """
     W, b, z, a, below = layer
     # A sample that does not count has p = 0; with z = a it leaves no residual in any sum.  Pinned
-    # at both ends: compilers may round the z and the a they keep differently.
+    # here and after line 4: compilers may round the z and the a they keep differently.
     z = data.keep(z, a)
     nu, precision = hyper.nu, hyper.precision
     if below is None:
         p, tau = data.x, jnp.zeros((), a.dtype)
     else:
-        p, a, tau = update_p(
-            below.p, W, a, z, below.q, below.u, nu, hyper.rho, hyper.p_solver, precision, samples
-        )
+        p, q, u = below
+        solver = hyper.p_solver
+        p, a, tau = update_p(p, W, a, z, q, u, nu, hyper.rho, solver, precision, samples, pull)
         below = below._replace(p=p)
     W, a, theta = update_W(W, p, a, z, nu, hyper.mu, hyper.W_solver, precision, samples)
     b, a = update_b(b, a, z, samples)
+    return Layer(W, b, z, a, below), (tau, theta)
+
+
+def settle_layer(
+    layer: Layer, q_above: Array | None, data: Data, hyper: Hyperparameters
+) -> tuple[Layer, Array]:
+    """Line 4 of Algorithm 1 on one layer (no stacking axis).
+
+    Args:
+        layer: its variables.
+        q_above: q of the layer above; None for the last layer, whose z answers to the labels.
+        data: training data.
+        hyper: hyperparameters.
+
+    Returns:
+        The layer, and whether its solve converged.
+    """
     if q_above is None:
-        z, converged = update_z_output(z, a, data.y, hyper.loss, nu)
+        z, converged = update_z_output(layer.z, layer.a, data.y, hyper.loss, hyper.nu)
     else:
-        z, converged = update_z(z, a, q_above, hyper.activation, hyper.proximal)
-    return Layer(W, b, data.keep(z, a), a, below), Effort(tau, theta, converged)
-
-
-def _no_effort(stack: Layer) -> Effort:
-    zero = jnp.zeros(stack.W.shape[:1], stack.W.dtype)
-    return Effort(zero, zero, zero == 0)
+        z, converged = update_z(layer.z, layer.a, q_above, hyper.activation, hyper.proximal)
+    return layer._replace(z=data.keep(z, layer.a)), converged

@@ -49,6 +49,7 @@ class Stage(NamedTuple):
     Attributes:
         first: its head holds the first layer.
         linked: its head is a hidden layer.
+        emits: its head is either of these and has a z.
         last: its head holds the last layer.
         bypass: its stack hangs on the stage below directly, not on the head.
         closes: the last layer lies on top of its stack.
@@ -62,6 +63,7 @@ class Stage(NamedTuple):
 
     first: Truth
     linked: Truth
+    emits: Truth
     last: Truth
     bypass: Truth
     closes: Truth
@@ -89,6 +91,7 @@ def stage_of(plan: Plan, index: int | Array, mail: Mail) -> Stage:
     return Stage(
         first=look_up([head in (Head.FIRST, Head.ENDS) for head in heads]),
         linked=look_up([head is Head.LINK for head in heads]),
+        emits=look_up([head in (Head.FIRST, Head.ENDS, Head.LINK) for head in heads]),
         last=look_up([head in (Head.LAST, Head.ENDS) for head in heads]),
         bypass=look_up([plan.stacked > 0 and head in (Head.NONE, Head.LAST) for head in heads]),
         closes=look_up([plan.stacked > 0 and head is Head.LAST for head in heads]),

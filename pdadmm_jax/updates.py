@@ -40,6 +40,25 @@ def multiply(left: Array, right: Array, precision: str = "highest") -> Array:
     return jnp.matmul(left, right, precision=lax.Precision(precision))
 
 
+def pull_of(
+    W: Float[Array, "n_in n_out"],
+    a: Float[Array, "N n_out"],
+    z: Float[Array, "N n_out"],
+    precision: str = "highest",
+) -> Float[Array, "N n_in"]:
+    """(z - a) W^T, the part of p's gradient that no other layer has a part in.
+
+    Kept apart from the rest, which on a mesh may have to wait for f(z) from another stage.
+
+    Args:
+        W: weights.
+        a: p W + b.
+        z: pre-activation variable.
+        precision: of the matrix product.
+    """
+    return lax.optimization_barrier(multiply(z - a, W.T, precision))
+
+
 def update_p(
     p: Float[Array, "N n_in"],
     W: Float[Array, "n_in n_out"],
@@ -52,6 +71,7 @@ def update_p(
     solver: Solver,
     precision: str = "highest",
     samples: Samples = HERE,
+    pull: Float[Array, "N n_in"] | None = None,
 ) -> Updated:
     """Line 1, a majorised or exact step on
 
@@ -69,6 +89,7 @@ def update_p(
         solver: how far to go; see ``solvers``.
         precision: of the matrix products.
         samples: where the others are; so for W and b.
+        pull: ``pull_of(W, a, z)`` if that is known already.
 
     Returns:
         The new p and its a = p W + b.
@@ -81,8 +102,7 @@ def update_p(
     check_shapes(W=(W, (n_in, n_out)), a=(a, above), z=(z, above), q_in=(q_in, below))
     check_shapes(u_in=(u_in, below))
     nu, rho = _in_dtype_of(p, nu, rho)
-    # Kept apart from the rest of the gradient, which on a mesh waits for f(z) from another stage.
-    pull = lax.optimization_barrier(multiply(z - a, W.T, precision))
+    pull = pull_of(W, a, z, precision) if pull is None else pull
     gradient = u_in + rho * (p - q_in) - nu * pull
     move = solver.move(
         Quadratic(
