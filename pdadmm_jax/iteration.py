@@ -126,7 +126,7 @@ def _iterate(
     """Many iterations; what is noted about them leaves the stages once, after the last."""
 
     def half(state: State) -> tuple[State, SolveNotes]:
-        return solve(stage, state, data, hyper)
+        return solve(stage, state, data, hyper, ahead=loop is _overlapped)
 
     def other_half(state: State) -> tuple[State, CoupleNotes]:
         return couple(stage, state, data, hyper)
@@ -174,13 +174,21 @@ def _overlapped(
 
 
 def solve(
-    stage: Stage, state: State, data: Data, hyper: Hyperparameters
+    stage: Stage, state: State, data: Data, hyper: Hyperparameters, *, ahead: bool = False
 ) -> tuple[State, SolveNotes]:
     """Lines 1-4 of Algorithm 1 on all layers of a stage; nothing leaves it.
 
     What a head does depends on the stage, and a conditional waits for all that it is given.  So
-    the heads' lines come in three pieces, by what they need from other stages: the pull nothing,
-    lines 1-3 f(z) from below, line 4 q from above.
+    the heads' lines come in pieces, by what they need from other stages: lines 1-3 f(z) from
+    below, line 4 q from above.
+
+    Args:
+        stage: the stage.
+        state: its variables.
+        data: its samples.
+        hyper: hyperparameters.
+        ahead: whether f(z) may still be on its way.  Then the first product of the heads, which
+            needs nothing, is a piece of its own, at the price of an array to keep it in.
     """
     vary = stage.mail.vary
     moved = partial(move_layer, data=data, hyper=hyper, samples=stage.mail.samples)
@@ -207,9 +215,11 @@ def solve(
     above_head, *above_stacks = from_above(inputs, arrived, stage)
     head = last if link is None else Layer(*link, first.z, first.a, last.below)
 
-    pull = vary(jnp.zeros_like(inputs[-1]))
-    pull = when(stage.linked, lambda _: pull_on(head), pull)
-    pull = when(stage.last, lambda _: pull_on(last), pull)
+    pull = None
+    if ahead:
+        pull = vary(jnp.zeros_like(inputs[-1]))
+        pull = when(stage.linked, lambda _: pull_on(head), pull)
+        pull = when(stage.last, lambda _: pull_on(last), pull)
     none = vary(2 * (jnp.zeros(1, first.W.dtype),))
     first, ratios = when(stage.first, lambda old: move(old[0]), (first, none))
     if link is not None:

@@ -15,7 +15,7 @@ with install_import_hook("pdadmm_jax", "beartype.beartype"):
     import pdadmm_jax  # noqa: F401  (annotations are checked from here on)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_num_cpu_devices", 16)
 
 
 @pytest.fixture(autouse=True)

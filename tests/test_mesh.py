@@ -250,12 +250,13 @@ def test_within_a_run_nothing_but_the_messages_leaves_a_stage():
     assert [one.kind for one in found if one.in_loop] == ["collective-permute"] * 2
 
 
-def test_each_message_can_travel_behind_products():
-    """f(z) behind r W^T of the stack, q behind g W, p^T r and p G."""
-    text, _ = compiled(10, 4, 1, function=lambda s, d, h: pdadmm.run(s, d, h, 7))
-    upward, downward = independent_products(text)
-    assert upward >= 1
-    assert downward >= 3
+@pytest.mark.parametrize(("depth", "stages", "downward"), [(10, 4, 3), (13, 4, 3), (8, 8, 3)])
+def test_each_message_can_travel_behind_products(depth, stages, downward):
+    """f(z) behind r W^T, q behind g W, p^T r and p G; those of heads count as one each."""
+    text, _ = compiled(depth, stages, 1, function=lambda s, d, h: pdadmm.run(s, d, h, 7))
+    behind = independent_products(text)
+    assert behind[0] >= 1
+    assert behind[1] >= downward
 
 
 @pytest.mark.parametrize(("depth", "stages"), [(5, 4), (10, 4), (10, 8), (13, 4), (5, 8)])
@@ -265,7 +266,7 @@ def test_the_program_multiplies_what_the_plan_says(depth, stages):
     first, link, last = 2 * 7 * 64, 4 * 64 * 64, 4 * 64 * 4
     assert found.always == 40 * plan.stacked * link
     heads = ([first] if plan.stages > 1 else []) + [link] * any(plan.links) + [last]
-    assert found.branches == [40 * head for head in heads]
+    assert [one for one in found.branches if one] == [40 * head for head in heads]
     unsharded = products(compiled(depth, 1, 1)[0])
     assert unsharded.branches == []
     assert unsharded.always == 40 * sum(plan.work)
@@ -285,7 +286,7 @@ def memory(stages, depth=16, width=1000, samples=60_000):
 
 def test_memory_falls_with_the_stages():
     alone = memory(1)
-    for stages in (4, 8):
+    for stages in (4, 8, 16):
         assert memory(stages) <= 1.2 * alone / stages
 
 
@@ -323,10 +324,10 @@ def test_any_mesh_with_the_axes_will_do():
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda s, d: pdadmm.make_mesh(3, 2), r"3 stages x 2 data shards takes 6 .* there are 8"),
+        (lambda s, d: pdadmm.make_mesh(3, 2), r"3 stages x 2 data shards takes 6 .* there are 16"),
         (lambda s, d: pdadmm.make_mesh(0, 2), "0 stages"),
         (
-            lambda s, d: pdadmm.shard(s, d, jax.make_mesh((2, 4), ("layer", "model"))),
+            lambda s, d: pdadmm.shard(s, d, jax.make_mesh((4, 4), ("layer", "model"))),
             r"'model': 4.*only 'layer' and 'data'",
         ),
         (lambda s, d: pdadmm.shard(s, d, mesh_of(2), "int9"), "'int9'.*did you mean 'int4'|int8"),
