@@ -190,57 +190,85 @@ def solve(
         ahead: whether f(z) may still be on its way.  Then the first product of the heads, which
             needs nothing, is a piece of its own, at the price of an array to keep it in.
     """
-    vary = stage.mail.vary
-    moved = partial(move_layer, data=data, hyper=hyper, samples=stage.mail.samples)
-    settled = partial(settle_layer, data=data, hyper=hyper)
+    pull = _head_pull(stage, state, data, hyper) if ahead else None
+    state, ratios = _move(stage, state, pull, data, hyper)
+    state, converged = _settle(stage, state, data, hyper)
+    efforts = tuple(Effort(*pair, done) for pair, done in zip(ratios, converged, strict=True))
+    return state, solve_notes(stage, state, efforts, data, hyper)
 
-    def move(layer: Layer, pull: Array | None = None) -> tuple[Layer, tuple[Array, Array]]:
-        layer, ratios = jax.vmap(moved)(layer, pull)
-        return layer, vary(ratios)
 
-    def settle(layer: Layer, q_above: Array | None) -> tuple[Layer, Array]:
-        layer, converged = jax.vmap(settled)(layer, q_above)
-        return layer, vary(converged)
+Ratios = tuple[Array, Array]  # tau and theta
 
-    def pull_on(layer: Layer) -> Array:
-        keep = jax.vmap(data.keep)
-        return jax.vmap(partial(pull_of, precision=hyper.precision))(
-            layer.W, layer.a, keep(layer.z, layer.a)
-        )
+
+def _head_pull(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -> Array:
+    """(z - a) W^T of the head, be it a hidden layer or the last."""
+
+    def pull(layer: Layer, _: Array) -> Array:
+        z = jax.vmap(data.keep)(layer.z, layer.a)
+        return jax.vmap(partial(pull_of, precision=hyper.precision))(layer.W, layer.a, z)
+
+    last = state.layers[-1]
+    found = stage.mail.vary(jnp.zeros_like(boundaries_of(state)[-1].p))
+    if state.link is not None:
+        found = when(stage.linked, partial(pull, _linked(state)), found)
+    return when(stage.last, partial(pull, last), found)
+
+
+def _move(
+    stage: Stage, state: State, pull: Array | None, data: Data, hyper: Hyperparameters
+) -> tuple[State, list[Ratios]]:
+    """Lines 1-3 on the head, the stacks and the last layer."""
+    function = partial(move_layer, data=data, hyper=hyper, samples=stage.mail.samples)
+
+    def move(layer: Layer, pull: Array | None = None) -> tuple[Layer, Ratios]:
+        layer, ratios = jax.vmap(function)(layer, pull)
+        return layer, stage.mail.vary(ratios)
 
     first, *stacks, last = state.layers
-    link = state.link
-    inputs = [boundary.q for boundary in boundaries_of(state)]
-    arrived = heard_from_above(inputs, state.messages, stage)
-    above_head, *above_stacks = from_above(inputs, arrived, stage)
-    head = last if link is None else Layer(*link, first.z, first.a, last.below)
-
-    pull = None
-    if ahead:
-        pull = vary(jnp.zeros_like(inputs[-1]))
-        pull = when(stage.linked, lambda _: pull_on(head), pull)
-        pull = when(stage.last, lambda _: pull_on(last), pull)
-    none = vary(2 * (jnp.zeros(1, first.W.dtype),))
+    none = stage.mail.vary(2 * (jnp.zeros(1, first.W.dtype),))
     first, ratios = when(stage.first, lambda old: move(old[0]), (first, none))
+    link = state.link
     if link is not None:
-        head = head._replace(z=first.z, a=first.a)
+        head = _linked(state)._replace(a=first.a)
         head, ratios = when(stage.linked, lambda old: move(old[0], pull), (head, ratios))
         link = Weights(head.W, head.b)
         first, last = first._replace(a=head.a), last._replace(below=head.below)
     last, last_ratios = when(stage.last, lambda old: move(old[0], pull), (last, none))
-    moves = [(first, ratios), *map(move, stacks), (last, last_ratios)]
 
-    idle = vary(jnp.ones(1, bool))
-    first, converged = when(stage.emits, lambda old: settle(old[0], above_head), (first, idle))
-    last, last_converged = when(stage.last, lambda old: settle(old[0], None), (last, idle))
-    settles = [(first, converged)]
-    settles += [settle(s, q) for (s, _), q in zip(moves[1:-1], above_stacks, strict=True)]
-    settles += [(last, last_converged)]
+    moved = [(first, ratios), *map(move, stacks), (last, last_ratios)]
+    layers = tuple(layer for layer, _ in moved)
+    return state._replace(layers=layers, link=link), [ratios for _, ratios in moved]
 
-    pairs = zip(moves, settles, strict=True)
-    efforts = tuple(Effort(*ratios, converged) for (_, ratios), (_, converged) in pairs)
-    state = state._replace(layers=tuple(layer for layer, _ in settles), link=link)
-    return state, solve_notes(stage, state, efforts, data, hyper)
+
+def _settle(
+    stage: Stage, state: State, data: Data, hyper: Hyperparameters
+) -> tuple[State, list[Array]]:
+    """Line 4 on the head, the stacks and the last layer."""
+    function = partial(settle_layer, data=data, hyper=hyper)
+
+    def settle(layer: Layer, q_above: Array | None) -> tuple[Layer, Array]:
+        layer, converged = jax.vmap(function)(layer, q_above)
+        return layer, stage.mail.vary(converged)
+
+    inputs = [boundary.q for boundary in boundaries_of(state)]
+    arrived = heard_from_above(inputs, state.messages, stage)
+    above_head, *above_stacks = from_above(inputs, arrived, stage)
+    first, *stacks, last = state.layers
+    idle = stage.mail.vary(jnp.ones(1, bool))
+    settled = [
+        when(stage.emits, lambda old: settle(old[0], above_head), (first, idle)),
+        *map(settle, stacks, above_stacks),
+        when(stage.last, lambda old: settle(old[0], None), (last, idle)),
+    ]
+    layers = tuple(layer for layer, _ in settled)
+    return state._replace(layers=layers), [converged for _, converged in settled]
+
+
+def _linked(state: State) -> Layer:
+    """The hidden layer whose two sides the head is."""
+    first, last = state.layers[0], state.layers[-1]
+    assert state.link is not None
+    return Layer(*state.link, first.z, first.a, last.below)
 
 
 def couple(

@@ -17,6 +17,7 @@ import pytest
 import pdadmm_jax as pdadmm
 from experiments import config
 from experiments.data import DataConfig, load
+from pdadmm_jax.wire import WIRES
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "experiments"]
@@ -172,6 +173,7 @@ def test_the_options_name_all_that_the_library_has():
         (config.ActivationName, pdadmm.ACTIVATIONS),
         (config.LossName, pdadmm.LOSSES),
         (config.SolverName, pdadmm.SOLVERS),
+        (config.WireName, WIRES),
     ):
         assert get_args(names) == tuple(known)
 

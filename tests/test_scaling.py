@@ -1,0 +1,134 @@
+"""The commands that time, compile and predict."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.compiled import Message, messages, products, scheduled_products
+from experiments.scaling import HARDWARE, NEURONS, PAPER, Hardware, predict
+from pdadmm_jax.plan import plan
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments", *map(str, words)],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_machine_that_sends_for_nothing_is_as_fast_as_its_busiest_stage():
+    free = Hardware("free", rate=1e9, bandwidth=1e30, latency=0.0, source="")
+    widths = (784, *[1000] * 15, 10)
+    for stages in (1, 4, 16):
+        dealt = plan(widths, stages)
+        made = predict(widths, stages, 500, free)
+        assert made.speedup == pytest.approx(sum(dealt.work) / max(dealt.work))
+
+
+def test_messages_that_products_cannot_hide_are_waited_for():
+    widths = (784, *[1000] * 15, 10)
+    slow = Hardware("slow", rate=1e30, bandwidth=1e9, latency=0.001, source="")
+    made = predict(widths, 4, 500, slow)
+    assert made.together == pytest.approx(2 * (0.001 + 500 * 1000 * 4 / 1e9))
+
+
+def test_named_hardware_says_where_its_numbers_are_from():
+    for one in HARDWARE:
+        assert "data sheet" in one.source
+        assert "assumed" in one.source
+        assert all(10 < predict((196, *[h] * 19, 10), 20, 55_000, one).speedup < 20 for h in PAPER)
+
+
+def test_predictions_are_labelled_and_saved(tmp_path):
+    done = run("scaling", "--predict-only", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("PREDICTED, not measured") == len(HARDWARE)
+    (directory,) = tmp_path.iterdir()
+    saved = json.loads((directory / "scaling.json").read_text())["predicted"]
+    for tables in saved.values():
+        assert sorted(map(int, tables["by_neurons"])) == list(NEURONS)
+
+
+def test_scaling_measures_one_process_against_two(tmp_path):
+    small = ("--layers", 4, "--neurons", 32, "--samples", 64, "--runs", 1)
+    done = run("scaling", *small, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (directory,) = tmp_path.iterdir()
+    found = json.loads((directory / "scaling.json").read_text())["measured"]
+    assert found["speedup"] == pytest.approx(found["alone"] / found["together"])
+    assert all(value > 0 for value in found.values())
+
+
+def test_compile_shows_messages_without_running():
+    size = ("--layers", 6, "--neurons", 1000, "--samples", 60_000)
+    done = run("compile", *size, "--mesh.layer", 3, "--mesh.wire", "int8")
+    assert done.returncode == 0, done.stderr
+    (line,) = [row.split() for row in done.stdout.splitlines() if "collective-permute" in row]
+    assert line == ["collective-permute", "s8", f"{60_000 * 1004:,}", "2", "2"]
+    assert "memory per device" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("time", "--layers", 1), "layers is 1: give 2 or more"),
+        (("compile", "--mesh.layer", 0), "mesh.layer is 0"),
+        (("compile", "--mesh.wire", "int3"), "int3"),
+        (("scaling", "--out", "/proc/none"), "cannot make a run directory"),
+    ],
+)
+def test_wrong_settings_get_one_line(words, complaint):
+    done = run(*words)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert complaint in line
+
+
+TEXT = """HloModule example, is_scheduled=true
+
+%fused (a: f32[4,8], b: f32[8,2]) -> f32[4,2] {
+  %a = f32[4,8]{1,0} parameter(0)
+  %b = f32[8,2]{1,0} parameter(1)
+  ROOT %dot.1 = f32[4,2]{1,0} dot(%a, %b), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+%body (t: (f32[4,8])) -> (f32[4,8]) {
+  %t = (f32[4,8]{1,0}) parameter(0)
+  %x = f32[4,8]{1,0} get-tuple-element(%t), index=0
+  %start = (f32[4,8]{1,0}, f32[4,8]{1,0}, u32[], u32[]) collective-permute-start(%x)
+  %product = f32[4,2]{1,0} fusion(%x, %x), kind=kOutput, calls=%fused
+  %done = f32[4,8]{1,0} collective-permute-done(%start)
+  ROOT %out = (f32[4,8]{1,0}) tuple(%done)
+}
+
+%condition (t: (f32[4,8])) -> pred[] {
+  %t = (f32[4,8]{1,0}) parameter(0)
+  ROOT %c = pred[] constant(false)
+}
+
+ENTRY %main (x: f32[4,8]) -> (f32[4,8]) {
+  %x = f32[4,8]{1,0} parameter(0)
+  %in = (f32[4,8]{1,0}) tuple(%x)
+  ROOT %while = (f32[4,8]{1,0}) while(%in), condition=%condition, body=%body
+}
+"""
+
+
+def test_program_text_is_read_right():
+    assert messages(TEXT) == [Message("collective-permute", "f32", 4 * 8 * 4, in_loop=True)]
+    assert products(TEXT).always == 4 * 8 * 2
+    assert scheduled_products(TEXT) == [1]
