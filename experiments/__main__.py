@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import re
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -23,67 +24,59 @@ LAUNCHABLE = ("train", "time")
 @app.command(name="train")
 def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")]) -> Command:
     """Train a network with pdADMM and report on it."""
-
-    def command(_: list[str]) -> int:
-        from experiments.train import main  # imports JAX, which --help can do without
-
-        return main(config)
-
-    return command
+    return _main_of("train", config)
 
 
 @app.command(name="time")
 def measure(config: Annotated[TimeConfig, tyro.conf.arg(name="")]) -> Command:
     """Time iterations of a network on random data."""
-
-    def command(_: list[str]) -> int:
-        from experiments.timing import main
-
-        return main(config)
-
-    return command
+    return _main_of("timing", config)
 
 
 @app.command(name="compile")
 def compile_ahead(config: Annotated[CompileConfig, tyro.conf.arg(name="")]) -> Command:
     """Compile for devices that need not be there, and show memory and messages."""
-
-    def command(_: list[str]) -> int:
-        from experiments.ahead import main
-
-        return main(config)
-
-    return command
+    return _main_of("ahead", config)
 
 
 @app.command(name="scaling")
 def scaling(config: Annotated[ScalingConfig, tyro.conf.arg(name="")]) -> Command:
     """Measure the speedup of several processes, and predict that of more."""
-
-    def command(_: list[str]) -> int:
-        from experiments.scaling import main
-
-        return main(config)
-
-    return command
+    return _main_of("scaling", config)
 
 
 @app.command(name="launch")
 def launch(config: Annotated[LaunchConfig, tyro.conf.arg(name="")]) -> Command:
     """Run another command as several processes of this machine: launch --processes 2 train ..."""
+    with usage_errors():
+        config.check()
 
     def command(words: list[str]) -> int:
         from experiments.launch import main
 
+        known = " or ".join(LAUNCHABLE)
         if not words:
             raise UsageError(
-                f"launch needs a command to run, one of {', '.join(LAUNCHABLE)}: launch "
-                f"--processes {config.processes} {LAUNCHABLE[0]} ..."
+                f"launch needs a command to run, {known}: launch --processes {config.processes} "
+                f"{LAUNCHABLE[0]} ..."
             )
-        with usage_errors():
-            config.check()
-        parse(words)  # one complaint about them is enough
+        if words[0] not in LAUNCHABLE:
+            raise UsageError(
+                f"launch cannot run {words[0]!r}: only the work of {known} can be shared."
+            )
+        parse([*words, "--distributed"])  # one complaint about them is enough
         return main(config, words)
+
+    return command
+
+
+def _main_of(module: str, config: Any) -> Command:
+    """``main`` of a module that is imported when it runs, for JAX takes its time to load."""
+    with usage_errors():
+        config.check()
+
+    def command(_: list[str]) -> int:
+        return importlib.import_module(f"experiments.{module}").main(config)
 
     return command
 
@@ -117,7 +110,8 @@ def run(words: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     own, launched = words, []
     if words[:1] == ["launch"]:
-        start = next((at for at, word in enumerate(words) if word in LAUNCHABLE), len(words))
+        # Its own words are options and numbers; the first other one begins what it launches.
+        start = next((k for k, word in enumerate(words) if k and word[:1].isalpha()), len(words))
         own, launched = words[:start], words[start:]
     try:
         return parse(own)(launched)

@@ -31,7 +31,6 @@ def main(config: CompileConfig) -> int:
     """
     console = Console(highlight=False, soft_wrap=True)
     with usage_errors():
-        config.check()
         mesh = _mesh(config)
         state, data = _problem(config, mesh)
     begin = time.perf_counter()
@@ -76,9 +75,8 @@ def _mesh(config: CompileConfig) -> Any:
 def _problem(config: CompileConfig, mesh: Any) -> tuple[pdadmm.State, pdadmm.Data]:
     x: Any = jax.ShapeDtypeStruct((config.samples, config.features), jnp.float32)
     y: Any = jax.ShapeDtypeStruct((config.samples,), jnp.int32)
-    widths = (config.features, *[config.neurons] * (config.layers - 1), config.classes)
     hyper = pdadmm.Hyperparameters()
-    return pdadmm.abstract(pdadmm.Data(x, y), widths, hyper, mesh, wire=config.mesh.wire)
+    return pdadmm.abstract(pdadmm.Data(x, y), config.widths, hyper, mesh, wire=config.mesh.wire)
 
 
 def _memory(compiled: Any) -> str:

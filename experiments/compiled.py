@@ -18,6 +18,7 @@ _BRANCHES = re.compile(
     r"true_computation=%?([\w.\-]+), false_computation=%?([\w.\-]+)|branch_computations=\{([^}]*)\}"
 )
 _NAME = re.compile(r"%([\w.\-]+)")
+_WORD = re.compile(r"%?([\w.\-]+)")
 _COLLECTIVES = (
     "all-gather",
     "all-reduce",
@@ -36,6 +37,10 @@ class Instruction(NamedTuple):
     shapes: list[tuple[str, tuple[int, ...]]]
     operation: str
     rest: str
+
+
+Module = dict[str, list[Instruction]]  # the instructions of every computation
+Graph = dict[str, set[str]]
 
 
 class Message(NamedTuple):
@@ -69,7 +74,8 @@ class Products(NamedTuple):
 def messages(text: str) -> list[Message]:
     """All collective operations of a module."""
     module = _computations(text)
-    loops = {called for body in _loop_bodies(module) for called in _reachable(module, body)}
+    calls = _calls(module)
+    loops = {called for body in _loop_bodies(module) for called in _reachable(calls, body)}
     found = []
     for name, instructions in module.items():
         for instruction in instructions:
@@ -101,21 +107,19 @@ def independent_products(text: str) -> list[int]:
     count once, and so do those of a conditional.
     """
     module = _computations(text)
+    calls = _calls(module)
     counts = []
     for body in sorted(_loop_bodies(module)):
-        instructions = {one.name: one for one in module[body]}
-        needs = {
-            name: {other for other in _NAME.findall(one.rest) if other in instructions}
-            for name, one in instructions.items()
-        }
-        products = {name for name, one in instructions.items() if _is_product(module, one)}
-        for name, one in instructions.items():
+        names = {one.name for one in module[body]}
+        needs = {one.name: names.intersection(_NAME.findall(one.rest)) for one in module[body]}
+        products = [one.name for one in module[body] if _is_product(module, calls, one)]
+        for one in module[body]:
             if one.operation.removesuffix("-start") == "collective-permute":
-                needed = _closure(needs, name)
+                needed = _reachable(needs, one.name)
                 counts.append(
                     sum(
-                        product not in needed and name not in _closure(needs, product)
-                        for product in products
+                        name not in needed and one.name not in _reachable(needs, name)
+                        for name in products
                     )
                 )
     return counts
@@ -127,6 +131,7 @@ def scheduled_products(text: str) -> list[int]:
     Empty where the backend does not schedule messages, as that of CPUs.
     """
     module = _computations(text)
+    calls = _calls(module)
     counts = []
     for body in sorted(_loop_bodies(module)):
         open_since: dict[str, int] = {}
@@ -137,30 +142,21 @@ def scheduled_products(text: str) -> list[int]:
             elif one.operation == "collective-permute-done":
                 (started,) = (name for name in _NAME.findall(one.rest) if name in open_since)
                 counts.append(done - open_since[started])
-            done += _is_product(module, one)
+            done += _is_product(module, calls, one)
     return counts
 
 
-def _is_product(module: dict[str, list[Instruction]], instruction: Instruction) -> bool:
+def _is_product(module: Module, calls: Graph, instruction: Instruction) -> bool:
     """Whether it multiplies matrices: itself, fused with others, or in a branch.
 
     TPUs call it a convolution.
     """
     names = [name for name in _NAME.findall(instruction.rest) if name in module]
-    inner = [one for name in names for called in _reachable(module, name) for one in module[called]]
+    inner = [one for name in names for called in _reachable(calls, name) for one in module[called]]
     return any(one.operation in ("dot", "convolution") for one in (instruction, *inner))
 
 
-def _closure(needs: dict[str, set[str]], start: str) -> set[str]:
-    found, waiting = set(), [start]
-    while waiting:
-        for name in needs[waiting.pop()] - found:
-            found.add(name)
-            waiting.append(name)
-    return found
-
-
-def _multiply_adds(module: dict[str, list[Instruction]], name: str, branches: list[int]) -> int:
+def _multiply_adds(module: Module, name: str, branches: list[int]) -> int:
     total = 0
     shapes = {one.name: one.shapes for one in module[name]}
     for instruction in module[name]:
@@ -187,8 +183,8 @@ def _multiply_adds(module: dict[str, list[Instruction]], name: str, branches: li
     return total
 
 
-def _computations(text: str) -> dict[str, list[Instruction]]:
-    module: dict[str, list[Instruction]] = {}
+def _computations(text: str) -> Module:
+    module: Module = {}
     name = ""
     for line in text.splitlines():
         if header := _COMPUTATION.match(line):
@@ -204,7 +200,7 @@ def _computations(text: str) -> dict[str, list[Instruction]]:
     return module
 
 
-def _loop_bodies(module: dict[str, list[Instruction]]) -> set[str]:
+def _loop_bodies(module: Module) -> set[str]:
     return {
         body
         for instructions in module.values()
@@ -214,15 +210,20 @@ def _loop_bodies(module: dict[str, list[Instruction]]) -> set[str]:
     }
 
 
-def _reachable(module: dict[str, list[Instruction]], start: str) -> set[str]:
-    found, waiting = set(), [start]
+def _calls(module: Module) -> Graph:
+    """Which computations each computation names."""
+    return {
+        name: {other for one in instructions for other in _WORD.findall(one.rest)} & module.keys()
+        for name, instructions in module.items()
+    }
+
+
+def _reachable(edges: Graph, start: str) -> set[str]:
+    found, waiting = {start}, [start]
     while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        for one in module[name]:
-            waiting += [other for other in re.findall(r"%?([\w.\-]+)", one.rest) if other in module]
+        new = edges[waiting.pop()] - found
+        found |= new
+        waiting += new
     return found
 
 

@@ -1,4 +1,4 @@
-"""What ``train`` can be told: frozen dataclasses, whose fields are the command line's options.
+"""What the commands can be told: frozen dataclasses, whose fields are the command line's options.
 
 The string under a field is its help text.  This module imports neither JAX nor the library, so
 that the command line answers at once.
@@ -7,6 +7,7 @@ that the command line answers at once.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -123,17 +124,26 @@ class ClusterConfig:
     process: int | None = None
     """Number of this process, from 0."""
 
-    def check(self) -> None:
+    def check(self, distributed: bool) -> None:
         """Raises ValueError for settings that do not belong together."""
         given = [name for name, value in vars(self).items() if value is not None]
         missing = [name for name, value in vars(self).items() if value is None]
+        if given and not distributed:
+            raise ValueError(
+                f"cluster.{given[0]} is given without --distributed: give both or neither."
+            )
         if given and missing:
             raise ValueError(
                 f"cluster.{given[0]} is given, but cluster.{missing[0]} is not: give coordinator, "
                 "processes and process, or none of them where a launcher tells JAX."
             )
-        if self.process is None or self.processes is None:
+        if self.coordinator is None or self.process is None or self.processes is None:
             return
+        if not re.fullmatch(r".+:\d+", self.coordinator):
+            raise ValueError(
+                f"cluster.coordinator is {self.coordinator!r}, but has to be HOST:PORT, such as "
+                "localhost:8476."
+            )
         if not 0 <= self.process < self.processes:
             raise ValueError(
                 f"cluster.process is {self.process}, but {self.processes} processes have numbers "
@@ -158,6 +168,8 @@ class LaunchConfig:
         """Raises ValueError for more processes than can be started as asked for."""
         if self.processes < 1:
             raise ValueError(f"processes is {self.processes}: give 1 or more.")
+        if self.pin and not hasattr(os, "sched_setaffinity"):
+            raise ValueError("this system cannot pin a process to a core: leave out --pin.")
         cores = len(os.sched_getaffinity(0)) if self.pin else self.processes
         if self.processes > cores:
             raise ValueError(
@@ -190,13 +202,15 @@ class ProblemConfig:
 
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """(features, neurons, ..., classes)."""
+        return (self.features, *[self.neurons] * (self.layers - 1), self.classes)
+
     def check(self) -> None:
         """Raises ValueError for numbers that make no problem."""
         self.mesh.check()
-        least = {"layers": 2, "classes": 2}
-        for name, value in vars(self).items():
-            if type(value) is int and value < least.get(name, 1):
-                raise ValueError(f"{name} is {value}: give {least.get(name, 1)} or more.")
+        _at_least(1, self, but={"layers": 2, "classes": 2})
 
 
 @dataclass(frozen=True)
@@ -221,6 +235,11 @@ class TimeConfig(ProblemConfig):
 
     distributed: bool = False
     """Be one of several processes."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no problem, or processes no cluster."""
+        super().check()
+        self.cluster.check(self.distributed)
 
 
 @dataclass(frozen=True)
@@ -251,6 +270,10 @@ class ScalingConfig:
 
     out: Path = Path("runs")
     """Directory in which the run directory is made."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that leave nothing to compare."""
+        _at_least(1, self, but={"layers": 2, "processes": 2})
 
 
 @dataclass(frozen=True)
@@ -304,5 +327,13 @@ class TrainConfig:
                 f"one, {self.iterations - 1}."
             )
         self.mesh.check()
+        self.cluster.check(self.distributed)
         if self.growth.layers < 1:
             raise ValueError(f"growth.layers is {self.growth.layers}: give at least 1.")
+
+
+def _at_least(least: int, config: object, but: dict[str, int]) -> None:
+    for name, value in vars(config).items():
+        needed = but.get(name, least)
+        if type(value) is int and value < needed:
+            raise ValueError(f"{name} is {value}: give {needed} or more.")

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether a stop was asked for.
+def stop_requests(*, insisting: bool = True) -> Iterator[list[int]]:
+    """Yields a list that grows by every signal that asks for a stop.
 
-    The iteration in flight has been given the old state's memory, so that nothing can be saved
-    before it ends.  A second Ctrl-C does not wait for that.
+    Args:
+        insisting: a second signal does not wait for what the first one asked for.
     """
-    asked = False
+    asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        if asked and insisting:
             raise KeyboardInterrupt
-        asked = True
+        asked.append(number)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

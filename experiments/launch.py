@@ -10,11 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import FrameType
 
 from experiments.config import LaunchConfig
+from experiments.interrupts import stop_requests
 
 # In the environment of a process whose standard input closes when its launcher ends.
 SUPERVISED = "PDADMM_SUPERVISED"
@@ -58,15 +57,11 @@ def main(config: LaunchConfig, command: list[str]) -> int:
 
     What the first process writes appears as it is, what the others write with their number before
     it.  When one of them fails, is killed or is stopped, all of them end.
-
-    Raises:
-        ValueError: settings that cannot be carried out.
     """
-    config.check()
     port = _free_port()
     processes = [_start(number, port, config, command) for number in range(config.processes)]
     try:
-        with _stop_requests() as asked:
+        with stop_requests(insisting=False) as asked:
             return _watch(processes, asked)
     finally:
         for process in processes:
@@ -106,10 +101,8 @@ def _start(number: int, port: int, config: LaunchConfig, command: list[str]) -> 
         "process": number,
     }
     settings = [text for name, value in cluster.items() for text in (f"--cluster.{name}", value)]
-    cores = sorted(os.sched_getaffinity(0)) if config.pin else []
-    pinned = ["taskset", "-c", str(cores[number])] if config.pin else []
     popen = subprocess.Popen(
-        [*pinned, sys.executable, "-m", "experiments", *command, "--distributed"]
+        [sys.executable, "-m", "experiments", *command, "--distributed"]
         + [str(setting) for setting in settings],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE if number else None,
@@ -118,6 +111,8 @@ def _start(number: int, port: int, config: LaunchConfig, command: list[str]) -> 
         start_new_session=True,  # Ctrl-C reaches them through the launcher, once
         text=True,
     )
+    if config.pin:  # before it starts threads, which inherit it
+        os.sched_setaffinity(popen.pid, {sorted(os.sched_getaffinity(0))[number]})
     if number:
         threading.Thread(target=_repeat, args=(number, popen), daemon=True).start()
     return Process(number, popen)
@@ -133,19 +128,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Yields a list that grows by every signal that asks for a stop."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

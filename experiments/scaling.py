@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import runs
-from experiments.config import ScalingConfig
+from experiments.config import ProblemConfig, ScalingConfig
 from experiments.errors import UsageError, usage_errors
 from pdadmm_jax.plan import Plan, plan
 
@@ -116,14 +116,7 @@ def main(config: ScalingConfig) -> int:
         directory = runs.create(config.out, "scaling", config)
     hardware, found = HARDWARE, {}
     if not config.predict_only:
-        found = _measured(config, console)
-        here = Hardware(
-            "one core of this machine",
-            found["rate"],
-            found["bandwidth"],
-            found["latency"],
-            "measured",
-        )
+        here, found = _measured(config, console)
         hardware = (here, *HARDWARE)
     predictions = {}
     for one in hardware:
@@ -144,8 +137,8 @@ def _network(layers: int, neurons: int) -> tuple[int, ...]:
     return (FEATURES, *[neurons] * (layers - 1), CLASSES)
 
 
-def _measured(config: ScalingConfig, console: Console) -> dict[str, float]:
-    """One process against several, in turn; and the rates that the model needs."""
+def _measured(config: ScalingConfig, console: Console) -> tuple[Hardware, dict[str, float]]:
+    """One process against several, in turn; and this machine as the model needs it."""
     sizes = ["--layers", config.layers, "--neurons", config.neurons, "--samples", config.samples]
     alone, together = [], []
     for _ in range(config.runs):
@@ -164,13 +157,13 @@ def _measured(config: ScalingConfig, console: Console) -> dict[str, float]:
     latency = small["message_seconds"]
     done = alone[0]["always"] + sum(alone[0]["branches"])
     here = Hardware(
-        "here",
+        "one core of this machine",
         rate=done / one,
         bandwidth=together[0]["message_bytes"] / max(message - latency, 1e-9),
         latency=latency,
         source="measured",
     )
-    widths = (784, *[config.neurons] * (config.layers - 1), CLASSES)
+    widths = ProblemConfig(config.layers, config.neurons).widths  # as ``time`` has them
     made = predict(widths, config.processes, config.samples, here)
     console.print(
         f"{config.layers} layers x {config.neurons}, {config.samples} samples, every process "
@@ -182,15 +175,9 @@ def _measured(config: ScalingConfig, console: Console) -> dict[str, float]:
         f"one core: {2 * here.rate / 1e9:.1f} GFLOP/s in all; between processes: "
         f"{here.bandwidth / 1e9:.2f} GB/s, {1e6 * here.latency:.0f} us"
     )
-    return {
-        "alone": one,
-        "together": several,
-        "speedup": one / several,
-        "model": made.together,
-        "rate": here.rate,
-        "bandwidth": here.bandwidth,
-        "latency": here.latency,
-    }
+    rates = {"rate": here.rate, "bandwidth": here.bandwidth, "latency": here.latency}
+    seconds = {"alone": one, "together": several, "model": made.together}
+    return here, {**seconds, "speedup": one / several, **rates}
 
 
 def _timed(processes: int, sizes: list[object]) -> dict[str, float]:

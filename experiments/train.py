@@ -37,7 +37,6 @@ def run(config: TrainConfig) -> int:
     """``main`` in this process, which may be one of several."""
     jax.config.update("jax_enable_x64", config.double)
     with usage_errors():
-        config.check()
         if config.distributed:
             cluster.join(config.cluster)
         hyper = build.hyperparameters(config.network, config.method)
@@ -84,14 +83,15 @@ def follow(
     Of several processes, one has the run directory and the screen; they stop together.
     """
     chunk = None
-    with stop_requests() as stop_requested, shown(iterations, console) as show:
+    # The iteration in flight has been given the old state's memory: nothing can be saved before.
+    with stop_requests() as asked, shown(iterations, console) as show:
         for chunk in chunks:
             if run is not None:
                 runs.append_metrics(run, chunk)
             show(chunk)
             if not chunk.info.finite.all():
                 return chunk, DIVERGED
-            if cluster.agreed(stop_requested()):
+            if cluster.agreed(bool(asked)):
                 return chunk, INTERRUPTED
     assert chunk is not None  # there is at least one iteration
     return chunk, 0

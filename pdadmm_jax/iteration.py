@@ -14,7 +14,14 @@ from jax import lax
 from pdadmm_jax._typing import Array
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.mesh import P, on_stages, specs_of
-from pdadmm_jax.neighbours import from_above, from_below, hand_down, hand_up, heard_from_above
+from pdadmm_jax.neighbours import (
+    from_above,
+    from_below,
+    hand_down,
+    hand_up,
+    heard_from_above,
+    outputs_of,
+)
 from pdadmm_jax.report import (
     CoupleNotes,
     Effort,
@@ -49,6 +56,10 @@ from pdadmm_jax.updates import (
     update_z,
     update_z_output,
 )
+
+Ratios = tuple[Array, Array]  # tau and theta
+SolveHalf = Callable[[State], tuple[State, SolveNotes]]
+CoupleHalf = Callable[[State], tuple[State, CoupleNotes]]
 
 
 def step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]:
@@ -102,8 +113,8 @@ def _step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info
 def _run(state: State, data: Data, hyper: Hyperparameters, iterations: int) -> tuple[State, Info]:
     check_match(state, data, hyper)
     # The loop that hides messages holds more copies, so a stage without any does without it.
-    loop = _overlapped if plan_of(state).upward else _in_turn
-    return _everywhere(partial(_iterate, loop, iterations), state)(state, data, hyper)
+    iterate = partial(_iterate, bool(plan_of(state).upward), iterations)
+    return _everywhere(iterate, state)(state, data, hyper)
 
 
 def _everywhere(function: Callable[..., Any], state: State) -> Callable[..., Any]:
@@ -121,23 +132,19 @@ def _iterate_once(
 
 
 def _iterate(
-    loop: Loop, iterations: int, stage: Stage, state: State, data: Data, hyper: Hyperparameters
+    overlap: bool, iterations: int, stage: Stage, state: State, data: Data, hyper: Hyperparameters
 ) -> tuple[State, Info]:
     """Many iterations; what is noted about them leaves the stages once, after the last."""
 
     def half(state: State) -> tuple[State, SolveNotes]:
-        return solve(stage, state, data, hyper, ahead=loop is _overlapped)
+        return solve(stage, state, data, hyper, ahead=overlap)
 
     def other_half(state: State) -> tuple[State, CoupleNotes]:
         return couple(stage, state, data, hyper)
 
+    loop = _overlapped if overlap else _in_turn
     state, history = loop(half, other_half, state, iterations)
     return state, info_of(stage, history, hyper)
-
-
-Loop = Callable[..., tuple[State, Notes]]
-SolveHalf = Callable[[State], tuple[State, SolveNotes]]
-CoupleHalf = Callable[[State], tuple[State, CoupleNotes]]
 
 
 def _in_turn(
@@ -195,9 +202,6 @@ def solve(
     state, converged = _settle(stage, state, data, hyper)
     efforts = tuple(Effort(*pair, done) for pair, done in zip(ratios, converged, strict=True))
     return state, solve_notes(stage, state, efforts, data, hyper)
-
-
-Ratios = tuple[Array, Array]  # tau and theta
 
 
 def _head_pull(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -> Array:
@@ -275,9 +279,8 @@ def couple(
     stage: Stage, state: State, data: Data, hyper: Hyperparameters
 ) -> tuple[State, CoupleNotes]:
     """Lines 5-6 of Algorithm 1 on all boundaries of a stage, and its messages to the others."""
-    emit = jax.vmap(lambda z: data.keep(hyper.activation(z)))
     first, *upper = state.layers
-    outputs = [emit(stack.z) for stack in state.layers[:-1]]
+    outputs = outputs_of(state, data, hyper)
     arrived, messages = hand_up(outputs, state.messages, stage)
     f_below = from_below(outputs, arrived, stage)
 

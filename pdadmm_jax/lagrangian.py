@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.mesh import P, on_stages, specs_of, whole
-from pdadmm_jax.neighbours import from_below, topmost
+from pdadmm_jax.neighbours import from_below, outputs_of, topmost
 from pdadmm_jax.stage import Stage, add_up, gather
 from pdadmm_jax.state import Data, State, as_arrays, boundaries_of, check_match, dtype_of, plan_of
 
@@ -118,8 +118,7 @@ def _terms(state: State, data: Data, hyper: Hyperparameters) -> Terms:
 
 
 def _all_terms(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -> Terms:
-    emit = jax.vmap(lambda z: data.keep(hyper.activation(z)))
-    outputs = [emit(stack.z) for stack in state.layers[:-1]]
+    outputs = outputs_of(state, data, hyper)
     arrived = stage.mail.upward(topmost(outputs))
     within = layer_terms(stage, state, data, hyper)
     between = boundary_terms(state, from_below(outputs, arrived, stage), hyper)

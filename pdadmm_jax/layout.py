@@ -7,6 +7,7 @@ their stacks; which row goes where is a table of layer numbers.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -30,25 +31,25 @@ from pdadmm_jax.mesh import (
     weight_specs,
     whole,
 )
+from pdadmm_jax.neighbours import first_messages
 from pdadmm_jax.placement import Placement
 from pdadmm_jax.plan import Plan, plan
 from pdadmm_jax.state import (
     Boundary,
     Data,
     Layer,
-    Messages,
     State,
     Weights,
     boundaries_of,
     dtype_of,
+    per_sample,
     plan_of,
 )
-from pdadmm_jax.wire import Wire, check_wire, exact
+from pdadmm_jax.wire import Wire, check_wire
 
 Numbers = Sequence[int | None]  # the layer that every row belongs to; None for a row not in use
 
 _VARIABLES = "Wbzapqu"
-_PER_SAMPLE = "zapqu"
 
 
 def params(state: State) -> list[tuple[Float[Array, "_n_in _n_out"], Float[Array, " _n_out"]]]:
@@ -88,15 +89,12 @@ def shard(state: State, data: Data, mesh: Mesh, wire: Wire = "full") -> tuple[St
             f"the state lives on a mesh {dict(state.placement.mesh.shape)} already: unshard it "
             "first."
         )
-    check_wire(wire)
-    samples = data.x.shape[0]
+    placement = placement_of(data.x.shape[0], plan_of(state).widths, mesh, wire)
     data = shard_data(data, mesh)
-    placement = placement_of(samples, plan_of(state).widths, mesh, wire)
-    padding = data.x.shape[0] - samples
+    padding = data.x.shape[0] - placement.samples
 
     def padded(path: Any, rows: Array) -> Array:
-        per_sample = path[-1].name in _PER_SAMPLE
-        return jnp.pad(rows, [(0, 0), (0, padding), (0, 0)]) if per_sample and padding else rows
+        return jnp.pad(rows, [(0, 0), (0, padding), (0, 0)]) if per_sample(path) else rows
 
     with _on_host():
         canonical = jax.tree_util.tree_map_with_path(padded, _to_host(state))
@@ -139,8 +137,8 @@ def unshard(state: State) -> State:
     samples = state.placement.samples
 
     def local(path: Any, leaf: Array) -> Array:
-        per_sample = path[-1].name in _PER_SAMPLE
-        return jnp.asarray(np.asarray(leaf)[:, :samples] if per_sample else np.asarray(leaf))
+        rows = np.asarray(leaf)
+        return jnp.asarray(rows[:, :samples] if per_sample(path) else rows)
 
     return jax.tree_util.tree_map_with_path(local, canonical)
 
@@ -193,9 +191,7 @@ def dealt_out(state: State, placement: Placement) -> State:
         return dealt
     q = jnp.concatenate([boundary.q for boundary in boundaries_of(state)])
     q_above = _rows(q, range(2, placement.plan.depth + 1), placement.plan.above)
-    # What f(z) has been agreed on starts from zero.
-    agreed = None if exact(placement.wire, q_above.dtype) else jnp.zeros_like(q_above)
-    return dealt._replace(messages=Messages(q_above, agreed, agreed))
+    return dealt._replace(messages=first_messages(q_above, placement.wire))
 
 
 def rearranged(state: State, target: Plan) -> State:
@@ -276,18 +272,15 @@ def nonfinite(state: State) -> list[str]:
     """
     plan = plan_of(state)
     first, *stacks, last = state.layers
-    ends = iter(np.cumsum([0, *(stack.W.shape[0] for stack in stacks)]))
-    start = next(ends)
+    stacked = iter(plan.stack)
     held: list[tuple[Any, Numbers]] = [
         (first._replace(z=None, a=None), plan.firsts),
         (first._replace(W=None, b=None), plan.outputs),
         (state.link, plan.links),
         (last.below, plan.inputs),
         (last._replace(below=None), plan.lasts),
+        *((stack, tuple(itertools.islice(stacked, stack.W.shape[0]))) for stack in stacks),
     ]
-    for stack, end in zip(stacks, ends, strict=True):
-        held.append((stack, plan.stack[start:end]))
-        start = end
     bad = set()
     for variables, layers in held:
         for path, finite in jax.tree.leaves_with_path(_finite_rows(variables, state.placement)):

@@ -24,11 +24,10 @@ from pdadmm_jax.placement import Placement
 from pdadmm_jax.plan import Plan
 from pdadmm_jax.samples import Samples
 from pdadmm_jax.stage import Mail, stage_of
-from pdadmm_jax.state import Boundary, Data, Layer, Messages, State, Weights
+from pdadmm_jax.state import Boundary, Data, Layer, Messages, State, Weights, per_sample
 from pdadmm_jax.wire import exact
 
 LAYER, DATA = "layer", "data"
-_WEIGHTS = ("W", "b")  # variables without rows of samples
 
 
 def make_mesh(layer: int = 1, data: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
@@ -175,7 +174,7 @@ def regrouped(function: Callable[[State], State], state: State, target: Placemen
     def together(path: Any, leaf: Array) -> Array:
         if layer is None or not leaf.ndim:
             return leaf
-        if path[-1].name in _WEIGHTS:
+        if not per_sample(path):
             return lax.all_gather(leaf, layer, tiled=True)
         padded = jnp.pad(leaf, [(0, 0), (0, padding), (0, 0)])
         return lax.all_to_all(padded, layer, split_axis=1, concat_axis=0, tiled=True)
@@ -183,7 +182,7 @@ def regrouped(function: Callable[[State], State], state: State, target: Placemen
     def apart(path: Any, leaf: Array) -> Array:
         if layer is None or not leaf.ndim:
             return leaf
-        if path[-1].name in _WEIGHTS:
+        if not per_sample(path):
             own = leaf.shape[0] // stages(mesh)
             return lax.dynamic_slice_in_dim(leaf, lax.axis_index(layer) * own, own)
         back = lax.all_to_all(leaf, layer, split_axis=0, concat_axis=1, tiled=True)
@@ -254,9 +253,8 @@ def message_alone(state: State) -> Any:
     layer, data = _axes(placement.mesh)
 
     def exchange(value: Array) -> tuple[Array, Array]:
-        upward = placement.plan.upward
-        downward = tuple((there, here) for here, there in upward)
-        return _pass_on(layer, upward, value), _pass_on(layer, downward, value)
+        pairs = placement.plan.upward, placement.plan.downward
+        return _pass_on(layer, pairs[0], value), _pass_on(layer, pairs[1], value)
 
     rows = _spec(layer, data)
     return jax.shard_map(exchange, mesh=placement.mesh, in_specs=(rows,), out_specs=(rows, rows))(
@@ -266,11 +264,11 @@ def message_alone(state: State) -> Any:
 
 def _mail(placement: Placement, data: Data) -> Mail:
     """How the stage that this device belongs to reaches the others."""
-    mesh, upward = placement.mesh, placement.plan.upward
+    mesh, plan = placement.mesh, placement.plan
     layer, axis = _axes(mesh)
     return Mail(
-        upward=partial(_pass_on, layer, upward),
-        downward=partial(_pass_on, layer, tuple((there, here) for here, there in upward)),
+        upward=partial(_pass_on, layer, plan.upward),
+        downward=partial(_pass_on, layer, plan.downward),
         samples=_samples(axis, shards(mesh), data),
         stages=partial(lax.psum, axis_name=layer) if layer else Mail().stages,
         vary=partial(_vary, tuple(name for name in (layer, axis) if name)),

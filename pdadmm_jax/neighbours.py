@@ -12,14 +12,16 @@ last layer share the head.  Where a stage bypasses its head, the stacks hang on 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array
+from pdadmm_jax.hyperparameters import Hyperparameters
 from pdadmm_jax.stage import Stage, choose
-from pdadmm_jax.state import Messages
-from pdadmm_jax.wire import decode, encode
+from pdadmm_jax.state import Data, Messages, State
+from pdadmm_jax.wire import Wire, decode, encode, exact
 
 
 def from_below(outputs: Sequence[Array], arrived: Array, stage: Stage) -> list[Array]:
@@ -54,6 +56,18 @@ def from_above(inputs: Sequence[Array], arrived: Array, stage: Stage) -> list[Ar
     return [above_head[:1], *shifted]
 
 
+def outputs_of(state: State, data: Data, hyper: Hyperparameters) -> list[Array]:
+    """f(z) of the layers on the output side, the head's, then the stacks'."""
+    emit = jax.vmap(lambda z: data.keep(hyper.activation(z)))
+    return [emit(layer.z) for layer in state.layers[:-1]]
+
+
+def first_messages(q_above: Array, wire: Wire) -> Messages:
+    """What stages have heard before the first iteration: of f(z), if it is rounded, nothing."""
+    agreed = None if exact(wire, q_above.dtype) else jnp.zeros_like(q_above)
+    return Messages(q_above, agreed, agreed)
+
+
 def topmost(outputs: Sequence[Array]) -> Array:
     """Of one array per head and stack, the part of the uppermost layer."""
     return outputs[-1][-1:]
@@ -76,10 +90,7 @@ def hand_up(
     top, mail = topmost(outputs), stage.mail
     if messages is None or messages.f_sent is None or messages.f_below is None:
         return mail.upward(top), messages
-    code = encode(top - messages.f_sent, mail.wire)
-    width, dtype = top.shape[-1], top.dtype
-    sent = messages.f_sent + decode(code, mail.wire, width, dtype)
-    heard = messages.f_below + decode(mail.upward(code), mail.wire, width, dtype)
+    sent, heard = _agreed(top, messages.f_sent, messages.f_below, mail.upward, mail.wire)
     return heard, messages._replace(f_sent=sent, f_below=heard)
 
 
@@ -104,16 +115,23 @@ def hand_down(
     if messages.f_sent is None:
         return new, messages._replace(q_above=mail.downward(lowest(new, stage)))
     before, after = lowest(old, stage), lowest(new, stage)
-    code = encode(after - before, mail.wire)
-    width, dtype = after.shape[-1], after.dtype
-    agreed = before + decode(code, mail.wire, width, dtype)
-    heard = messages.q_above + decode(mail.downward(code), mail.wire, width, dtype)
-    return _with_lowest(new, agreed, stage), messages._replace(q_above=heard)
+    sent, heard = _agreed(after, before, messages.q_above, mail.downward, mail.wire)
+    return _with_lowest(new, sent, stage), messages._replace(q_above=heard)
 
 
 def heard_from_above(inputs: Sequence[Array], messages: Messages | None, stage: Stage) -> Array:
     """q of the boundary above the uppermost layer; a single stage is its own neighbour."""
     return lowest(inputs, stage) if messages is None else messages.q_above
+
+
+def _agreed(
+    value: Array, sent: Array, heard: Array, pass_on: Callable[[Array], Array], wire: Wire
+) -> tuple[Array, Array]:
+    """What this end has sent and heard, after passing on the rounded change of a value."""
+    message = encode(value - sent, wire)
+    width, dtype = value.shape[-1], value.dtype
+    own, others = (decode(code, wire, width, dtype) for code in (message, pass_on(message)))
+    return sent + own, heard + others
 
 
 def _with_lowest(inputs: Sequence[Array], value: Array, stage: Stage) -> list[Array]:

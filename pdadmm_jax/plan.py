@@ -12,8 +12,8 @@ alone, its own z having as many columns as there are classes.  So the last layer
 its own either: it sits on top of the last stage and uses the free input side there (``LAST``), or
 on the first stage, beside the first layer (``ENDS``), and the chain of stages becomes a ring:
 
-    chain   [1  2 3] [4  5 6] [-  7 8 9]            9 in the head of the last stage, on top
-    ring    [1,9  2 3] [4  5 6] [7  8 -] ...        9 in the head of the first stage
+    chain   [1  2 3] [4  5 6] [7 8  9]       9 in the head of the last stage, on top
+    ring    [1, 7  2] [3  4] [5  6]          7 in the head of the first stage, beside 1
 
 Both are tried, and the one whose busiest stage has less to do is taken; the chain if they tie, for
 it has one boundary less.  No stage ever computes for nothing, and no depth is refused.
@@ -67,35 +67,31 @@ class Plan:
         return self.stages if self.stacked else sum(head is not Head.NONE for head in self.heads)
 
     @property
-    def stacks(self) -> tuple[tuple[int, ...], ...]:
-        """The layers in the stack of every stage."""
+    def hidden(self) -> tuple[tuple[int | None, tuple[int, ...]], ...]:
+        """The hidden layers of every stage: its head, if that is one, and its stack."""
         numbers = itertools.count(2)
-        stacks = []
-        for head in self.heads:
-            if head is Head.LINK:
-                next(numbers)
-            stacks.append(tuple(itertools.islice(numbers, self.stacked)))
-        return tuple(stacks)
-
-    @property
-    def inputs(self) -> tuple[int | None, ...]:
-        """The layer whose boundary p, q, u lies on the input side of every head."""
-        return tuple(last or link for last, link in zip(self.lasts, self.links, strict=True))
-
-    @property
-    def outputs(self) -> tuple[int | None, ...]:
-        """The layer whose z and a lie on the output side of every head."""
-        return tuple(first or link for first, link in zip(self.firsts, self.links, strict=True))
+        return tuple(
+            (
+                next(numbers) if head is Head.LINK else None,
+                tuple(itertools.islice(numbers, self.stacked)),
+            )
+            for head in self.heads
+        )
 
     @property
     def links(self) -> tuple[int | None, ...]:
         """The hidden layer that is the head of every stage, if it is one."""
-        numbers = itertools.count(2)
-        links = []
-        for head in self.heads:
-            links.append(next(numbers) if head is Head.LINK else None)
-            next(itertools.islice(numbers, self.stacked, self.stacked), None)
-        return tuple(links)
+        return tuple(link for link, _ in self.hidden)
+
+    @property
+    def stacks(self) -> tuple[tuple[int, ...], ...]:
+        """The layers in the stack of every stage."""
+        return tuple(stack for _, stack in self.hidden)
+
+    @property
+    def stack(self) -> tuple[int, ...]:
+        """The layers of all stacks, one stage after the other."""
+        return tuple(itertools.chain(*self.stacks))
 
     @property
     def firsts(self) -> tuple[int | None, ...]:
@@ -108,9 +104,14 @@ class Plan:
         return tuple(self.depth if head in (Head.LAST, Head.ENDS) else None for head in self.heads)
 
     @property
-    def stack(self) -> tuple[int, ...]:
-        """The layers of all stacks, one stage after the other."""
-        return tuple(itertools.chain(*self.stacks))
+    def inputs(self) -> tuple[int | None, ...]:
+        """The layer whose boundary p, q, u lies on the input side of every head."""
+        return tuple(last or link for last, link in zip(self.lasts, self.links, strict=True))
+
+    @property
+    def outputs(self) -> tuple[int | None, ...]:
+        """The layer whose z and a lie on the output side of every head."""
+        return tuple(first or link for first, link in zip(self.firsts, self.links, strict=True))
 
     @property
     def above(self) -> tuple[int | None, ...]:
@@ -127,18 +128,20 @@ class Plan:
     @property
     def layers(self) -> tuple[tuple[int, ...], ...]:
         """The layers of every stage, in order."""
-        found = []
-        for lowest, highest, stack in zip(self.outputs, self.inputs, self.stacks, strict=True):
-            held = {lowest, highest, *stack} - {None}
-            found.append(tuple(sorted(number for number in held if number is not None)))
-        return tuple(found)
+        sides = zip(self.outputs, self.inputs, self.stacks, strict=True)
+        return tuple(tuple(sorted(filter(None, {*ends, *stack}))) for *ends, stack in sides)
 
     @property
     def upward(self) -> tuple[tuple[int, int], ...]:
-        """(from, to) of every message f(z); those of q go the other way."""
+        """(from, to) of every message f(z)."""
         closed = Head.ENDS in self.heads and self.active > 1
         chain = tuple(itertools.pairwise(range(self.active)))
         return (*chain, (self.active - 1, 0)) if closed else chain
+
+    @property
+    def downward(self) -> tuple[tuple[int, int], ...]:
+        """(from, to) of every message q."""
+        return tuple((above, below) for below, above in self.upward)
 
     @property
     def work(self) -> tuple[int, ...]:
@@ -174,10 +177,7 @@ def plan(widths: Sequence[int], stages: int) -> Plan:
                 f"widths[{index}] is {width}, but widths[1] is {hidden[0]}: several layer stages "
                 f"run one program and need equal hidden widths; use 1 stage instead of {stages}."
             )
-    candidates = [_ring(widths, stages)]
-    chain = _chain(widths, stages)
-    if chain is not None:
-        candidates.insert(0, chain)
+    candidates = filter(None, (_chain(widths, stages), _ring(widths, stages)))
     return min(candidates, key=lambda candidate: max(candidate.work))
 
 
@@ -196,11 +196,6 @@ def _chain(widths: tuple[int, ...], stages: int) -> Plan | None:
 
 def _ring(widths: tuple[int, ...], stages: int) -> Plan:
     """The last layer beside the first one."""
-    hidden = len(widths) - 3
-    stacked = hidden // stages
-    links = hidden - stacked * stages
-    return Plan(
-        widths,
-        (Head.ENDS, *[Head.LINK] * links, *[Head.NONE] * (stages - 1 - links)),
-        stacked,
-    )
+    stacked, links = divmod(len(widths) - 3, stages)
+    unused = stages - 1 - links
+    return Plan(widths, (Head.ENDS, *[Head.LINK] * links, *[Head.NONE] * unused), stacked)

@@ -89,10 +89,10 @@ def stage_of(plan: Plan, index: int | Array, mail: Mail) -> Stage:
 
     heads = plan.heads
     return Stage(
-        first=look_up([head in (Head.FIRST, Head.ENDS) for head in heads]),
-        linked=look_up([head is Head.LINK for head in heads]),
-        emits=look_up([head in (Head.FIRST, Head.ENDS, Head.LINK) for head in heads]),
-        last=look_up([head in (Head.LAST, Head.ENDS) for head in heads]),
+        first=look_up(list(map(bool, plan.firsts))),
+        linked=look_up(list(map(bool, plan.links))),
+        emits=look_up(list(map(bool, plan.outputs))),
+        last=look_up(list(map(bool, plan.lasts))),
         bypass=look_up([plan.stacked > 0 and head in (Head.NONE, Head.LAST) for head in heads]),
         closes=look_up([plan.stacked > 0 and head is Head.LAST for head in heads]),
         outputs=numbers(plan.outputs, head_first=True),

@@ -16,13 +16,12 @@ from pdadmm_jax.checks import check_finite, check_widths, is_concrete
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.layout import dealt_out, placement_of, put_weights, samples_on
 from pdadmm_jax.mesh import abstract_data, abstract_state, on_stages, specs_of
-from pdadmm_jax.neighbours import from_below, lowest, topmost
+from pdadmm_jax.neighbours import first_messages, from_below, lowest, topmost
 from pdadmm_jax.stage import Stage, choose
 from pdadmm_jax.state import (
     Boundary,
     Data,
     Layer,
-    Messages,
     Params,
     State,
     Weights,
@@ -31,7 +30,7 @@ from pdadmm_jax.state import (
     plan_of,
 )
 from pdadmm_jax.updates import multiply
-from pdadmm_jax.wire import Wire, exact
+from pdadmm_jax.wire import Wire
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
 
@@ -249,6 +248,5 @@ def _forward(stage: Stage, weights: State, data: Data, hyper: Hyperparameters) -
     state = weights._replace(layers=tuple(layers))
     if not stage.hops:
         return state
-    q_above = mail.downward(lowest(p, stage))
-    agreed = None if exact(mail.wire, q_above.dtype) else jnp.zeros_like(q_above)
-    return state._replace(messages=Messages(q_above, agreed, agreed))
+    messages = first_messages(mail.downward(lowest(p, stage)), mail.wire)
+    return state._replace(messages=messages)

@@ -118,6 +118,11 @@ def boundaries_of(state: State) -> list[Boundary]:
     return [layer.below for layer in state.layers if layer.below is not None]
 
 
+def per_sample(path: Any) -> bool:
+    """Whether the variable at this path of a state has rows of samples."""
+    return path[-1].name not in ("W", "b", "iteration")
+
+
 def dtype_of(state: State) -> Any:
     """The floating dtype of all variables."""
     return state.layers[0].z.dtype

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -24,3 +25,19 @@ def _precision(request: pytest.FixtureRequest) -> Iterator[None]:
     jax.config.update("jax_enable_x64", request.node.get_closest_marker("x64") is not None)
     yield
     jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
+def compilations(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], int]]:
+    """Counts what XLA compiles from here on."""
+    jax.config.update("jax_log_compiles", True)
+    caplog.set_level(logging.WARNING, logger="jax")
+    yield lambda: sum("Finished XLA compilation" in r.getMessage() for r in caplog.records)
+    jax.config.update("jax_log_compiles", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs() -> Iterator[None]:
+    """Every program takes memory maps, of which Linux grants a process 65,530 and then crashes."""
+    yield
+    jax.clear_caches()

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -18,40 +14,27 @@ import pdadmm_jax as pdadmm
 from experiments import config
 from experiments.data import DataConfig, load
 from pdadmm_jax.wire import WIRES
-
-ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-m", "experiments"]
-
-
-def run(*arguments, timeout=300):
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+from tests.commands import assert_refused, finish, run, start
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
     options = ["--iterations", 45, "--growth.at", 25, "--growth.layers", 2, "--out", out]
-    done = run("train", "--network.hidden", 30, 30, *options)
-    assert done.returncode == 0, done.stderr
+    code, screen, err = run("train", "--network.hidden", 30, 30, *options)
+    assert code == 0, err
+    assert err == ""
     (directory,) = out.iterdir()
-    return done, directory
+    return screen, directory
 
 
 def test_the_screen_says_what_happened(trained):
-    done, directory = trained
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
+    screen, directory = trained
+    lines = screen.splitlines()
     assert lines[0].startswith("digits (bundled with the code): 1293 train, 144 validation, 360")
     assert sum(line.startswith("iteration ") for line in lines) == 6  # 10, 20, 25, 30, 40, 45
     assert {"Lagrangian", "residual", "train", "val"} <= set(lines[2].split())
-    assert "64-30-30-30-30-10" in done.stdout
+    assert "64-30-30-30-30-10" in screen
     assert str(directory) in lines[-1]
 
 
@@ -116,28 +99,20 @@ def test_the_run_directory_says_how_it_came_about(trained):
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(arguments, message):
-    done = run("train", *arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert_refused(("train", *arguments), message)
 
 
 def test_an_unknown_command_is_refused():
-    done = run("trian")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "Available subcommands: train" in done.stderr
+    assert_refused(("trian",), "Available subcommands: train")
 
 
 def test_values_that_blow_up_are_named(tmp_path):
     """The largest penalties float32 can hold: products overflow, and the run says where."""
     options = ["--method.nu", 1e38, "--method.rho", 3e38, "--iterations", 50, "--out", tmp_path]
-    done = run("train", *options)
-    assert done.returncode == 1
-    assert "values ceased to be finite at iteration 1" in done.stdout
-    assert "Traceback" not in done.stderr
+    code, out, err = run("train", *options)
+    assert code == 1
+    assert "values ceased to be finite at iteration 1" in out
+    assert "Traceback" not in err
     (directory,) = tmp_path.iterdir()
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 10
@@ -146,22 +121,14 @@ def test_values_that_blow_up_are_named(tmp_path):
 
 
 def test_an_interrupt_saves_what_was_done(tmp_path):
-    command = [*COMMAND, "train", "--iterations", "1000000", "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
+    process = start("train", "--iterations", 1_000_000, "--out", tmp_path)
     assert process.stdout is not None
     while not process.stdout.readline().startswith("iteration 20/"):
         assert process.poll() is None
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    code, output, errors = finish(process, 60)
+    assert code == 130
     assert "what was done is saved" in output
     assert "Traceback" not in errors
     (directory,) = tmp_path.iterdir()
@@ -179,8 +146,8 @@ def test_the_options_name_all_that_the_library_has():
 
 
 def test_help_teaches():
-    done = run("train", "--help")
-    assert done.returncode == 0
+    code, out, _ = run("train", "--help")
+    assert code == 0
     for words in (
         "--data.name",
         "--method.rho",
@@ -188,4 +155,4 @@ def test_help_teaches():
         "certified",
         "default: digits",
     ):
-        assert words in done.stdout
+        assert words in out

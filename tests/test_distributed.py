@@ -5,41 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.commands import assert_refused, finish, run, start
+
 SECONDS_TO_START = 120
 SMALL = ("--network.hidden", "20", "20", "20", "20", "--data.validation", "0")
 GROWING = ("--iterations", "30", "--growth.at", "15", "--growth.layers", "3", "--double")
 GROWING += ("--method.w-solver", "layer", "--evaluate-every", "15")
-
-
-def start(*words):
-    """The command line as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments", *map(str, words)],
-        cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process, seconds=240):
-    """Exit code and what was written; a hang is a failure."""
-    try:
-        out, err = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return process.returncode, out, err
 
 
 def weights_of(out):
@@ -67,8 +44,7 @@ def alive(number):
 def alone(tmp_path_factory):
     """The weights that one process finds, growing on the way."""
     out = tmp_path_factory.mktemp("alone")
-    command = start("train", *SMALL, *GROWING, "--out", out)
-    code, _, err = finish(command)
+    code, _, err = run("train", *SMALL, *GROWING, "--out", out)
     assert code == 0, err
     return weights_of(out)
 
@@ -78,11 +54,10 @@ def alone(tmp_path_factory):
     [(2, ()), (4, ("--mesh.layer", 2, "--mesh.data", 2))],
 )
 def test_processes_find_what_one_finds(tmp_path, alone, processes, options):
-    command = start(
+    code, out, err = run(
         *("launch", "--processes", processes, "train", *SMALL, *GROWING, *options),
         *("--out", tmp_path),
     )
-    code, out, err = finish(command)
     assert code == 0, err
     assert "test" in out
     found = weights_of(tmp_path)
@@ -151,8 +126,7 @@ def test_an_error_in_one_process_ends_all(tmp_path):
     """The run directory cannot be made: only the first process finds out."""
     blocked = tmp_path / "file"
     blocked.write_text("")
-    command = start("launch", "--processes", 2, "train", *SMALL, "--out", blocked)
-    code, _, err = finish(command, 120)
+    code, _, err = run("launch", "--processes", 2, "train", *SMALL, "--out", blocked)
     assert code == 2
     assert [line for line in err.splitlines() if line.startswith("error: cannot make a run")]
     assert "Traceback" not in err
@@ -161,7 +135,7 @@ def test_an_error_in_one_process_ends_all(tmp_path):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("launch",), "launch needs a command to run, one of train"),
+        (("launch",), "launch needs a command to run, train or time"),
         (("launch", "--processes", 0, "train"), "processes is 0"),
         (("launch", "--processes", 1000, "--pin", "train"), "cores to pin them to"),
         (("launch", "--processes", 2, "train", "--iterations", "many"), "iterations"),
@@ -173,13 +147,18 @@ def test_an_error_in_one_process_ends_all(tmp_path):
             ),
             "cluster.process is 2, but 2 processes have numbers from 0 to 1",
         ),
+        (
+            (
+                *("train", "--distributed", "--cluster.coordinator", "nowhere"),
+                *("--cluster.processes", 2, "--cluster.process", 0),
+            ),
+            "cluster.coordinator is 'nowhere', but has to be HOST:PORT",
+        ),
+        (("train", "--cluster.processes", 2), "cluster.processes is given without --distributed"),
+        (("launch", "--processes", 2, "scaling"), "'scaling'"),
         (("train", "--mesh.layer", 3), "3 stages x 1 data shards takes 3 devices"),
         (("train", "--mesh.data", 0), "mesh.data is 0"),
     ],
 )
 def test_wrong_settings_get_one_line(words, complaint):
-    code, _, err = finish(start(*words))
-    assert code == 2
-    (line,) = err.strip().splitlines()
-    assert line.startswith("error: ")
-    assert complaint in line
+    assert_refused(words, complaint)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,15 +13,6 @@ from tests.problems import problem
 
 WIDTHS = (6, 5, 5, 5, 3)
 HYPER = pdadmm.Hyperparameters(nu=0.1, rho=0.5)
-
-
-@pytest.fixture
-def compilations(caplog):
-    """Counts what XLA compiles from here on."""
-    jax.config.update("jax_log_compiles", True)
-    caplog.set_level(logging.WARNING, logger="jax")
-    yield lambda: sum("Finished XLA compilation" in r.getMessage() for r in caplog.records)
-    jax.config.update("jax_log_compiles", False)
 
 
 def test_run_is_many_steps():

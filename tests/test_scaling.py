@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from experiments.compiled import Message, messages, products, scheduled_products
 from experiments.scaling import HARDWARE, NEURONS, PAPER, Hardware, predict
 from pdadmm_jax.plan import plan
-
-ROOT = Path(__file__).parents[1]
-
-
-def run(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "experiments", *map(str, words)],
-        cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+from tests.commands import assert_refused, run
 
 
 def test_a_machine_that_sends_for_nothing_is_as_fast_as_its_busiest_stage():
@@ -53,9 +36,9 @@ def test_named_hardware_says_where_its_numbers_are_from():
 
 
 def test_predictions_are_labelled_and_saved(tmp_path):
-    done = run("scaling", "--predict-only", "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("PREDICTED, not measured") == len(HARDWARE)
+    code, out, err = run("scaling", "--predict-only", "--out", tmp_path)
+    assert code == 0, err
+    assert out.count("PREDICTED, not measured") == len(HARDWARE)
     (directory,) = tmp_path.iterdir()
     saved = json.loads((directory / "scaling.json").read_text())["predicted"]
     for tables in saved.values():
@@ -64,8 +47,8 @@ def test_predictions_are_labelled_and_saved(tmp_path):
 
 def test_scaling_measures_one_process_against_two(tmp_path):
     small = ("--layers", 4, "--neurons", 32, "--samples", 64, "--runs", 1)
-    done = run("scaling", *small, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
+    code, _, err = run("scaling", *small, "--out", tmp_path)
+    assert code == 0, err
     (directory,) = tmp_path.iterdir()
     found = json.loads((directory / "scaling.json").read_text())["measured"]
     assert found["speedup"] == pytest.approx(found["alone"] / found["together"])
@@ -74,11 +57,11 @@ def test_scaling_measures_one_process_against_two(tmp_path):
 
 def test_compile_shows_messages_without_running():
     size = ("--layers", 6, "--neurons", 1000, "--samples", 60_000)
-    done = run("compile", *size, "--mesh.layer", 3, "--mesh.wire", "int8")
-    assert done.returncode == 0, done.stderr
-    (line,) = [row.split() for row in done.stdout.splitlines() if "collective-permute" in row]
+    code, out, err = run("compile", *size, "--mesh.layer", 3, "--mesh.wire", "int8")
+    assert code == 0, err
+    (line,) = [row.split() for row in out.splitlines() if "collective-permute" in row]
     assert line == ["collective-permute", "s8", f"{60_000 * 1004:,}", "2", "2"]
-    assert "memory per device" in done.stdout
+    assert "memory per device" in out
 
 
 @pytest.mark.parametrize(
@@ -87,15 +70,13 @@ def test_compile_shows_messages_without_running():
         (("time", "--layers", 1), "layers is 1: give 2 or more"),
         (("compile", "--mesh.layer", 0), "mesh.layer is 0"),
         (("compile", "--mesh.wire", "int3"), "int3"),
+        (("scaling", "--runs", 0), "runs is 0: give 1 or more"),
+        (("scaling", "--processes", 1), "processes is 1: give 2 or more"),
         (("scaling", "--out", "/proc/none"), "cannot make a run directory"),
     ],
 )
 def test_wrong_settings_get_one_line(words, complaint):
-    done = run(*words)
-    assert done.returncode == 2
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: ")
-    assert complaint in line
+    assert_refused(words, complaint)
 
 
 TEXT = """HloModule example, is_scheduled=true

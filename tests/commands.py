@@ -1,0 +1,48 @@
+"""The command line in processes of their own, as its users start it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(*words):
+    """Starts ``python -m experiments`` with one device, its output read through pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments", *map(str, words)],
+        cwd=ROOT,
+        env=os.environ
+        | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, seconds=300):
+    """Exit code and what was written; a hang is a failure."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out, err
+
+
+def run(*words, seconds=300):
+    """From start to end."""
+    return finish(start(*words), seconds)
+
+
+def assert_refused(words, complaint):
+    """A user's mistake gets one line that says what is wrong, and exit code 2."""
+    code, out, err = run(*words)
+    assert code == 2
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert complaint in line
