@@ -12,7 +12,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.config import CompileConfig, LaunchConfig, ScalingConfig, TimeConfig, TrainConfig
+from experiments.config import (
+    CompileConfig,
+    LaunchConfig,
+    ScalingConfig,
+    SpeedConfig,
+    TimeConfig,
+    TrainConfig,
+)
 from experiments.errors import UsageError, usage_errors
 
 app = tyro.extras.SubcommandApp()
@@ -31,6 +38,12 @@ def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")]) -> Command:
 def measure(config: Annotated[TimeConfig, tyro.conf.arg(name="")]) -> Command:
     """Time iterations of a network on random data."""
     return _main_of("timing", config)
+
+
+@app.command(name="speed")
+def speed(config: Annotated[SpeedConfig, tyro.conf.arg(name="")]) -> Command:
+    """Time iterations against their matrix products alone, and against Adam."""
+    return _main_of("speed", config)
 
 
 @app.command(name="compile")

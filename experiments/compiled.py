@@ -17,6 +17,7 @@ _CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
 _BRANCHES = re.compile(
     r"true_computation=%?([\w.\-]+), false_computation=%?([\w.\-]+)|branch_computations=\{([^}]*)\}"
 )
+_TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _NAME = re.compile(r"%([\w.\-]+)")
 _WORD = re.compile(r"%?([\w.\-]+)")
 _COLLECTIVES = (
@@ -60,7 +61,7 @@ class Message(NamedTuple):
 
 
 class Products(NamedTuple):
-    """Multiply-adds of the matrix products, those of loops counted once.
+    """Multiply-adds of the matrix products, those of loops as often as XLA knows them to turn.
 
     Attributes:
         always: what every device does.
@@ -178,8 +179,12 @@ def _multiply_adds(module: Module, name: str, branches: list[int]) -> int:
             branches.append(max(_multiply_adds(module, one, nested) for one in names))
             branches.extend(nested)
         else:
+            turns = _TURNS.search(instruction.rest)
+            often = int(turns.group(1)) if turns else 1
             for called in _CALLED.findall(instruction.rest):
-                total += _multiply_adds(module, called, branches)
+                inner: list[int] = []
+                total += often * _multiply_adds(module, called, inner)
+                branches.extend(often * heaviest for heaviest in inner)
     return total
 
 

@@ -179,7 +179,7 @@ class LaunchConfig:
 
 
 @dataclass(frozen=True)
-class ProblemConfig:
+class SizeConfig:
     """The size of a problem; its data are random or none at all."""
 
     layers: int = 10
@@ -200,8 +200,6 @@ class ProblemConfig:
     iterations: int = 3
     """Iterations per dispatch."""
 
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-
     @property
     def widths(self) -> tuple[int, ...]:
         """(features, neurons, ..., classes)."""
@@ -209,8 +207,19 @@ class ProblemConfig:
 
     def check(self) -> None:
         """Raises ValueError for numbers that make no problem."""
-        self.mesh.check()
         _at_least(1, self, but={"layers": 2, "classes": 2})
+
+
+@dataclass(frozen=True)
+class ProblemConfig(SizeConfig):
+    """A problem and the devices it is laid out over."""
+
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no problem or no mesh."""
+        super().check()
+        self.mesh.check()
 
 
 @dataclass(frozen=True)
@@ -240,6 +249,30 @@ class TimeConfig(ProblemConfig):
         """Raises ValueError for numbers that make no problem, or processes no cluster."""
         super().check()
         self.cluster.check(self.distributed)
+
+
+@dataclass(frozen=True)
+class SpeedConfig(SizeConfig):
+    """Times iterations on random data against their products alone and against Adam."""
+
+    layers: int = 10
+    """Layers of the network, at least 3."""
+
+    samples: int = 10_000
+    """Training samples."""
+
+    iterations: int = 8
+    """Iterations per dispatch."""
+
+    repeats: int = 5
+    """Dispatches of each program that are timed, in turn, after one that warms up."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no problem."""
+        _at_least(1, self, but={"layers": 3, "classes": 2})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import pdadmm_jax as pdadmm
 from experiments import build, cluster, runs
 from experiments.compiled import messages, products
-from experiments.config import TimeConfig
+from experiments.config import SizeConfig, TimeConfig, WireName
 from experiments.errors import usage_errors
 from pdadmm_jax.mesh import message_alone
 
@@ -65,7 +65,7 @@ def main(config: TimeConfig) -> int:
 def measure(config: TimeConfig, mesh: Any) -> Timing:
     """Times runs of a few iterations, after one that warms up."""
     hyper = pdadmm.Hyperparameters()
-    state, data = problem(config, hyper, mesh)
+    state, data = problem(config, hyper, mesh, config.mesh.wire)
     run = jax.jit(partial(pdadmm.run, iterations=config.iterations), donate_argnums=0).lower(
         state, data, hyper
     )
@@ -90,7 +90,9 @@ def measure(config: TimeConfig, mesh: Any) -> Timing:
     )
 
 
-def problem(config: TimeConfig, hyper: pdadmm.Hyperparameters, mesh: Any) -> Any:
+def problem(
+    config: SizeConfig, hyper: pdadmm.Hyperparameters, mesh: Any = None, wire: WireName = "full"
+) -> Any:
     """A random problem of the asked-for shape: state and data."""
     rng = np.random.default_rng(0)
     x: Any = rng.random((config.samples, config.features), np.float32)
@@ -98,8 +100,7 @@ def problem(config: TimeConfig, hyper: pdadmm.Hyperparameters, mesh: Any) -> Any
     data = pdadmm.Data(x, y)
     if mesh is not None:
         data = pdadmm.shard_data(data, mesh)
-    key, wire = jax.random.key(0), config.mesh.wire
-    state = pdadmm.init(key, data, config.widths, hyper, mesh=mesh, wire=wire)
+    state = pdadmm.init(jax.random.key(0), data, config.widths, hyper, mesh=mesh, wire=wire)
     return state, jax.tree.map(jax.numpy.asarray, data)
 
 
