@@ -18,7 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
-from experiments.compiled import independent_products, messages, scheduled_products
+from experiments.compiled import (
+    independent_products,
+    memory_of,
+    messages,
+    scheduled_products,
+)
 from experiments.config import CompileConfig
 from experiments.errors import usage_errors
 
@@ -45,7 +50,12 @@ def main(config: CompileConfig) -> int:
         f"{mesh.devices.flat[0].device_kind}: {plan.stages} stages, the busiest "
         f"{max(plan.work) * plan.stages / sum(plan.work) - 1:.0%} above the mean"
     )
-    console.print(_memory(compiled), _messages(text))
+    memory = memory_of(compiled)
+    console.print(
+        f"memory per device: {memory.peak / 1e9:.3f} GB, of it {memory.given / 1e9:.3f} GB state "
+        f"and data ({memory.in_place / 1e9:.3f} GB updated in place)"
+    )
+    console.print(_messages(text))
     if behind := scheduled_products(text):
         console.print(f"products scheduled between the start and the end of a message: {behind}")
     if behind := independent_products(text):
@@ -77,16 +87,6 @@ def _problem(config: CompileConfig, mesh: Any) -> tuple[pdadmm.State, pdadmm.Dat
     y: Any = jax.ShapeDtypeStruct((config.samples,), jnp.int32)
     hyper = pdadmm.Hyperparameters()
     return pdadmm.abstract(pdadmm.Data(x, y), config.widths, hyper, mesh, wire=config.mesh.wire)
-
-
-def _memory(compiled: Any) -> str:
-    found = compiled.memory_analysis()
-    given, kept = found.argument_size_in_bytes, found.alias_size_in_bytes
-    total = given + found.output_size_in_bytes + found.temp_size_in_bytes - kept
-    return (
-        f"memory per device: {total / 1e9:.3f} GB, of it {given / 1e9:.3f} GB state and data "
-        f"({kept / 1e9:.3f} GB updated in place)"
-    )
 
 
 def _messages(text: str) -> Table:

@@ -1,4 +1,4 @@
-"""What a compiled program says of itself: its messages and its matrix products.
+"""What a compiled program says of itself: its messages, its matrix products and its memory.
 
 Reads the text of XLA's optimised modules (``compiled.as_text()``), one of the few places where
 what crosses the wire can be seen rather than believed.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$")
@@ -70,6 +70,28 @@ class Products(NamedTuple):
 
     always: int
     branches: list[int]
+
+
+class Memory(NamedTuple):
+    """Bytes of one device.
+
+    Attributes:
+        given: what the program is called with.
+        in_place: how much of that its results take over.
+        peak: all that it holds at a time.
+    """
+
+    given: int
+    in_place: int
+    peak: int
+
+
+def memory_of(compiled: Any) -> Memory:
+    """What the compiler has set aside for a program."""
+    found = compiled.memory_analysis()
+    given, in_place = found.argument_size_in_bytes, found.alias_size_in_bytes
+    peak = given + found.output_size_in_bytes + found.temp_size_in_bytes - in_place
+    return Memory(given, in_place, peak)
 
 
 def messages(text: str) -> list[Message]:

@@ -207,7 +207,7 @@ class SizeConfig:
 
     def check(self) -> None:
         """Raises ValueError for numbers that make no problem."""
-        _at_least(1, self, but={"layers": 2, "classes": 2})
+        _check_counts(self, least={"layers": 2, "classes": 2})
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ class SpeedConfig(SizeConfig):
 
     def check(self) -> None:
         """Raises ValueError for numbers that make no problem."""
-        _at_least(1, self, but={"layers": 3, "classes": 2})
+        _check_counts(self, least={"layers": 3, "classes": 2})
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ class ScalingConfig:
 
     def check(self) -> None:
         """Raises ValueError for numbers that leave nothing to compare."""
-        _at_least(1, self, but={"layers": 2, "processes": 2})
+        _check_counts(self, least={"layers": 2, "processes": 2})
 
 
 @dataclass(frozen=True)
@@ -365,8 +365,9 @@ class TrainConfig:
             raise ValueError(f"growth.layers is {self.growth.layers}: give at least 1.")
 
 
-def _at_least(least: int, config: object, but: dict[str, int]) -> None:
+def _check_counts(config: object, least: dict[str, int]) -> None:
+    """Refuses whole numbers below 1, or below what their names need."""
     for name, value in vars(config).items():
-        needed = but.get(name, least)
+        needed = least.get(name, 1)
         if type(value) is int and value < needed:
             raise ValueError(f"{name} is {value}: give {needed} or more.")

@@ -5,10 +5,8 @@ All three run in turn, in one process, on the same shapes and in the same precis
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,9 +19,10 @@ from rich.table import Table
 
 import pdadmm_jax as pdadmm
 from experiments import runs, timing
-from experiments.compiled import products
+from experiments.compiled import memory_of, products
 from experiments.config import SpeedConfig
 from experiments.errors import usage_errors
+from pdadmm_jax.plan import plan
 from pdadmm_jax.updates import multiply
 
 
@@ -43,20 +42,6 @@ class Program(NamedTuple):
     compile_seconds: float
 
 
-class Memory(NamedTuple):
-    """Bytes of one compiled step.
-
-    Attributes:
-        state: held by the state.
-        in_place: of these, handed over to the next state.
-        peak: state, data and all that a step needs besides.
-    """
-
-    state: int
-    in_place: int
-    peak: int
-
-
 def main(config: SpeedConfig) -> int:
     """Measures and reports; returns the exit code.
 
@@ -68,7 +53,11 @@ def main(config: SpeedConfig) -> int:
         directory = runs.create(config.out, "speed", config)
     hyper = pdadmm.Hyperparameters()
     state, data = timing.problem(config, hyper)
-    memory, multiply_adds = of_a_step(state, data, hyper)
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    step = jax.jit(pdadmm.step, donate_argnums=0).lower(state, data, hyper).compile()
+    memory, done = memory_of(step), products(step.as_text() or "")
+    multiply_adds = done.always + sum(done.branches)
+    needed = config.samples * sum(plan(config.widths, stages=1).work)
     console.print(
         f"{config.layers} layers x {config.neurons}, {config.features} features, "
         f"{config.samples} samples on {runs.environment()['devices']}"
@@ -80,46 +69,24 @@ def main(config: SpeedConfig) -> int:
         adam(config, jax.tree.map(jnp.array, pdadmm.params(state)), data, hyper),
     ]
     seconds = timed_in_turn(programs, config.iterations, config.repeats)
-    needed = multiply_adds_needed(config)
     console.print(_table(programs, seconds, needed))
     console.print(
         f"multiply-adds of a compiled step: {multiply_adds / needed:.3f} times those of the "
         "products"
     )
     console.print(
-        f"memory of a step: {memory.peak / 1e9:.3f} GB, {memory.peak / memory.state:.2f} times the "
-        f"state's {memory.state / 1e9:.3f} GB, of which {memory.in_place / memory.state:.0%} are "
-        "updated in place"
+        f"memory of a step: {memory.peak / 1e9:.3f} GB, {memory.peak / held:.2f} times the "
+        f"state's {held / 1e9:.3f} GB, of which {memory.in_place / held:.0%} are updated in place"
     )
     found = {
         "seconds": seconds,
         "compile_seconds": {program.name: program.compile_seconds for program in programs},
         "multiply_adds": {"needed": needed, "compiled": multiply_adds},
-        "memory": memory._asdict(),
+        "memory": {"state": held, **memory._asdict()},
     }
     runs.write_json(directory / "speed.json", found)
     console.print(f"saved to {directory}: config.json, speed.json")
     return 0
-
-
-def of_a_step(
-    state: pdadmm.State, data: pdadmm.Data, hyper: pdadmm.Hyperparameters
-) -> tuple[Memory, int]:
-    """Memory and multiply-adds of one compiled step that takes over its state."""
-    compiled = jax.jit(pdadmm.step, donate_argnums=0).lower(state, data, hyper).compile()
-    found: Any = compiled.memory_analysis()
-    done = products(compiled.as_text() or "")
-    given, kept = found.argument_size_in_bytes, found.alias_size_in_bytes
-    peak = given + found.output_size_in_bytes + found.temp_size_in_bytes - kept
-    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    return Memory(held, kept, peak), done.always + sum(done.branches)
-
-
-def multiply_adds_needed(config: SpeedConfig) -> int:
-    """Those of four products per layer, and two of the first one, whose input never moves."""
-    first, *upper = zip(config.widths, config.widths[1:], strict=False)
-    once = 2 * math.prod(first) + 4 * sum(map(math.prod, upper))
-    return config.samples * once
 
 
 def products_alone(config: SpeedConfig) -> Program:
@@ -150,18 +117,18 @@ def products_alone(config: SpeedConfig) -> Program:
     def once(rs: list[jax.Array], fixed: Any) -> list[jax.Array]:
         return [jax.vmap(chain)(r, *others) for r, others in zip(rs, fixed, strict=True)]
 
-    return _program("products", once, rs, (fixed,), config.iterations)
+    return _program("products", _often(once, config.iterations), rs, (fixed,))
 
 
 def admm(
     config: SpeedConfig, state: pdadmm.State, data: pdadmm.Data, hyper: pdadmm.Hyperparameters
 ) -> Program:
     """Iterations of pdADMM, with all that they report."""
-    begin = time.perf_counter()
-    run = jax.jit(partial(pdadmm.run, iterations=config.iterations), donate_argnums=0)
-    compiled = run.lower(state, data, hyper).compile()
-    seconds = time.perf_counter() - begin
-    return Program("pdADMM", lambda state: compiled(state, data, hyper)[0], state, seconds)
+
+    def run(state: pdadmm.State, data: pdadmm.Data, hyper: pdadmm.Hyperparameters) -> pdadmm.State:
+        return pdadmm.run(state, data, hyper, config.iterations)[0]
+
+    return _program("pdADMM", run, state, (data, hyper))
 
 
 def adam(
@@ -177,17 +144,22 @@ def adam(
         return optax.apply_updates(params, updates), moments
 
     carry = (params, optimizer.init(params))
-    return _program("Adam", once, carry, (data,), config.iterations)
+    return _program("Adam", _often(once, config.iterations), carry, (data,))
+
+
+def _often(once: Callable[..., Any], times: int) -> Callable[..., Any]:
+    def many(carry: Any, *fixed: Any) -> Any:
+        return lax.scan(lambda old, _: (once(old, *fixed), None), carry, length=times)[0]
+
+    return many
 
 
 def _program(
-    name: str, once: Callable[..., Any], carry: Any, fixed: tuple[Any, ...], iterations: int
+    name: str, function: Callable[..., Any], carry: Any, fixed: tuple[Any, ...]
 ) -> Program:
-    def many(carry: Any, *fixed: Any) -> Any:
-        return lax.scan(lambda old, _: (once(old, *fixed), None), carry, length=iterations)[0]
-
+    """Compiles (carry, *fixed) -> carry."""
     begin = time.perf_counter()
-    compiled = jax.jit(many, donate_argnums=0).lower(carry, *fixed).compile()
+    compiled = jax.jit(function, donate_argnums=0).lower(carry, *fixed).compile()
     seconds = time.perf_counter() - begin
     return Program(name, lambda carry: compiled(carry, *fixed), carry, seconds)
 

@@ -298,7 +298,7 @@ def couple(
 
 def move_layer(
     layer: Layer, pull: Array | None, data: Data, hyper: Hyperparameters, samples: Samples = HERE
-) -> tuple[Layer, tuple[Array, Array]]:
+) -> tuple[Layer, Ratios]:
     """Lines 1-3 of Algorithm 1 on one layer (no stacking axis).
 
     Args:

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType
 
 import pdadmm_jax as pdadmm
-from experiments.compiled import independent_products, messages, products
+from experiments.compiled import independent_products, memory_of, messages, products
 from tests.problems import problem
 
 # One step size per layer for W: steps per neuron follow rounding (see the last test of equality).
@@ -279,9 +279,7 @@ def memory(stages, depth=16, width=1000, samples=60_000):
     data = pdadmm.Data(shape((samples, 784), jnp.float32), shape((samples,), jnp.int32))
     state, data = pdadmm.abstract(data, widths, HYPER, mesh_of(stages))
     step = jax.jit(pdadmm.step, donate_argnums=0)
-    found = step.lower(state, data, HYPER).compile().memory_analysis()
-    given = found.argument_size_in_bytes + found.output_size_in_bytes
-    return given + found.temp_size_in_bytes - found.alias_size_in_bytes
+    return memory_of(step.lower(state, data, HYPER).compile()).peak
 
 
 def test_memory_falls_with_the_stages():
