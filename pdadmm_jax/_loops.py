@@ -14,8 +14,7 @@ def depending(value: Array, on: Array) -> Array:
     from the start, even a constant that only its second turn replaces.
 
     Args:
-        value: a scalar, or an array of the other's shape.
+        value: an array of any shape.
         on: the array that the loop works on.
     """
-    same = on == on
-    return jnp.where(same if value.ndim else jnp.any(same), value, value)
+    return jnp.where(jnp.any(on == on), value, value)

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from pdadmm_jax import layers
 from pdadmm_jax._typing import Array
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
+from pdadmm_jax.layers import Ratios
 from pdadmm_jax.mesh import P, on_stages, specs_of
 from pdadmm_jax.neighbours import (
     from_above,
@@ -32,10 +34,8 @@ from pdadmm_jax.report import (
     info_of,
     solve_notes,
 )
-from pdadmm_jax.samples import HERE, Samples
 from pdadmm_jax.stage import Stage, when
 from pdadmm_jax.state import (
-    Boundary,
     Data,
     Layer,
     State,
@@ -46,18 +46,8 @@ from pdadmm_jax.state import (
     dtype_of,
     plan_of,
 )
-from pdadmm_jax.updates import (
-    pull_of,
-    update_b,
-    update_p,
-    update_q,
-    update_u,
-    update_W,
-    update_z,
-    update_z_output,
-)
+from pdadmm_jax.updates import pull_on_p, update_q
 
-Ratios = tuple[Array, Array]  # tau and theta
 SolveHalf = Callable[[State], tuple[State, SolveNotes]]
 CoupleHalf = Callable[[State], tuple[State, CoupleNotes]]
 
@@ -209,7 +199,7 @@ def _head_pull(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -
 
     def pull(layer: Layer, _: Array) -> Array:
         z = jax.vmap(data.keep)(layer.z, layer.a)
-        return jax.vmap(partial(pull_of, precision=hyper.precision))(layer.W, layer.a, z)
+        return jax.vmap(partial(pull_on_p, precision=hyper.precision))(layer.W, layer.a, z)
 
     last = state.layers[-1]
     found = stage.mail.vary(jnp.zeros_like(boundaries_of(state)[-1].p))
@@ -222,10 +212,10 @@ def _move(
     stage: Stage, state: State, pull: Array | None, data: Data, hyper: Hyperparameters
 ) -> tuple[State, list[Ratios]]:
     """Lines 1-3 on the head, the stacks and the last layer."""
-    function = partial(move_layer, data=data, hyper=hyper, samples=stage.mail.samples)
 
     def move(layer: Layer, pull: Array | None = None) -> tuple[Layer, Ratios]:
-        layer, ratios = jax.vmap(function)(layer, pull)
+        samples, at_once = stage.mail.samples, stage.bytes_at_once
+        layer, ratios = layers.move(layer, pull, data, hyper, samples, at_once)
         return layer, stage.mail.vary(ratios)
 
     first, *stacks, last = state.layers
@@ -240,18 +230,17 @@ def _move(
     last, last_ratios = when(stage.last, lambda old: move(old[0], pull), (last, none))
 
     moved = [(first, ratios), *map(move, stacks), (last, last_ratios)]
-    layers = tuple(layer for layer, _ in moved)
-    return state._replace(layers=layers, link=link), [ratios for _, ratios in moved]
+    state = state._replace(layers=tuple(layer for layer, _ in moved), link=link)
+    return state, [ratios for _, ratios in moved]
 
 
 def _settle(
     stage: Stage, state: State, data: Data, hyper: Hyperparameters
 ) -> tuple[State, list[Array]]:
     """Line 4 on the head, the stacks and the last layer."""
-    function = partial(settle_layer, data=data, hyper=hyper)
 
     def settle(layer: Layer, q_above: Array | None) -> tuple[Layer, Array]:
-        layer, converged = jax.vmap(function)(layer, q_above)
+        layer, converged = layers.settle(layer, q_above, data, hyper)
         return layer, stage.mail.vary(converged)
 
     inputs = [boundary.q for boundary in boundaries_of(state)]
@@ -264,8 +253,8 @@ def _settle(
         *map(settle, stacks, above_stacks),
         when(stage.last, lambda old: settle(old[0], None), (last, idle)),
     ]
-    layers = tuple(layer for layer, _ in settled)
-    return state._replace(layers=layers), [converged for _, converged in settled]
+    state = state._replace(layers=tuple(layer for layer, _ in settled))
+    return state, [converged for _, converged in settled]
 
 
 def _linked(state: State) -> Layer:
@@ -288,62 +277,10 @@ def couple(
     new_q = jax.vmap(partial(update_q, nu=hyper.nu, rho=hyper.rho))
     q = [new_q(b.p, b.u, f) for b, f in zip(old, f_below, strict=True)]
     q, messages = hand_down([b.q for b in old], q, messages, stage)
-    new_u = jax.vmap(partial(update_u, rho=hyper.rho))
-    new = [Boundary(b.p, q, new_u(b.u, b.p, q)) for b, q in zip(old, q, strict=True)]
+    new = [b._replace(q=q) for b, q in zip(old, q, strict=True)]
+    ascend = partial(layers.ascend, hyper=hyper, bytes_at_once=stage.bytes_at_once)
+    new, sums = zip(*map(ascend, new, f_below), strict=True)
 
-    layers = (first, *(stack._replace(below=b) for stack, b in zip(upper, new, strict=True)))
-    state = state._replace(layers=layers, messages=messages, iteration=state.iteration + 1)
-    return state, couple_notes(stage, state, f_below, hyper)
-
-
-def move_layer(
-    layer: Layer, pull: Array | None, data: Data, hyper: Hyperparameters, samples: Samples = HERE
-) -> tuple[Layer, Ratios]:
-    """Lines 1-3 of Algorithm 1 on one layer (no stacking axis).
-
-    Args:
-        layer: its variables; ``below`` is None for the first layer, whose input is the data.
-        pull: (z - a) W^T, if that is known already.
-        data: training data.
-        hyper: hyperparameters.
-        samples: where the other samples are.
-
-    Returns:
-        The layer, and the largest step-size ratios of p and of W.
-    """
-    W, b, z, a, below = layer
-    # A sample that does not count has p = 0; with z = a it leaves no residual in any sum.  Pinned
-    # here and after line 4: compilers may round the z and the a they keep differently.
-    z = data.keep(z, a)
-    nu, precision = hyper.nu, hyper.precision
-    if below is None:
-        p, tau = data.x, jnp.zeros((), a.dtype)
-    else:
-        p, q, u = below
-        solver = hyper.p_solver
-        p, a, tau = update_p(p, W, a, z, q, u, nu, hyper.rho, solver, precision, samples, pull)
-        below = below._replace(p=p)
-    W, a, theta = update_W(W, p, a, z, nu, hyper.mu, hyper.W_solver, precision, samples)
-    b, a = update_b(b, a, z, samples)
-    return Layer(W, b, z, a, below), (tau, theta)
-
-
-def settle_layer(
-    layer: Layer, q_above: Array | None, data: Data, hyper: Hyperparameters
-) -> tuple[Layer, Array]:
-    """Line 4 of Algorithm 1 on one layer (no stacking axis).
-
-    Args:
-        layer: its variables.
-        q_above: q of the layer above; None for the last layer, whose z answers to the labels.
-        data: training data.
-        hyper: hyperparameters.
-
-    Returns:
-        The layer, and whether its solve converged.
-    """
-    if q_above is None:
-        z, converged = update_z_output(layer.z, layer.a, data.y, hyper.loss, hyper.nu)
-    else:
-        z, converged = update_z(layer.z, layer.a, q_above, hyper.activation, hyper.proximal)
-    return layer._replace(z=data.keep(z, layer.a)), converged
+    upper = (stack._replace(below=b) for stack, b in zip(upper, new, strict=True))
+    state = state._replace(layers=(first, *upper), messages=messages, iteration=state.iteration + 1)
+    return state, couple_notes(stage, sums, hyper)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,8 +12,18 @@ from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.mesh import P, on_stages, specs_of, whole
 from pdadmm_jax.neighbours import from_below, outputs_of, topmost
+from pdadmm_jax.reductions import row_sums
 from pdadmm_jax.stage import Stage, add_up, gather
-from pdadmm_jax.state import Data, State, as_arrays, boundaries_of, check_match, dtype_of, plan_of
+from pdadmm_jax.state import (
+    Boundary,
+    Data,
+    State,
+    as_arrays,
+    boundaries_of,
+    check_match,
+    dtype_of,
+    plan_of,
+)
 
 # One number, or one per iteration in the history that ``run`` returns.
 Value = Float[Array, "*history"]
@@ -59,7 +69,8 @@ def primal_residual(state: State) -> Float[Array, " boundaries"]:
     """||p_{l+1} - q_l||_F of every boundary, l = 1..L-1."""
     plan = plan_of(state)
     layers = [*plan.stack, *(head or plan.depth + 1 for head in plan.inputs)]
-    residual = jnp.sqrt(_squares_by_layer(state, jnp.asarray(layers) - 1, plan.depth))
+    squares = jnp.concatenate([jnp.sum((p - q) ** 2, (1, 2)) for p, q, _ in boundaries_of(state)])
+    residual = jnp.sqrt(gather(jnp.asarray(layers) - 1, squares, plan.depth)[1:])
     return residual if state.placement is None else whole(residual, state.placement.mesh)
 
 
@@ -78,34 +89,38 @@ def layer_terms(stage: Stage, state: State, data: Data, hyper: Hyperparameters) 
     )
 
 
-def boundary_terms(state: State, f_below: list[Array], hyper: Hyperparameters) -> Terms:
-    """One stage's part of the terms between layers, for its own samples; the others are zero.
+class BoundarySums(NamedTuple):
+    """What stacked boundaries add to the Lagrangian: sums over the samples at hand."""
 
-    Args:
-        state: its variables.
-        f_below: f(z) of the layers below its boundaries.
-        hyper: hyperparameters.
-    """
-    boundaries = boundaries_of(state)
-    zero = jnp.zeros((), boundaries[-1].p.dtype)
-    pairs = zip(boundaries, f_below, strict=True)
+    gap: Float[Array, " n"]  # ||p - q||^2
+    dual: Float[Array, " n"]  # <u, p - q>
+    activation: Float[Array, " n"]  # ||q - f(z)||^2
+
+
+def boundary_sums(boundary: Boundary, f_below: Float[Array, "n N h"]) -> BoundarySums:
+    """The sums of stacked boundaries, f_below being f(z) of the layers below them."""
+    p, q, u = boundary
+    gap = p - q
+    sums = row_sums(gap**2, u * gap, (q - f_below) ** 2)
+    return BoundarySums(*(jnp.sum(rows, 1) for rows in sums))
+
+
+def boundary_terms(sums: Sequence[BoundarySums], hyper: Hyperparameters) -> Terms:
+    """One stage's part of the terms between layers, for its own samples; the others are zero."""
+    gap, dual, activation = map(_sum_of, zip(*(map(jnp.sum, one) for one in sums), strict=True))
+    zero = jnp.zeros((), dual.dtype)
     return Terms(
         risk=zero,
         linear=zero,
-        activation=0.5 * hyper.nu * _sum_of(jnp.sum((b.q - f) ** 2) for b, f in pairs),
+        activation=0.5 * hyper.nu * activation,
         weight=zero,
-        dual=_sum_of(jnp.sum(b.u * (b.p - b.q)) for b in boundaries),
-        consensus=0.5 * hyper.rho * _sum_of(jnp.sum((b.p - b.q) ** 2) for b in boundaries),
+        dual=dual,
+        consensus=0.5 * hyper.rho * gap,
     )
 
 
 def _sum_of(numbers: Iterable[Array]) -> Array:
     return jnp.sum(jnp.stack(list(numbers)))
-
-
-def squared_residuals(stage: Stage, state: State) -> Float[Array, " boundaries"]:
-    """One stage's part of ||p_{l+1} - q_l||_F^2 of every boundary, for its own samples."""
-    return _squares_by_layer(state, stage.inputs, stage.depth)
 
 
 @jax.jit
@@ -121,13 +136,8 @@ def _all_terms(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -
     outputs = outputs_of(state, data, hyper)
     arrived = stage.mail.upward(topmost(outputs))
     within = layer_terms(stage, state, data, hyper)
-    between = boundary_terms(state, from_below(outputs, arrived, stage), hyper)
+    sums = list(map(boundary_sums, boundaries_of(state), from_below(outputs, arrived, stage)))
+    between = boundary_terms(sums, hyper)
     own = jax.tree.map(jnp.add, within, between)
     split, weight = add_up(stage, own._replace(weight=()), own.weight)
     return split._replace(weight=weight)
-
-
-def _squares_by_layer(state: State, numbers: Array, depth: int) -> Array:
-    """||p - q||^2 of the boundaries at hand, whose layers have these numbers, in their places."""
-    squares = [jnp.sum((p - q) ** 2, axis=(1, 2)) for p, q, _ in boundaries_of(state)]
-    return gather(numbers, jnp.concatenate(squares), depth)[1:]

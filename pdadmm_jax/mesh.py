@@ -223,12 +223,13 @@ def on_stages(
 
     def alone(variables: Any, data: Data, hyper: Hyperparameters) -> Any:
         mail = Mail(samples=Samples(number=data.number))
-        return function(stage_of(plan, 0, mail), variables, data, hyper)
+        return function(stage_of(plan, 0, mail, jax.default_backend()), variables, data, hyper)
 
     def together(variables: Any, data: Data, hyper: Hyperparameters) -> Any:
         assert placement is not None
         index = lax.axis_index(LAYER) if plan.stages > 1 else 0
-        stage = stage_of(plan, index, _mail(placement, data))
+        platform = placement.mesh.devices.flat[0].platform
+        stage = stage_of(plan, index, _mail(placement, data), platform)
         return function(stage, variables, data, hyper)
 
     def split(variables: Any, data: Data, hyper: Hyperparameters) -> Any:

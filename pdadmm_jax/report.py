@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,11 +11,11 @@ import jax.numpy as jnp
 from pdadmm_jax._typing import Array, Bool, Float
 from pdadmm_jax.hyperparameters import Hyperparameters
 from pdadmm_jax.lagrangian import (
+    BoundarySums,
     Terms,
     Value,
     boundary_terms,
     layer_terms,
-    squared_residuals,
 )
 from pdadmm_jax.stage import Stage, add_up, gather
 from pdadmm_jax.state import Data, State
@@ -107,11 +108,10 @@ def solve_notes(
     )
 
 
-def couple_notes(
-    stage: Stage, state: State, f_below: list[Array], hyper: Hyperparameters
-) -> CoupleNotes:
-    """Notes on the boundaries, f_below being f(z) of the layers below them."""
-    return CoupleNotes(boundary_terms(state, f_below, hyper), squared_residuals(stage, state))
+def couple_notes(stage: Stage, sums: Sequence[BoundarySums], hyper: Hyperparameters) -> CoupleNotes:
+    """Notes on the boundaries, of the stacks and of the head."""
+    squares = gather(stage.inputs, jnp.concatenate([one.gap for one in sums]), stage.depth)[1:]
+    return CoupleNotes(boundary_terms(sums, hyper), squares)
 
 
 def info_of(stage: Stage, notes: Notes, hyper: Hyperparameters) -> Info:

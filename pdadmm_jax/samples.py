@@ -32,8 +32,11 @@ class Samples(NamedTuple):
 
     def mean(self, rows: Array) -> Array:
         """Mean over all samples; rows that do not count have to be zero."""
-        number = rows.shape[0] if self.number is None else self.number
-        return self.total(jnp.sum(rows, axis=0)) / number
+        return self.mean_of(jnp.sum(rows, axis=0), len(rows))
+
+    def mean_of(self, total: Array, rows: int) -> Array:
+        """The same, given the sum of the rows at hand and how many there are."""
+        return self.total(total) / (rows if self.number is None else self.number)
 
 
 HERE = Samples()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +64,11 @@ class Move(NamedTuple):
 
 @runtime_checkable
 class Solver(Protocol):
-    """A pytree dataclass whose numbers are leaves and whose class is static."""
+    """A pytree dataclass whose numbers are leaves and whose class is static.
+
+    One whose moves of different units have nothing in common, not even a matrix worth computing
+    once, may say so by an attribute ``by_unit = True``; samples then pass through it in blocks.
+    """
 
     def move(self, problem: Quadratic) -> Move: ...
 
@@ -117,6 +121,8 @@ class UnitStep:
 
     phi is a sum over the units, so Lemma 1 of the paper holds unit by unit.
     """
+
+    by_unit: ClassVar[bool] = True
 
     def move(self, problem: Quadratic) -> Move:
         return _gradient_move(problem, per_unit=True)

@@ -40,7 +40,7 @@ def multiply(left: Array, right: Array, precision: str = "highest") -> Array:
     return jnp.matmul(left, right, precision=lax.Precision(precision))
 
 
-def pull_of(
+def pull_on_p(
     W: Float[Array, "n_in n_out"],
     a: Float[Array, "N n_out"],
     z: Float[Array, "N n_out"],
@@ -57,6 +57,23 @@ def pull_of(
         precision: of the matrix product.
     """
     return lax.optimization_barrier(multiply(z - a, W.T, precision))
+
+
+def pull_on_W(
+    p: Float[Array, "N n_in"],
+    a: Float[Array, "N n_out"],
+    z: Float[Array, "N n_out"],
+    precision: str = "highest",
+) -> Float[Array, "n_in n_out"]:
+    """p^T (z - a), the part of W's gradient that samples have a part in.
+
+    Args:
+        p: input of the layer.
+        a: p W + b.
+        z: pre-activation variable.
+        precision: of the matrix product.
+    """
+    return multiply(p.T, z - a, precision)
 
 
 def update_p(
@@ -89,7 +106,7 @@ def update_p(
         solver: how far to go; see ``solvers``.
         precision: of the matrix products.
         samples: where the others are; so for W and b.
-        pull: ``pull_of(W, a, z)`` if that is known already.
+        pull: ``pull_on_p(W, a, z)`` if that is known already.
 
     Returns:
         The new p and its a = p W + b.
@@ -102,7 +119,7 @@ def update_p(
     check_shapes(W=(W, (n_in, n_out)), a=(a, above), z=(z, above), q_in=(q_in, below))
     check_shapes(u_in=(u_in, below))
     nu, rho = _in_dtype_of(p, nu, rho)
-    pull = pull_of(W, a, z, precision) if pull is None else pull
+    pull = pull_on_p(W, a, z, precision) if pull is None else pull
     gradient = u_in + rho * (p - q_in) - nu * pull
     move = solver.move(
         Quadratic(
@@ -128,6 +145,7 @@ def update_W(
     solver: Solver,
     precision: str = "highest",
     samples: Samples = HERE,
+    pull: Float[Array, "n_in n_out"] | None = None,
 ) -> Updated:
     """Line 2, a majorised or exact step on
 
@@ -142,6 +160,8 @@ def update_W(
         mu: weight penalty, 0 in the paper.
         solver: how far to go; see ``solvers``.
         precision: of the matrix products.
+        samples: where the others are.
+        pull: ``pull_on_W(p, a, z)`` of the samples at hand, if that is known already.
 
     Returns:
         The new W and its a = p W + b.
@@ -149,7 +169,8 @@ def update_W(
     (N, n_in), n_out = p.shape, W.shape[-1]
     check_shapes(W=(W, (n_in, n_out)), a=(a, (N, n_out)), z=(z, (N, n_out)))
     nu, mu = _in_dtype_of(p, nu, mu)
-    gradient = mu * W - nu * samples.total(multiply(p.T, z - a, precision))
+    pull = pull_on_W(p, a, z, precision) if pull is None else pull
+    gradient = mu * W - nu * samples.total(pull)
     move = solver.move(
         Quadratic(
             gradient,
@@ -169,6 +190,7 @@ def update_b(
     a: Float[Array, "N n_out"],
     z: Float[Array, "N n_out"],
     samples: Samples = HERE,
+    shift: Float[Array, " n_out"] | None = None,
 ) -> tuple[Float[Array, " n_out"], Float[Array, "N n_out"]]:
     """Line 3, the minimiser argmin_b ||z - p W - b||^2: b moves by the mean of z - a.
 
@@ -176,12 +198,14 @@ def update_b(
         b: intercept.
         a: p W + b.
         z: pre-activation variable.
+        samples: where the others are.
+        shift: the mean of z - a over all samples, if that is known already.
 
     Returns:
         The new b and its a = p W + b.
     """
     check_shapes(b=(b, z.shape[1:]), a=(a, z.shape))
-    shift = samples.mean(z - a)
+    shift = samples.mean(z - a) if shift is None else shift
     return b + shift, a + shift
 
 

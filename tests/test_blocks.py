@@ -1,0 +1,84 @@
+"""Samples in blocks: the same numbers, in less memory."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pdadmm_jax as pdadmm
+from pdadmm_jax import stage
+from pdadmm_jax.blocks import in_blocks
+from tests.problems import problem
+
+HYPER = pdadmm.Hyperparameters(W_solver=pdadmm.LayerStep())
+
+
+def doubled(moved, fixed):
+    return 2 * moved + fixed, jnp.min(moved, (1, 2))
+
+
+def extremes(notes, moved, fixed, least):
+    return jnp.maximum(notes[0], jnp.max(moved - fixed, (1, 2))), jnp.minimum(notes[1], least)
+
+
+@pytest.mark.parametrize("samples", [1, 7, 40, 43])
+@pytest.mark.parametrize("rows", [1, 3, 10, 40, 1000])
+def test_blocks_of_any_size_make_up_the_whole(samples, rows):
+    rng = np.random.default_rng(0)
+    moved = jnp.asarray(rng.standard_normal((2, samples, 5)), jnp.float32)
+    fixed = jnp.asarray(rng.standard_normal((1, samples, 1)), jnp.float32)
+    expected, least = doubled(moved, fixed)
+    start = (jnp.full(2, -jnp.inf), jnp.full(2, jnp.inf))
+    found, notes = in_blocks(doubled, extremes, moved, fixed, start, rows * 2 * 5 * 4)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(notes, extremes(start, expected, fixed, least))
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of five samples or fewer, for programs that are compiled anew."""
+    monkeypatch.setitem(stage.BYTES_AT_ONCE, "cpu", 1000)
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("shape", [None, (1, 2), (4, 1), (2, 2)])
+def test_iterations_in_blocks_are_the_iterations(request, shape):
+    data, state = problem((7, *[6] * 7, 4), HYPER, samples=43)
+    expected, expected_info = pdadmm.run(state, data, HYPER, 10)
+    request.getfixturevalue("small_blocks")
+    if shape is not None:
+        mesh = pdadmm.make_mesh(*shape, jax.devices()[: shape[0] * shape[1]])
+        state, data = pdadmm.shard(state, data, mesh)
+    found, info = pdadmm.run(state, data, HYPER, 10)
+    if shape is not None:
+        found = pdadmm.unshard(found)
+    for one, other in zip(
+        jax.tree.leaves((found.layers, info)),
+        jax.tree.leaves((expected.layers, expected_info)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-10 * (1 + np.abs(other).max()))
+
+
+def test_blocks_keep_the_memory_of_a_step_near_that_of_its_state():
+    """16 layers x 500: the state is five arrays per layer, a step adds less than three."""
+    data = pdadmm.Data(
+        jax.ShapeDtypeStruct((10_000, 784), jnp.float32),
+        jax.ShapeDtypeStruct((10_000,), jnp.int32),
+    )
+    widths = (784, *[500] * 15, 10)
+    hyper = pdadmm.Hyperparameters()
+    start = partial(pdadmm.init, widths=widths, hyper=hyper)
+    state = jax.eval_shape(lambda key, data: start(key, data), jax.random.key(0), data)
+    step = jax.jit(pdadmm.step, donate_argnums=0).lower(state, data, hyper).compile()
+    found = step.memory_analysis()
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    assert found.alias_size_in_bytes >= held
+    assert found.argument_size_in_bytes + found.temp_size_in_bytes <= 1.6 * held
