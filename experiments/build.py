@@ -102,6 +102,7 @@ def hyperparameters(network: NetworkConfig, method: MethodConfig) -> pdadmm.Hype
         W_solver=_solver(method.w_solver, method),
         activation=pdadmm.activation(network.activation),
         loss=smoothed if method.smoothing else pdadmm.loss(method.loss),
+        precision=method.precision,
     )
     return pdadmm.certified(hyper) if method.certified else hyper
 

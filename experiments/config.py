@@ -18,6 +18,7 @@ ActivationName = Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "g
 LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", "multiclass_hinge"]
 SolverName = Literal["search", "layer", "unit", "exact"]
 WireName = Literal["full", "float32", "bfloat16", "int8", "int4"]
+PrecisionName = Literal["float32", "tf32", "bfloat16"]
 InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
 
 MOST_ITERATIONS = 2**31 - 1  # the state counts them in 32 bits
@@ -74,6 +75,9 @@ class MethodConfig:
 
     smoothing: float = 0.0
     """Label smoothing of softmax cross-entropy."""
+
+    precision: PrecisionName = "float32"
+    """What the inputs of matrix products are rounded to; all else is float32."""
 
     certified: bool = False
     """Raise rho as far as the descent of the Lagrangian is certain (Lemma 1 of the paper)."""
@@ -332,6 +336,9 @@ class TrainConfig:
     evaluate_every: int = 10
     """Iterations between two evaluations of loss and accuracy."""
 
+    refresh_every: int = 100
+    """Iterations after which the next evaluation computes all p W + b anew, against rounding."""
+
     seed: int = 0
     """Seed of the first weights."""
 
@@ -346,11 +353,17 @@ class TrainConfig:
         for name, value, most in (
             ("iterations", self.iterations, MOST_ITERATIONS),
             ("evaluate-every", self.evaluate_every, MOST_BETWEEN_EVALUATIONS),
+            ("refresh-every", self.refresh_every, MOST_ITERATIONS),
         ):
             if not 1 <= value <= most:
                 raise ValueError(f"{name} is {value}: give a number from 1 to {most:,}.")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: give 0 or more.")
+        if self.double and self.method.precision != "float32":
+            raise ValueError(
+                f"method.precision is {self.method.precision}, but double asks for more than "
+                "float32: leave one of them out."
+            )
         if not self.network.hidden:
             raise ValueError("network.hidden is empty: give the width of at least 1 hidden layer.")
         outside = [k for k in self.growth.at if not 0 < k < self.iterations]

@@ -88,6 +88,8 @@ def metric_lines(chunk: Chunk) -> list[dict[str, Any]]:
         "train_loss": chunk.train[0],
         "train_accuracy": chunk.train[1],
     }
+    if chunk.drift is not None:
+        lines[-1]["drift"] = chunk.drift
     if chunk.validation:
         loss, accuracy = chunk.validation
         lines[-1] |= {"validation_loss": loss, "validation_accuracy": accuracy}

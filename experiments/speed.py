@@ -23,7 +23,7 @@ from experiments.compiled import memory_of, products
 from experiments.config import SpeedConfig
 from experiments.errors import usage_errors
 from pdadmm_jax.plan import plan
-from pdadmm_jax.updates import multiply
+from pdadmm_jax.products import multiply
 
 
 class Program(NamedTuple):

@@ -66,6 +66,7 @@ def run(config: TrainConfig) -> int:
         hyper,
         iterations=config.iterations,
         evaluate_every=config.evaluate_every,
+        refresh_every=config.refresh_every,
         grow_at=config.growth.at,
         grow_by=config.growth.layers,
     )
@@ -135,7 +136,7 @@ def report(
     scores = {"train": last.train}
     if last.validation:
         scores["validation"] = last.validation
-    scores["test"] = score_of(params, splits.test, hyper)
+    scores["test"] = score_of(params, splits.test, hyper.replace(precision="float32"))
     broken = _where(last.state) if code == DIVERGED else ""
     if run is None:  # another process writes
         return

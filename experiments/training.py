@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ class Chunk(NamedTuple):
         train: mean loss and accuracy on the training samples.
         validation: the same on the held-out ones, if there are any.
         layers: depth of the network.
+        drift: largest relative error that p W + b had, if it was computed anew.
     """
 
     state: pdadmm.State
@@ -36,6 +37,7 @@ class Chunk(NamedTuple):
     train: Score
     validation: Score | None
     layers: int
+    drift: float | None
 
     @property
     def iteration(self) -> int:
@@ -50,6 +52,7 @@ def train(
     *,
     iterations: int,
     evaluate_every: int,
+    refresh_every: int,
     grow_at: tuple[int, ...] = (),
     grow_by: int = 0,
 ) -> Iterator[Chunk]:
@@ -61,33 +64,44 @@ def train(
         hyper: hyperparameters.
         iterations: how many.
         evaluate_every: iterations between two evaluations.
+        refresh_every: iterations after which the next evaluation computes p W + b anew.
         grow_at: iterations after which the network grows.
         grow_by: layers inserted each time.
     """
     run = jax.jit(pdadmm.run, static_argnames="iterations", donate_argnames="state")
+    refresh = jax.jit(pdadmm.refresh, donate_argnames="state")
     seconds = compile_seconds = 0.0
     done = 0
-    compiled = {}
+    programs = {}
+
+    def ready(key: Any, function: Any, **static: int) -> Any:
+        nonlocal compile_seconds
+        if key not in programs:
+            begin = time.perf_counter()
+            programs[key] = function.lower(state, splits.solved, hyper, **static).compile()
+            compile_seconds += time.perf_counter() - begin
+        return programs[key]
+
     while done < iterations:
         growths = [at for at in grow_at if at > done]
         stop = min(iterations, done - done % evaluate_every + evaluate_every, *growths)
         if done in grow_at:
             state = pdadmm.grow(state, hyper, grow_by)
-            compiled.clear()
-        length = stop - done
-        if length not in compiled:
-            begin = time.perf_counter()
-            lowered = run.lower(state, splits.solved, hyper, iterations=length)
-            compiled[length] = lowered.compile()
-            compile_seconds += time.perf_counter() - begin
+            programs.clear()
+        iterate = ready(stop - done, run, iterations=stop - done)
+        anew = ready("refresh", refresh) if done // refresh_every < stop // refresh_every else None
 
         begin = time.perf_counter()
-        state, info = jax.block_until_ready(compiled[length](state, splits.solved, hyper))
+        state, info = iterate(state, splits.solved, hyper)
+        drift = None
+        if anew is not None:
+            state, drift = anew(state, splits.solved, hyper)
+        jax.block_until_ready((state, info))
         seconds += time.perf_counter() - begin
         done = stop
 
         params = pdadmm.params(state)
-        score = partial(score_of, params, hyper=hyper)
+        score = partial(score_of, params, hyper=hyper.replace(precision="float32"))
         yield Chunk(
             state=state,
             info=jax.tree.map(np.asarray, info),
@@ -96,6 +110,7 @@ def train(
             train=score(splits.train),
             validation=score(splits.validation) if splits.validation else None,
             layers=len(params),
+            drift=None if drift is None else float(drift.max()),
         )
 
 

@@ -43,6 +43,7 @@ from pdadmm_jax.losses import (
 )
 from pdadmm_jax.mesh import make_mesh
 from pdadmm_jax.network import accuracy, forward, loss_and_accuracy, mean_loss
+from pdadmm_jax.refresh import refresh
 from pdadmm_jax.report import Info
 from pdadmm_jax.solvers import SOLVERS, Exact, LayerStep, Search, Solver, UnitStep, solver
 from pdadmm_jax.start import abstract, from_params, init
@@ -116,6 +117,7 @@ __all__ = [
     "nonfinite",
     "params",
     "primal_residual",
+    "refresh",
     "relu",
     "run",
     "shard",

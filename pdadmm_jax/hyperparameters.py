@@ -14,9 +14,8 @@ from pdadmm_jax._typing import Number
 from pdadmm_jax.activations import Activation, relu
 from pdadmm_jax.checks import checked_number, is_concrete
 from pdadmm_jax.losses import Loss, softmax_cross_entropy
+from pdadmm_jax.products import PRECISIONS, Precision
 from pdadmm_jax.solvers import Solver, UnitStep
-
-PRECISIONS = ("highest", "high", "default")
 
 
 @pytree_dataclass
@@ -37,7 +36,8 @@ class Hyperparameters:
         W_solver: how line 2 is solved.
         activation: f of all hidden layers.
         loss: the risk R, summed over samples.
-        precision: of the matrix products, one of "highest", "high" and "default".
+        precision: of the inputs of matrix products, "float32", "tf32" or "bfloat16"; see
+            ``products``.  Sums, step-size ratios, residuals and objectives are float32 throughout.
 
     Raises:
         ValueError: a number of the wrong sign or not finite, or a name in place of an object.
@@ -51,7 +51,7 @@ class Hyperparameters:
     W_solver: Solver = dataclasses.field(default_factory=UnitStep)
     activation: Activation = dataclasses.field(default=relu, metadata={"static": True})
     loss: Loss = dataclasses.field(default=softmax_cross_entropy, metadata={"static": True})
-    precision: str = dataclasses.field(default="highest", metadata={"static": True})
+    precision: Precision = dataclasses.field(default="float32", metadata={"static": True})
 
     def __post_init__(self) -> None:
         for name, allowed in (("nu", False), ("rho", False), ("mu", True), ("proximal", True)):

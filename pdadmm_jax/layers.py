@@ -17,10 +17,10 @@ from pdadmm_jax._typing import Array, Bool, Float
 from pdadmm_jax.blocks import in_blocks
 from pdadmm_jax.hyperparameters import Hyperparameters
 from pdadmm_jax.lagrangian import BoundarySums, boundary_sums
+from pdadmm_jax.products import multiply
 from pdadmm_jax.samples import Samples
 from pdadmm_jax.state import Boundary, Data, Layer
 from pdadmm_jax.updates import (
-    multiply,
     pull_on_W,
     update_b,
     update_p,

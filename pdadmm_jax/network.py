@@ -11,8 +11,8 @@ from pdadmm_jax._typing import AnyArray, Array, Float, Scalar
 from pdadmm_jax.activations import Activation
 from pdadmm_jax.hyperparameters import Hyperparameters
 from pdadmm_jax.losses import Loss
+from pdadmm_jax.products import Precision, multiply
 from pdadmm_jax.state import Data, Params, as_arrays, check_targets
-from pdadmm_jax.updates import multiply
 
 
 def forward(
@@ -71,7 +71,7 @@ def _outputs(params: Params, data: Data, hyper: Hyperparameters) -> tuple[Array,
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _forward(params: Params, x: Array, activation: Activation, precision: str) -> Array:
+def _forward(params: Params, x: Array, activation: Activation, precision: Precision) -> Array:
     *hidden, (W_out, b_out) = jax.tree.map(jnp.asarray, params)
     for W, b in hidden:
         x = activation(multiply(x, W, precision) + b)

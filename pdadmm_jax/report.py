@@ -17,7 +17,7 @@ from pdadmm_jax.lagrangian import (
     boundary_terms,
     layer_terms,
 )
-from pdadmm_jax.stage import Stage, add_up, gather
+from pdadmm_jax.stage import Stage, add_up, by_number, gather
 from pdadmm_jax.state import Data, State
 from pdadmm_jax.theory import certificate_of
 
@@ -93,9 +93,7 @@ def solve_notes(
     dtype = output.tau.dtype
 
     def per_layer(lower: Array, output: Array) -> Array:
-        lower, output = lower.astype(dtype), output.astype(dtype)
-        last = jnp.zeros(stage.depth, dtype).at[-1].set(output[0])
-        return gather(stage.outputs, lower, stage.depth) + jnp.where(stage.last, last, 0)
+        return by_number(stage, lower.astype(dtype), output.astype(dtype))
 
     # The intercepts act through the carried a alone, which is none of the terms' business.
     intercepts = [stack.b for stack in state.layers] + ([state.link.b] if state.link else [])

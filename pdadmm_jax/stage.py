@@ -126,6 +126,18 @@ def gather(numbers: Array, values: Array, length: int) -> Array:
     return jnp.zeros(length, values.dtype).at[numbers].set(values, mode="drop")
 
 
+def by_number(stage: Stage, lower: Array, output: Array) -> Array:
+    """A vector over the network's layers of what one stage knows about its own, zero elsewhere.
+
+    Args:
+        stage: the stage.
+        lower: a number for its head and for every layer of its stacks.
+        output: the number of the last layer, which counts where that layer is.
+    """
+    last = jnp.zeros(stage.depth, output.dtype).at[-1].set(output[0])
+    return gather(stage.outputs, lower, stage.depth) + jnp.where(stage.last, last, 0)
+
+
 def add_up(stage: Stage, split: Any, shared: Any) -> tuple[Any, Any]:
     """The sums over all stages of what each of them knows, in few messages.
 

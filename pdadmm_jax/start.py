@@ -17,6 +17,7 @@ from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.layout import dealt_out, placement_of, put_weights, samples_on
 from pdadmm_jax.mesh import abstract_data, abstract_state, on_stages, specs_of
 from pdadmm_jax.neighbours import first_messages, from_below, lowest, topmost
+from pdadmm_jax.products import multiply
 from pdadmm_jax.stage import Stage, choose
 from pdadmm_jax.state import (
     Boundary,
@@ -29,7 +30,6 @@ from pdadmm_jax.state import (
     check_data,
     plan_of,
 )
-from pdadmm_jax.updates import multiply
 from pdadmm_jax.wire import Wire
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
@@ -204,7 +204,7 @@ def _forward(stage: Stage, weights: State, data: Data, hyper: Hyperparameters) -
     mail = stage.mail
 
     def affine(p: Array, W: Array, b: Array) -> Array:
-        return multiply(p, W, hyper.precision) + b
+        return multiply(p, W) + b
 
     def emit(z: Array) -> Array:
         return data.keep(hyper.activation(z))

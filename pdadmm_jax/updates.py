@@ -17,6 +17,7 @@ from pdadmm_jax._typing import Array, Bool, Float, Number
 from pdadmm_jax.activations import Activation
 from pdadmm_jax.checks import check_shapes
 from pdadmm_jax.losses import Loss, Targets
+from pdadmm_jax.products import Precision, multiply
 from pdadmm_jax.samples import HERE, Samples
 from pdadmm_jax.solvers import Quadratic, Solver
 
@@ -35,16 +36,11 @@ class Updated(NamedTuple):
     ratio: Array
 
 
-def multiply(left: Array, right: Array, precision: str = "highest") -> Array:
-    """A matrix product at the chosen precision; JAX's default rounds inputs on TPUs and GPUs."""
-    return jnp.matmul(left, right, precision=lax.Precision(precision))
-
-
 def pull_on_p(
     W: Float[Array, "n_in n_out"],
     a: Float[Array, "N n_out"],
     z: Float[Array, "N n_out"],
-    precision: str = "highest",
+    precision: Precision = "float32",
 ) -> Float[Array, "N n_in"]:
     """(z - a) W^T, the part of p's gradient that no other layer has a part in.
 
@@ -54,7 +50,7 @@ def pull_on_p(
         W: weights.
         a: p W + b.
         z: pre-activation variable.
-        precision: of the matrix product.
+        precision: of the matrix product; see ``products``.
     """
     return lax.optimization_barrier(multiply(z - a, W.T, precision))
 
@@ -63,7 +59,7 @@ def pull_on_W(
     p: Float[Array, "N n_in"],
     a: Float[Array, "N n_out"],
     z: Float[Array, "N n_out"],
-    precision: str = "highest",
+    precision: Precision = "float32",
 ) -> Float[Array, "n_in n_out"]:
     """p^T (z - a), the part of W's gradient that samples have a part in.
 
@@ -71,7 +67,7 @@ def pull_on_W(
         p: input of the layer.
         a: p W + b.
         z: pre-activation variable.
-        precision: of the matrix product.
+        precision: of the matrix product; see ``products``.
     """
     return multiply(p.T, z - a, precision)
 
@@ -86,7 +82,7 @@ def update_p(
     nu: Number,
     rho: Number,
     solver: Solver,
-    precision: str = "highest",
+    precision: Precision = "float32",
     samples: Samples = HERE,
     pull: Float[Array, "N n_in"] | None = None,
 ) -> Updated:
@@ -104,7 +100,7 @@ def update_p(
         nu: penalty on z = p W + b.
         rho: penalty on p = q_in.
         solver: how far to go; see ``solvers``.
-        precision: of the matrix products.
+        precision: of the matrix products, but for the Gram matrix, which has to be factorised.
         samples: where the others are; so for W and b.
         pull: ``pull_on_p(W, a, z)`` if that is known already.
 
@@ -125,7 +121,7 @@ def update_p(
         Quadratic(
             gradient,
             image=lambda d: multiply(d, W, precision),
-            gram=lambda: multiply(W, W.T, precision),
+            gram=lambda: multiply(W, W.T),
             weight=nu,
             floor=rho,
             axis=1,
@@ -143,7 +139,7 @@ def update_W(
     nu: Number,
     mu: Number,
     solver: Solver,
-    precision: str = "highest",
+    precision: Precision = "float32",
     samples: Samples = HERE,
     pull: Float[Array, "n_in n_out"] | None = None,
 ) -> Updated:
@@ -159,7 +155,7 @@ def update_W(
         nu: penalty on z = p W + b.
         mu: weight penalty, 0 in the paper.
         solver: how far to go; see ``solvers``.
-        precision: of the matrix products.
+        precision: of the matrix products, but for the Gram matrix, which has to be factorised.
         samples: where the others are.
         pull: ``pull_on_W(p, a, z)`` of the samples at hand, if that is known already.
 
@@ -175,7 +171,7 @@ def update_W(
         Quadratic(
             gradient,
             image=lambda d: multiply(p, d, precision),
-            gram=lambda: samples.total(multiply(p.T, p, precision)),
+            gram=lambda: samples.total(multiply(p.T, p)),
             weight=nu,
             floor=mu,
             axis=0,

@@ -13,6 +13,7 @@ import pytest
 import pdadmm_jax as pdadmm
 from experiments import config
 from experiments.data import DataConfig, load
+from pdadmm_jax.products import PRECISIONS
 from pdadmm_jax.wire import WIRES
 from tests.commands import assert_refused, finish, run, start
 
@@ -21,6 +22,7 @@ from tests.commands import assert_refused, finish, run, start
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
     options = ["--iterations", 45, "--growth.at", 25, "--growth.layers", 2, "--out", out]
+    options += ["--refresh-every", 20]
     code, screen, err = run("train", "--network.hidden", 30, 30, *options)
     assert code == 0, err
     assert err == ""
@@ -45,6 +47,10 @@ def test_metrics_have_a_line_per_iteration(trained):
     assert [line["layers"] for line in lines] == [3] * 25 + [5] * 20
     assert [len(line["residual_per_boundary"]) for line in lines] == [2] * 25 + [4] * 20
     assert [k["iteration"] for k in lines if "train_accuracy" in k] == [10, 20, 25, 30, 40, 45]
+    # Every 20 iterations, at the evaluation that reaches them.
+    drifts = {k["iteration"]: k["drift"] for k in lines if "drift" in k}
+    assert drifts.keys() == {20, 40}
+    assert all(0 < drift < 1e-5 for drift in drifts.values())
     for flag in ("finite", "converged", "in_certified_region"):
         assert all(line[flag] for line in lines)
     assert lines[-1]["lagrangian"] < 0.1 * lines[0]["lagrangian"]
@@ -82,6 +88,8 @@ def test_the_run_directory_says_how_it_came_about(trained):
         (["--metod.nu", 1], "Perhaps you meant: --method.nu"),
         (["--iterations", 10**20], "give a number from 1 to 2,147,483,647"),
         (["--evaluate-every", 10**9], "evaluate-every is 1000000000"),
+        (["--refresh-every", 0], "refresh-every is 0"),
+        (["--double", "--method.precision", "tf32"], "precision is tf32, but double asks for more"),
         (["--network.hidden", 0], "widths[1] is 0"),
         (["--network.hidden"], "network.hidden is empty"),
         (["--data.limit", 5000], "limit is 5000, but only 1293"),
@@ -141,6 +149,7 @@ def test_the_options_name_all_that_the_library_has():
         (config.LossName, pdadmm.LOSSES),
         (config.SolverName, pdadmm.SOLVERS),
         (config.WireName, WIRES),
+        (config.PrecisionName, PRECISIONS),
     ):
         assert get_args(names) == tuple(known)
 

@@ -263,13 +263,15 @@ def test_each_message_can_travel_behind_products(depth, stages, downward):
 def test_the_program_multiplies_what_the_plan_says(depth, stages):
     text, plan = compiled(depth, stages, 1)
     found = products(text)
-    first, link, last = 2 * 7 * 64, 4 * 64 * 64, 4 * 64 * 4
-    assert found.always == 40 * plan.stacked * link
+    # Products of 40 samples each, two of the first layer and four of the others, and for line 3
+    # one of a single row.
+    first, link, last = (2 * 40 + 1) * 7 * 64, (4 * 40 + 1) * 64 * 64, (4 * 40 + 1) * 64 * 4
+    assert found.always == plan.stacked * link
     heads = ([first] if plan.stages > 1 else []) + [link] * any(plan.links) + [last]
-    assert [one for one in found.branches if one] == [40 * head for head in heads]
+    assert [one for one in found.branches if one] == heads
     unsharded = products(compiled(depth, 1, 1)[0])
     assert unsharded.branches == []
-    assert unsharded.always == 40 * sum(plan.work)
+    assert unsharded.always == first + (depth - 2) * link + last
 
 
 def memory(stages, depth=16, width=1000, samples=60_000):
