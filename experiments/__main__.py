@@ -15,6 +15,7 @@ import tyro
 from experiments.config import (
     CompileConfig,
     LaunchConfig,
+    LiteralConfig,
     ScalingConfig,
     SpeedConfig,
     TimeConfig,
@@ -43,7 +44,13 @@ def measure(config: Annotated[TimeConfig, tyro.conf.arg(name="")]) -> Command:
 @app.command(name="speed")
 def speed(config: Annotated[SpeedConfig, tyro.conf.arg(name="")]) -> Command:
     """Time iterations against their matrix products alone, and against Adam."""
-    return _main_of("speed", config)
+    return _main_of("speed.limit", config)
+
+
+@app.command(name="literal")
+def literal(config: Annotated[LiteralConfig, tyro.conf.arg(name="")]) -> Command:
+    """Time iterations against the algorithm as it is published."""
+    return _main_of("speed.literal", config)
 
 
 @app.command(name="compile")

@@ -268,8 +268,35 @@ class SpeedConfig(SizeConfig):
     iterations: int = 8
     """Iterations per dispatch."""
 
+    precision: PrecisionName = "float32"
+    """What the inputs of matrix products are rounded to."""
+
     repeats: int = 5
     """Dispatches of each program that are timed, in turn, after one that warms up."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no problem."""
+        _check_counts(self, least={"layers": 3, "classes": 2})
+
+
+@dataclass(frozen=True)
+class LiteralConfig(SizeConfig):
+    """Times iterations on random data against Algorithm 1 as it is published."""
+
+    layers: int = 10
+    """Layers of the network, at least 3."""
+
+    samples: int = 10_000
+    """Training samples."""
+
+    iterations: int = 8
+    """Iterations per dispatch; of the published algorithm, one at a time."""
+
+    repeats: int = 3
+    """Dispatches of each program that are timed, after one that warms up."""
 
     out: Path = Path("runs")
     """Directory in which the run directory is made."""
