@@ -15,13 +15,18 @@ import tyro
 from experiments.config import (
     CompileConfig,
     LaunchConfig,
-    LiteralConfig,
     ScalingConfig,
-    SpeedConfig,
     TimeConfig,
     TrainConfig,
 )
 from experiments.errors import UsageError, usage_errors
+from experiments.speed.config import (
+    LiteralConfig,
+    PrecisionConfig,
+    SizesConfig,
+    SpeedConfig,
+    StartupConfig,
+)
 
 app = tyro.extras.SubcommandApp()
 Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
@@ -51,6 +56,24 @@ def speed(config: Annotated[SpeedConfig, tyro.conf.arg(name="")]) -> Command:
 def literal(config: Annotated[LiteralConfig, tyro.conf.arg(name="")]) -> Command:
     """Time iterations against the algorithm as it is published."""
     return _main_of("speed.literal", config)
+
+
+@app.command(name="sizes")
+def sizes(config: Annotated[SizesConfig, tyro.conf.arg(name="")]) -> Command:
+    """Time iterations while samples, neurons or layers grow."""
+    return _main_of("speed.sizes", config)
+
+
+@app.command(name="startup")
+def startup(config: Annotated[StartupConfig, tyro.conf.arg(name="")]) -> Command:
+    """Time imports and compilation, with and without programs kept from earlier runs."""
+    return _main_of("speed.startup", config)
+
+
+@app.command(name="precision")
+def precision(config: Annotated[PrecisionConfig, tyro.conf.arg(name="")]) -> Command:
+    """Train with products in float32, TF32 and bfloat16, and show what rounding does."""
+    return _main_of("speed.precision", config)
 
 
 @app.command(name="compile")

@@ -211,7 +211,7 @@ class SizeConfig:
 
     def check(self) -> None:
         """Raises ValueError for numbers that make no problem."""
-        _check_counts(self, least={"layers": 2, "classes": 2})
+        check_counts(self, least={"layers": 2, "classes": 2})
 
 
 @dataclass(frozen=True)
@@ -256,57 +256,6 @@ class TimeConfig(ProblemConfig):
 
 
 @dataclass(frozen=True)
-class SpeedConfig(SizeConfig):
-    """Times iterations on random data against their products alone and against Adam."""
-
-    layers: int = 10
-    """Layers of the network, at least 3."""
-
-    samples: int = 10_000
-    """Training samples."""
-
-    iterations: int = 8
-    """Iterations per dispatch."""
-
-    precision: PrecisionName = "float32"
-    """What the inputs of matrix products are rounded to."""
-
-    repeats: int = 5
-    """Dispatches of each program that are timed, in turn, after one that warms up."""
-
-    out: Path = Path("runs")
-    """Directory in which the run directory is made."""
-
-    def check(self) -> None:
-        """Raises ValueError for numbers that make no problem."""
-        _check_counts(self, least={"layers": 3, "classes": 2})
-
-
-@dataclass(frozen=True)
-class LiteralConfig(SizeConfig):
-    """Times iterations on random data against Algorithm 1 as it is published."""
-
-    layers: int = 10
-    """Layers of the network, at least 3."""
-
-    samples: int = 10_000
-    """Training samples."""
-
-    iterations: int = 8
-    """Iterations per dispatch; of the published algorithm, one at a time."""
-
-    repeats: int = 3
-    """Dispatches of each program that are timed, after one that warms up."""
-
-    out: Path = Path("runs")
-    """Directory in which the run directory is made."""
-
-    def check(self) -> None:
-        """Raises ValueError for numbers that make no problem."""
-        _check_counts(self, least={"layers": 3, "classes": 2})
-
-
-@dataclass(frozen=True)
 class ScalingConfig:
     """Measures one process against several, and predicts what this machine cannot run.
 
@@ -337,7 +286,7 @@ class ScalingConfig:
 
     def check(self) -> None:
         """Raises ValueError for numbers that leave nothing to compare."""
-        _check_counts(self, least={"layers": 2, "processes": 2})
+        check_counts(self, least={"layers": 2, "processes": 2})
 
 
 @dataclass(frozen=True)
@@ -405,7 +354,7 @@ class TrainConfig:
             raise ValueError(f"growth.layers is {self.growth.layers}: give at least 1.")
 
 
-def _check_counts(config: object, least: dict[str, int]) -> None:
+def check_counts(config: object, least: dict[str, int]) -> None:
     """Refuses whole numbers below 1, or below what their names need."""
     for name, value in vars(config).items():
         needed = least.get(name, 1)

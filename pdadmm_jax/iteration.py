@@ -214,8 +214,8 @@ def _move(
     """Lines 1-3 on the head, the stacks and the last layer."""
 
     def move(layer: Layer, pull: Array | None = None) -> tuple[Layer, Ratios]:
-        samples, at_once = stage.mail.samples, stage.bytes_at_once
-        layer, ratios = layers.move(layer, pull, data, hyper, samples, at_once)
+        samples, rows = stage.mail.samples, stage.rows_at_once
+        layer, ratios = layers.move(layer, pull, data, hyper, samples, rows)
         return layer, stage.mail.vary(ratios)
 
     first, *stacks, last = state.layers
@@ -278,7 +278,7 @@ def couple(
     q = [new_q(b.p, b.u, f) for b, f in zip(old, f_below, strict=True)]
     q, messages = hand_down([b.q for b in old], q, messages, stage)
     new = [b._replace(q=q) for b, q in zip(old, q, strict=True)]
-    ascend = partial(layers.ascend, hyper=hyper, bytes_at_once=stage.bytes_at_once)
+    ascend = partial(layers.ascend, hyper=hyper, rows_at_once=stage.rows_at_once)
     new, sums = zip(*map(ascend, new, f_below), strict=True)
 
     upper = (stack._replace(below=b) for stack, b in zip(upper, new, strict=True))

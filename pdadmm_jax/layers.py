@@ -47,7 +47,7 @@ def move(
     data: Data,
     hyper: Hyperparameters,
     samples: Samples,
-    bytes_at_once: int,
+    rows_at_once: int,
 ) -> tuple[Layer, Ratios]:
     """Lines 1-3.
 
@@ -57,17 +57,17 @@ def move(
         data: training data.
         hyper: hyperparameters.
         samples: where the other samples are.
-        bytes_at_once: how much of an array to work on at a time, where that is possible.
+        rows_at_once: how many samples to work on at a time, where that is possible.
 
     Returns:
         The layers, and the largest step-size ratios of p and of W.
     """
     valid = None if data.valid is None else data.valid[None, :, None]
     if layer.below is None:
-        sums = _sums_of_first(layer, data.x[None], valid, hyper, bytes_at_once)
+        sums = _sums_of_first(layer, data.x[None], valid, hyper, rows_at_once)
         tau = jnp.zeros(1, layer.a.dtype)
     else:
-        layer, tau, sums = _move_inputs(layer, pull, valid, hyper, samples, bytes_at_once)
+        layer, tau, sums = _move_inputs(layer, pull, valid, hyper, samples, rows_at_once)
     layer, theta = jax.vmap(partial(_move_weights, data=data, hyper=hyper, samples=samples))(
         layer, sums
     )
@@ -80,7 +80,7 @@ def _move_inputs(
     valid: Array | None,
     hyper: Hyperparameters,
     samples: Samples,
-    bytes_at_once: int,
+    rows_at_once: int,
 ) -> tuple[Layer, Array, Sums]:
     """Line 1, and the sums for lines 2 and 3."""
     W, _, z, a, below = layer
@@ -106,15 +106,15 @@ def _move_inputs(
         return jnp.maximum(tau, ratio), _add_block(sums, *moved, z, valid, hyper)
 
     p, q, u = below
-    at_once = bytes_at_once if getattr(hyper.p_solver, "by_unit", False) else None
+    rows = rows_at_once if getattr(hyper.p_solver, "by_unit", False) else None
     notes = jnp.zeros(W.shape[0], a.dtype), _nothing(W)
     fixed = q, u, z, pull, valid
-    (p, a), (tau, sums) = in_blocks(move, note, (p, a), fixed, notes, at_once)
+    (p, a), (tau, sums) = in_blocks(move, note, (p, a), fixed, notes, rows)
     return layer._replace(a=a, below=below._replace(p=p)), tau, sums
 
 
 def _sums_of_first(
-    layer: Layer, x: Array, valid: Array | None, hyper: Hyperparameters, bytes_at_once: int
+    layer: Layer, x: Array, valid: Array | None, hyper: Hyperparameters, rows_at_once: int
 ) -> Sums:
     """The same sums of the first layer, whose input stays as it is."""
 
@@ -126,7 +126,7 @@ def _sums_of_first(
         return _add_block(sums, x, a, z, valid, hyper)
 
     fixed = layer.z, layer.a, x, valid
-    return in_blocks(stay, note, (), fixed, _nothing(layer.W), bytes_at_once)[1]
+    return in_blocks(stay, note, (), fixed, _nothing(layer.W), rows_at_once)[1]
 
 
 def _nothing(W: Array) -> Sums:
@@ -190,7 +190,7 @@ def settle(
 
 
 def ascend(
-    boundary: Boundary, f_below: Float[Array, "n N h"], hyper: Hyperparameters, bytes_at_once: int
+    boundary: Boundary, f_below: Float[Array, "n N h"], hyper: Hyperparameters, rows_at_once: int
 ) -> tuple[Boundary, BoundarySums]:
     """Line 6, and what the boundaries add to the Lagrangian then.
 
@@ -200,7 +200,7 @@ def ascend(
         boundary: the variables, q being new and u old.
         f_below: f(z) of the layers below.
         hyper: hyperparameters.
-        bytes_at_once: how much of an array to work on at a time.
+        rows_at_once: how many samples to work on at a time.
     """
     new_u = jax.vmap(partial(update_u, rho=hyper.rho))
 
@@ -216,5 +216,5 @@ def ascend(
 
     p, q, u = boundary
     nothing = BoundarySums(*3 * (jnp.zeros(len(u), u.dtype),))
-    u, sums = in_blocks(move, note, u, (p, q, f_below), nothing, bytes_at_once)
+    u, sums = in_blocks(move, note, u, (p, q, f_below), nothing, rows_at_once)
     return Boundary(p, q, u), sums

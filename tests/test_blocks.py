@@ -33,7 +33,7 @@ def test_blocks_of_any_size_make_up_the_whole(samples, rows):
     fixed = jnp.asarray(rng.standard_normal((1, samples, 1)), jnp.float32)
     expected, least = doubled(moved, fixed)
     start = (jnp.full(2, -jnp.inf), jnp.full(2, jnp.inf))
-    found, notes = in_blocks(doubled, extremes, moved, fixed, start, rows * 2 * 5 * 4)
+    found, notes = in_blocks(doubled, extremes, moved, fixed, start, rows)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(notes, extremes(start, expected, fixed, least))
 
@@ -41,7 +41,7 @@ def test_blocks_of_any_size_make_up_the_whole(samples, rows):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of five samples or fewer, for programs that are compiled anew."""
-    monkeypatch.setitem(stage.BYTES_AT_ONCE, "cpu", 1000)
+    monkeypatch.setitem(stage.ROWS_AT_ONCE, "cpu", 5)
     jax.clear_caches()
     yield
     jax.clear_caches()

@@ -55,21 +55,6 @@ def test_scaling_measures_one_process_against_two(tmp_path):
     assert all(value > 0 for value in found.values())
 
 
-def test_speed_compares_iterations_with_their_products_and_adam(tmp_path):
-    small = ("--layers", 4, "--neurons", 48, "--samples", 200, "--iterations", 2, "--repeats", 2)
-    code, out, err = run("speed", *small, "--out", tmp_path)
-    assert code == 0, err
-    assert "of the products" in out
-    (directory,) = tmp_path.iterdir()
-    found = json.loads((directory / "speed.json").read_text())
-    assert found["seconds"].keys() == {"products", "pdADMM", "Adam"}
-    assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in found["seconds"].values())
-    counted = found["multiply_adds"]
-    assert counted["needed"] == 200 * (2 * 784 * 48 + 4 * (2 * 48 * 48 + 48 * 10))
-    assert counted["compiled"] == pytest.approx(counted["needed"], rel=0.15)
-    assert found["memory"]["in_place"] >= found["memory"]["state"]
-
-
 def test_compile_shows_messages_without_running():
     size = ("--layers", 6, "--neurons", 1000, "--samples", 60_000)
     code, out, err = run("compile", *size, "--mesh.layer", 3, "--mesh.wire", "int8")
@@ -83,7 +68,6 @@ def test_compile_shows_messages_without_running():
     ("words", "complaint"),
     [
         (("time", "--layers", 1), "layers is 1: give 2 or more"),
-        (("speed", "--layers", 2), "layers is 2: give 3 or more"),
         (("compile", "--mesh.layer", 0), "mesh.layer is 0"),
         (("compile", "--mesh.wire", "int3"), "int3"),
         (("scaling", "--runs", 0), "runs is 0: give 1 or more"),

@@ -14,8 +14,8 @@ from rich.table import Table
 import pdadmm_jax as pdadmm
 from experiments import runs, timing
 from experiments.compiled import memory_of, products
-from experiments.config import SpeedConfig
 from experiments.errors import usage_errors
+from experiments.speed.config import SpeedConfig
 from experiments.speed.programs import adam, admm, median, products_alone, timed_in_turn
 from pdadmm_jax.plan import plan
 

@@ -10,9 +10,9 @@ from rich.table import Table
 
 import pdadmm_jax as pdadmm
 from experiments import runs, timing
-from experiments.config import LiteralConfig
 from experiments.errors import usage_errors
 from experiments.speed import published
+from experiments.speed.config import LiteralConfig
 from experiments.speed.programs import admm, median, products_alone, timed_in_turn
 
 NU, RHO = 0.1, 0.5

@@ -1,0 +1,130 @@
+"""Options of the commands that measure speed; imports neither JAX nor the library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.config import PrecisionName, SizeConfig, check_counts
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig(SizeConfig):
+    """Iterations on random data that are timed."""
+
+    layers: int = 10
+    """Layers of the network, at least 3."""
+
+    samples: int = 10_000
+    """Training samples."""
+
+    iterations: int = 8
+    """Iterations per dispatch."""
+
+    repeats: int = 5
+    """Dispatches of each program that are timed, in turn, after one that warms up."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no problem."""
+        check_counts(self, least={"layers": 3, "classes": 2})
+
+
+@dataclass(frozen=True)
+class SpeedConfig(BenchmarkConfig):
+    """Times iterations against their matrix products alone and against Adam."""
+
+    precision: PrecisionName = "float32"
+    """What the inputs of matrix products are rounded to."""
+
+
+@dataclass(frozen=True)
+class LiteralConfig(BenchmarkConfig):
+    """Times iterations against Algorithm 1 as it is published, which is run one by one."""
+
+    repeats: int = 3
+    """Dispatches of each program that are timed, after one that warms up."""
+
+
+@dataclass(frozen=True)
+class SizesConfig:
+    """Times iterations while samples, neurons or layers grow eightfold."""
+
+    samples: int = 2000
+    """Samples to begin with."""
+
+    neurons: int = 125
+    """Width to begin with, of inputs and hidden layers."""
+
+    layers: int = 4
+    """Layers to begin with, at least 3."""
+
+    iterations: int = 8
+    """Iterations per dispatch."""
+
+    repeats: int = 5
+    """Dispatches of each program that are timed, after one that warms up."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no problem."""
+        check_counts(self, least={"layers": 3})
+
+
+@dataclass(frozen=True)
+class StartupConfig:
+    """Times what comes before the first iteration, each time in a new process."""
+
+    layers: tuple[int, int] = (10, 100)
+    """Two depths whose compile times are compared."""
+
+    neurons: int = 100
+    """Width of the hidden layers."""
+
+    samples: int = 1000
+    """Training samples."""
+
+    repeats: int = 5
+    """Processes started for each number."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no problem."""
+        check_counts(self, least={})
+        if min(self.layers) < 2:
+            raise ValueError(f"layers has {min(self.layers)}: give 2 or more.")
+
+
+@dataclass(frozen=True)
+class PrecisionConfig:
+    """Trains on the bundled digits with products of every precision."""
+
+    iterations: int = 10_000
+    """How many, with a computed anew now and then, and again without."""
+
+    refresh_every: int = 100
+    """Iterations after which a is computed anew."""
+
+    neurons: int = 100
+    """Width of the three hidden layers."""
+
+    seed: int = 0
+    """Seed of the first weights."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that leave nothing to compare."""
+        check_counts(self, least={"seed": 0})
+        if self.iterations < 2 * self.refresh_every:
+            raise ValueError(
+                f"iterations is {self.iterations}: give at least 2 x {self.refresh_every}, twice "
+                "refresh-every."
+            )
