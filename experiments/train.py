@@ -17,6 +17,7 @@ from experiments.config import TrainConfig
 from experiments.data import Dataset, load
 from experiments.errors import usage_errors
 from experiments.interrupts import stop_requests
+from experiments.kept import keep_programs
 from experiments.progress import progress_of, shown
 from experiments.training import Chunk, Score, score_of, train
 
@@ -39,6 +40,8 @@ def run(config: TrainConfig) -> int:
     with usage_errors():
         if config.distributed:
             cluster.join(config.cluster)
+        else:
+            keep_programs()
         hyper = build.hyperparameters(config.network, config.method)
         mesh = build.mesh(config.mesh)
         dataset = cluster.first_alone(lambda: load(config.data))

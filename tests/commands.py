@@ -10,13 +10,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def start(*words):
+ALONE = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_NUM_CPU_DEVICES": "1",
+    "JAX_ENABLE_COMPILATION_CACHE": "false",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def start(*words, settings=ALONE):
     """Starts ``python -m experiments`` with one device, its output read through pipes."""
     return subprocess.Popen(
         [sys.executable, "-m", "experiments", *map(str, words)],
         cwd=ROOT,
-        env=os.environ
-        | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTHONUNBUFFERED": "1"},
+        env=os.environ | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

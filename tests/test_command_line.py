@@ -15,7 +15,7 @@ from experiments import config
 from experiments.data import DataConfig, load
 from pdadmm_jax.products import PRECISIONS
 from pdadmm_jax.wire import WIRES
-from tests.commands import assert_refused, finish, run, start
+from tests.commands import ALONE, assert_refused, finish, run, start
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,24 @@ def test_the_run_directory_says_how_it_came_about(trained):
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(arguments, message):
     assert_refused(("train", *arguments), message)
+
+
+def test_programs_are_kept_for_later_runs(tmp_path):
+    settings = ALONE | {
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    kept, summaries = [], []
+    for number in ("first", "second"):
+        small = ("--iterations", 20, "--network.hidden", 20, 20, "--out", tmp_path / number)
+        code, _, err = finish(start("train", *small, settings=settings))
+        assert (code, err) == (0, "")
+        kept.append({path.name for path in (tmp_path / "cache").rglob("*-cache")})
+        (directory,) = (tmp_path / number).iterdir()
+        summaries.append(json.loads((directory / "summary.json").read_text()))
+    assert any(name.startswith("jit_run-") for name in kept[0])
+    assert kept[1] == kept[0]  # nothing had to be compiled
+    assert summaries[1]["lagrangian"] == summaries[0]["lagrangian"]
 
 
 def test_an_unknown_command_is_refused():
