@@ -27,7 +27,7 @@ def finished(command, tmp_path, *words):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_published_algorithm_makes_the_same_iterates(seed):
     """At the same step sizes and with its output problem solved to the end."""
     hyper = pdadmm.Hyperparameters(
@@ -54,6 +54,9 @@ def test_speed_compares_iterations_with_their_products_and_adam(tmp_path, precis
     assert f"products in {precision}" in out
     assert found["seconds"].keys() == {"products", "pdADMM", "Adam"}
     assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in found["seconds"].values())
+    parts = found["seconds_by_kind"]
+    assert {"products", "sums", "element by element"} <= parts.keys()
+    assert min(parts.values()) > 0
     counted = found["multiply_adds"]
     assert counted["needed"] == 200 * (2 * 784 * 48 + 4 * (2 * 48 * 48 + 48 * 10))
     assert counted["compiled"] == pytest.approx(counted["needed"], rel=0.15)

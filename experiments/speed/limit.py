@@ -16,6 +16,7 @@ from experiments import runs, timing
 from experiments.compiled import memory_of, products
 from experiments.errors import usage_errors
 from experiments.speed.config import SpeedConfig
+from experiments.speed.profile import time_by_kind
 from experiments.speed.programs import adam, admm, median, products_alone, timed_in_turn
 from pdadmm_jax.plan import plan
 
@@ -50,6 +51,9 @@ def main(config: SpeedConfig) -> int:
     seconds = timed_in_turn(programs, config.iterations, config.repeats)
     console.print(_table(seconds, needed))
     console.print(_in_words(seconds))
+    kinds = time_by_kind(admm(config, hyper), config.iterations)
+    parts = ", ".join(f"{part:.4f} s {kind}" for kind, part in kinds.items())
+    console.print(f"where an iteration's time goes, profiled: {parts}")
     console.print(
         f"multiply-adds of a compiled step: {multiply_adds / needed:.3f} times those of the "
         "products"
@@ -60,6 +64,7 @@ def main(config: SpeedConfig) -> int:
     )
     found = {
         "seconds": seconds,
+        "seconds_by_kind": kinds,
         "compile_seconds": {program.name: program.compile_seconds for program in programs},
         "multiply_adds": {"needed": needed, "compiled": multiply_adds},
         "memory": {"state": held, **memory._asdict()},

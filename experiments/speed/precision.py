@@ -135,18 +135,19 @@ def _table(courses: list[Course], refresh_every: int) -> Table:
 
 def figure(path: Path, courses: list[Course]) -> None:
     """Drift of a and fall of the Lagrangian, logarithmic both ways."""
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for one in courses:
+    drawing, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
+    # Where courses coincide, the broader lines stay visible under the finer ones.
+    for width, one in zip(range(2 * len(courses), 0, -2), courses, strict=True):
         colour, style = COLOURS[one.precision], "-" if one.refreshed else ":"
         label = f"{one.precision}, a {'computed anew' if one.refreshed else 'never refreshed'}"
         left.plot(one.iterations, one.drift, style, color=colour, label=label)
         at = np.unique(np.geomspace(1, len(one.lagrangian), 400).astype(int))
-        right.plot(at, one.lagrangian[at - 1], style, color=colour, label=label)
+        right.plot(at, one.lagrangian[at - 1], style, color=colour, lw=width / 2)
     left.set(title="Drift of a = p W + b", ylabel="largest error over largest entry")
     right.set(title="Augmented Lagrangian", ylabel="summed over samples")
     for axes in (left, right):
         axes.set(xlabel="iteration", xscale="log", yscale="log")
         axes.grid(alpha=0.25)
-    left.legend(fontsize=8, frameon=False)
+    drawing.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     drawing.savefig(path, dpi=120)
     plt.close(drawing)

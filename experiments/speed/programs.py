@@ -26,12 +26,14 @@ class Program(NamedTuple):
         call: carry -> carry.
         carry: where it starts.
         compile_seconds: how long compiling took.
+        text: of the compiled program.
     """
 
     name: str
     call: Callable[[Any], Any]
     carry: Any
     compile_seconds: float
+    text: str
 
 
 def products_alone(config: SizeConfig, precision: str = "float32") -> Program:
@@ -120,7 +122,7 @@ def compiled(
     begin = time.perf_counter()
     ready = jax.jit(function, donate_argnums=0).lower(carry, *fixed).compile()
     seconds = time.perf_counter() - begin
-    return Program(name, lambda carry: ready(carry, *fixed), carry, seconds)
+    return Program(name, lambda carry: ready(carry, *fixed), carry, seconds, ready.as_text() or "")
 
 
 def timed_in_turn(programs: list[Program], iterations: int, repeats: int) -> dict[str, list[float]]:
