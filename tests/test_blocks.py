@@ -81,6 +81,6 @@ def test_blocks_keep_the_memory_of_a_step_near_that_of_its_state():
     found = step.memory_analysis()
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert found.alias_size_in_bytes >= held
-    # The compiler of the oldest versions keeps one array more in the head's layers: 1.61.
+    # The compiler of the oldest supported version makes it 1.61.
     limit = 1.6 if jax.__version_info__ >= (0, 10) else 1.65
     assert found.argument_size_in_bytes + found.temp_size_in_bytes <= limit * held
