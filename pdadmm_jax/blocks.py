@@ -22,6 +22,10 @@ Notes = TypeVar("Notes")
 ROWS_AT_ONCE = {"cpu": 512}
 OTHERS_AT_ONCE = 8192
 
+# Bytes.  An array of no more stays in the cache as it is: cutting it was up to 25 % slower, cutting
+# one of 12 MB or more 0 to 10 % faster.
+WHOLE = 8 * 2**20
+
 
 def in_blocks(
     move: Callable[[Moved, Any], tuple[Moved, Found]],
@@ -40,14 +44,17 @@ def in_blocks(
         fixed: pytree of such arrays that are only read; a first axis of 1 is fine too.  The first
             of all arrays is one that differs between devices if any does.
         notes: pytree of arrays to start from, such as sums of nothing.
-        rows_at_once: samples of a block, or somewhat fewer; None for no blocks.
+        rows_at_once: samples of a block, or somewhat fewer; None for no blocks.  Small arrays
+            make up one block in any case.
 
     Returns:
         The arrays moved, and the notes after the last block.
     """
     leaves = jax.tree.leaves((moved, fixed))
     samples = leaves[0].shape[1]
-    blocks = 1 if rows_at_once is None else _number(samples, math.ceil(samples / rows_at_once))
+    small = max(leaf.size * leaf.dtype.itemsize for leaf in leaves) <= WHOLE
+    whole = small or rows_at_once is None
+    blocks = 1 if whole else _number(samples, math.ceil(samples / rows_at_once))
     rows = samples // blocks
 
     def block(start: Array | int, rows: int, moved: Moved, notes: Notes) -> tuple[Moved, Notes]:

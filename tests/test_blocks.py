@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from pdadmm_jax import stage
+from pdadmm_jax import blocks, stage
 from pdadmm_jax.blocks import in_blocks
 from tests.problems import problem
 
@@ -25,8 +25,15 @@ def extremes(notes, moved, fixed, least):
     return jnp.maximum(notes[0], jnp.max(moved - fixed, (1, 2))), jnp.minimum(notes[1], least)
 
 
+@pytest.fixture
+def no_wholes(monkeypatch):
+    """Arrays of any size go in blocks."""
+    monkeypatch.setattr(blocks, "WHOLE", 0)
+
+
 @pytest.mark.parametrize("samples", [1, 7, 40, 43])
 @pytest.mark.parametrize("rows", [1, 3, 10, 40, 1000])
+@pytest.mark.usefixtures("no_wholes")
 def test_blocks_of_any_size_make_up_the_whole(samples, rows):
     rng = np.random.default_rng(0)
     moved = jnp.asarray(rng.standard_normal((2, samples, 5)), jnp.float32)
@@ -38,8 +45,22 @@ def test_blocks_of_any_size_make_up_the_whole(samples, rows):
     np.testing.assert_array_equal(notes, extremes(start, expected, fixed, least))
 
 
+@pytest.mark.parametrize(("whole", "rows"), [(39, 2), (40, 10)])
+def test_small_arrays_are_one_block(monkeypatch, whole, rows):
+    seen = []
+
+    def move(moved, fixed):
+        seen.append(moved.shape[1])
+        return moved + fixed, None
+
+    monkeypatch.setattr(blocks, "WHOLE", whole)
+    moved = jnp.zeros((1, 10, 1), jnp.float32)
+    in_blocks(move, lambda notes, *_: notes, moved, moved, jnp.zeros(()), 3)
+    assert set(seen) == {rows}
+
+
 @pytest.fixture
-def small_blocks(monkeypatch):
+def small_blocks(monkeypatch, no_wholes):
     """Blocks of five samples or fewer, for programs that are compiled anew."""
     monkeypatch.setitem(stage.ROWS_AT_ONCE, "cpu", 5)
     jax.clear_caches()
