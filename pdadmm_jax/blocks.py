@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 from jax import lax
@@ -13,71 +13,67 @@ from jax import lax
 from pdadmm_jax._loops import depending
 from pdadmm_jax._typing import Array
 
-Moved = TypeVar("Moved")
-Found = TypeVar("Found")
+Rows = TypeVar("Rows")
 Notes = TypeVar("Notes")
+Move = Callable[[Rows, Notes], tuple[Rows, Notes]]
 
-# Of each layer.  On CPUs, measured: fewer make products slow, more leave the cache between them.
-# Accelerators want large products, and only memory is saved.
-ROWS_AT_ONCE = {"cpu": 512}
-OTHERS_AT_ONCE = 8192
-
-# Bytes.  An array of no more stays in the cache as it is: cutting it was up to 25 % slower, cutting
-# one of 12 MB or more 0 to 10 % faster.
-WHOLE = 8 * 2**20
+# Bytes of an array's block.  On CPUs, measured: less makes products slow, more leaves the cache
+# between them.  Accelerators want large products, and only memory is saved.
+BLOCK = {"cpu": 8 * 2**20}
+BLOCK_ELSEWHERE = 256 * 2**20
+FEWEST = 512  # rows, whatever the bytes, for the sake of the products
 
 
 def in_blocks(
-    move: Callable[[Moved, Any], tuple[Moved, Found]],
-    note: Callable[[Notes, Moved, Any, Found], Notes],
-    moved: Moved,
-    fixed: Any,
-    notes: Notes,
-    rows_at_once: int | None,
-) -> tuple[Moved, Notes]:
+    moves: Sequence[Move[Rows, Notes]], rows: Rows, notes: Notes, block_bytes: int | None
+) -> tuple[Rows, Notes]:
     """Moves samples that need not know of each other, some of them at a time, and takes notes.
 
     Args:
-        move: (moved, fixed) -> (moved, what was found), on some of the samples.
-        note: (notes, moved, fixed, what was found) -> notes, after the move.
-        moved: pytree of arrays (layers, samples, ...) that are replaced, in place.
-        fixed: pytree of such arrays that are only read; a first axis of 1 is fine too.  The first
-            of all arrays is one that differs between devices if any does.
+        moves: what to do with a block, one after the other: (rows, notes) -> (rows, notes).  Each
+            sees what the ones before it wrote; arrays that it returns as they came stay untouched.
+        rows: pytree of arrays (layers, samples, ...), changed in place; a first axis of 1 is fine.
+            The first of them is one that differs between devices if any does.
         notes: pytree of arrays to start from, such as sums of nothing.
-        rows_at_once: samples of a block, or somewhat fewer; None for no blocks.  Small arrays
-            make up one block in any case.
+        block_bytes: what a block of the largest array may have, or somewhat more; None for no
+            blocks.
 
     Returns:
-        The arrays moved, and the notes after the last block.
+        All rows, and the notes after the last block.
     """
-    leaves = jax.tree.leaves((moved, fixed))
+    leaves = jax.tree.leaves(rows)
     samples = leaves[0].shape[1]
-    small = max(leaf.size * leaf.dtype.itemsize for leaf in leaves) <= WHOLE
-    whole = small or rows_at_once is None
-    blocks = 1 if whole else _number(samples, math.ceil(samples / rows_at_once))
-    rows = samples // blocks
+    blocks = 1
+    if block_bytes is not None:
+        largest = max(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        most = max(samples // FEWEST, 1)
+        blocks = _number(samples, min(math.ceil(largest / block_bytes), most))
+    height = samples // blocks
 
-    def block(start: Array | int, rows: int, moved: Moved, notes: Notes) -> tuple[Moved, Notes]:
+    def block(start: Array | int, height: int, rows: Rows, notes: Notes) -> tuple[Rows, Notes]:
         def part(array: Array) -> Array:
-            return lax.dynamic_slice_in_dim(array, start, rows, axis=1)
+            return lax.dynamic_slice_in_dim(array, start, height, axis=1)
 
-        def put(array: Array, new: Array) -> Array:
+        def put(array: Array, old: Array, new: Array) -> Array:
+            if new is old:
+                return array
             return lax.dynamic_update_slice_in_dim(array, new, start, axis=1)
 
-        still = jax.tree.map(part, fixed)
-        new, found = move(jax.tree.map(part, moved), still)
-        moved = jax.tree.map(put, moved, new)
-        # Read back, so that the compiler cannot compute the new from the old once more, for which
-        # it would have to keep a copy of the old.
-        return moved, note(notes, jax.tree.map(part, moved), still, found)
+        for move in moves:
+            # Read back what was written, so that the compiler cannot compute the new from the old
+            # once more, for which it would have to keep a copy of the old.
+            old = jax.tree.map(part, rows)
+            new, notes = move(old, notes)
+            rows = jax.tree.map(put, rows, old, new)
+        return rows, notes
 
     if blocks == 1:
-        return block(0, rows, moved, notes)
+        return block(0, height, rows, notes)
     notes = jax.tree.map(partial(depending, on=leaves[0]), notes)
-    done = blocks * rows
+    done = blocks * height
     if done < samples:
-        moved, notes = block(done, samples - done, moved, notes)
-    return lax.fori_loop(0, blocks, lambda k, old: block(k * rows, rows, *old), (moved, notes))
+        rows, notes = block(done, samples - done, rows, notes)
+    return lax.fori_loop(0, blocks, lambda k, old: block(k * height, height, *old), (rows, notes))
 
 
 def _number(samples: int, wanted: int) -> int:

@@ -14,15 +14,17 @@ from jax import lax
 from pdadmm_jax import layers
 from pdadmm_jax._typing import Array
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
-from pdadmm_jax.layers import Ratios
+from pdadmm_jax.layers import Moved, OutputNotes, Turn
 from pdadmm_jax.mesh import P, on_stages, specs_of
 from pdadmm_jax.neighbours import (
+    News,
+    bottoms_of,
     from_above,
     from_below,
     hand_down,
     hand_up,
     heard_from_above,
-    outputs_of,
+    tops_of,
 )
 from pdadmm_jax.report import (
     CoupleNotes,
@@ -46,10 +48,7 @@ from pdadmm_jax.state import (
     dtype_of,
     plan_of,
 )
-from pdadmm_jax.updates import pull_on_p, update_q
-
-SolveHalf = Callable[[State], tuple[State, SolveNotes]]
-CoupleHalf = Callable[[State], tuple[State, CoupleNotes]]
+from pdadmm_jax.updates import pull_on_p
 
 
 def step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]:
@@ -102,9 +101,7 @@ def _step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info
 @partial(jax.jit, static_argnums=3)
 def _run(state: State, data: Data, hyper: Hyperparameters, iterations: int) -> tuple[State, Info]:
     check_match(state, data, hyper)
-    # The loop that hides messages holds more copies, so a stage without any does without it.
-    iterate = partial(_iterate, bool(plan_of(state).upward), iterations)
-    return _everywhere(iterate, state)(state, data, hyper)
+    return _everywhere(partial(_iterate, iterations), state)(state, data, hyper)
 
 
 def _everywhere(function: Callable[..., Any], state: State) -> Callable[..., Any]:
@@ -116,82 +113,93 @@ def _everywhere(function: Callable[..., Any], state: State) -> Callable[..., Any
 def _iterate_once(
     stage: Stage, state: State, data: Data, hyper: Hyperparameters
 ) -> tuple[State, Info]:
-    state, solves = solve(stage, state, data, hyper)
-    state, boundaries = couple(stage, state, data, hyper)
-    return state, info_of(stage, (solves, boundaries), hyper)
+    state, solves, _ = _solve(stage, state, None, data, hyper)
+    state, couples = _couple(stage, state, data, hyper)
+    return state, info_of(stage, (solves, couples), hyper)
 
 
 def _iterate(
-    overlap: bool, iterations: int, stage: Stage, state: State, data: Data, hyper: Hyperparameters
+    iterations: int, stage: Stage, state: State, data: Data, hyper: Hyperparameters
 ) -> tuple[State, Info]:
-    """Many iterations; what is noted about them leaves the stages once, after the last."""
+    """Many iterations, cut between solves and messages.
 
-    def half(state: State) -> tuple[State, SolveNotes]:
-        return solve(stage, state, data, hyper, ahead=overlap)
-
-    def other_half(state: State) -> tuple[State, CoupleNotes]:
-        return couple(stage, state, data, hyper)
-
-    loop = _overlapped if overlap else _in_turn
-    state, history = loop(half, other_half, state, iterations)
-    return state, info_of(stage, history, hyper)
-
-
-def _in_turn(
-    solve: SolveHalf, couple: CoupleHalf, state: State, iterations: int
-) -> tuple[State, Notes]:
-    """Iterations as they are written down."""
-
-    def body(state: State, _: None) -> tuple[State, Notes]:
-        state, solves = solve(state)
-        state, boundaries = couple(state)
-        return state, (solves, boundaries)
-
-    return lax.scan(body, state, length=iterations)
-
-
-def _overlapped(
-    solve: SolveHalf, couple: CoupleHalf, state: State, iterations: int
-) -> tuple[State, Notes]:
-    """The same iterations, cut between solves and messages.
-
-    Inside the loop the messages come first, so that they travel while the products of the next
-    iteration are computed: f(z) during r W^T, which does not need it, and q during the other three.
+    Inside the loop lines 5 and 6 come first.  Line 1 of the next iteration goes on with what they
+    have at hand, and messages travel while it does: f(z) during r W^T, which does not need it, and
+    q during all four products.  Notes leave the stages once, after the last iteration.
     """
 
-    def body(solved: tuple[State, SolveNotes], _: None) -> tuple[tuple[State, SolveNotes], Notes]:
-        state, solves = solved
-        state, boundaries = couple(state)
-        return solve(state), (solves, boundaries)
+    def body(carry: tuple[State, SolveNotes], _: None) -> tuple[tuple[State, SolveNotes], Notes]:
+        state, solves = carry
+        state, next_solves, couples = _solve(stage, *_meet(stage, state, data, hyper), data, hyper)
+        return (state, next_solves), (solves, couples)
 
-    (state, solves), history = lax.scan(body, solve(state), length=iterations - 1)
-    state, boundaries = couple(state)
-    last = (solves, boundaries)
-    return state, jax.tree.map(lambda many, one: jnp.append(many, one[None], 0), history, last)
+    state, solves, _ = _solve(stage, state, None, data, hyper)
+    (state, solves), history = lax.scan(body, (state, solves), length=iterations - 1)
+    state, couples = _couple(stage, state, data, hyper)
+    notes = jax.tree.map(
+        lambda many, one: jnp.append(many, one[None], 0), history, (solves, couples)
+    )
+    return state, info_of(stage, notes, hyper)
 
 
-def solve(
-    stage: Stage, state: State, data: Data, hyper: Hyperparameters, *, ahead: bool = False
-) -> tuple[State, SolveNotes]:
+def _meet(
+    stage: Stage, state: State, data: Data, hyper: Hyperparameters
+) -> tuple[State, list[News]]:
+    """A stage's messages to the others, and what they tell its stacks and its head."""
+    tops = tops_of(state, data, hyper)
+    arrived, messages = hand_up(tops, state.messages, stage)
+    f = from_below(tops, arrived, stage)
+
+    if state.messages is None:
+        return state._replace(iteration=state.iteration + 1), [News(below, None) for below in f]
+
+    assert messages is not None
+    boundaries = boundaries_of(state)
+    new_q = partial(layers.lowest_q, hyper=hyper, block_bytes=stage.block_bytes)
+    q = list(map(new_q, boundaries, f))
+    q, messages = hand_down(bottoms_of(boundaries), q, messages, stage)
+    news = list(map(News, f, q))
+    return state._replace(messages=messages, iteration=state.iteration + 1), news
+
+
+def _couple(
+    stage: Stage, state: State, data: Data, hyper: Hyperparameters
+) -> tuple[State, CoupleNotes]:
+    """Lines 5-6 of Algorithm 1 on all boundaries of a stage, and nothing after them."""
+    state, news = _meet(stage, state, data, hyper)
+    first, *upper = state.layers
+    couple = partial(layers.couple, data=data, hyper=hyper, block_bytes=stage.block_bytes)
+    upper, sums = zip(*map(couple, upper, news), strict=True)
+    return state._replace(layers=(first, *upper)), couple_notes(stage, sums, hyper)
+
+
+def _solve(
+    stage: Stage, state: State, news: list[News] | None, data: Data, hyper: Hyperparameters
+) -> tuple[State, SolveNotes, CoupleNotes]:
     """Lines 1-4 of Algorithm 1 on all layers of a stage; nothing leaves it.
 
     What a head does depends on the stage, and a conditional waits for all that it is given.  So
-    the heads' lines come in pieces, by what they need from other stages: lines 1-3 f(z) from
-    below, line 4 q from above.
+    the heads' lines come in pieces, by what they need from other stages: r W^T nothing, lines 1-3
+    f(z) from below, line 4 q from above.
 
     Args:
         stage: the stage.
         state: its variables.
+        news: what its stacks and its head have to know for lines 5-6, which then come first; None
+            if they were done.
         data: its samples.
         hyper: hyperparameters.
-        ahead: whether f(z) may still be on its way.  Then the first product of the heads, which
-            needs nothing, is a piece of its own, at the price of an array to keep it in.
     """
-    pull = _head_pull(stage, state, data, hyper) if ahead else None
-    state, ratios = _move(stage, state, pull, data, hyper)
-    state, converged = _settle(stage, state, data, hyper)
-    efforts = tuple(Effort(*pair, done) for pair, done in zip(ratios, converged, strict=True))
-    return state, solve_notes(stage, state, efforts, data, hyper)
+    on_its_way = news is not None and stage.hops > 0
+    pull = _head_pull(stage, state, data, hyper) if on_its_way else None
+    state, moved = _move(stage, state, news, pull, data, hyper)
+    state, settled = _settle(stage, state, [one.turn for one in moved], data, hyper)
+    efforts = tuple(
+        Effort(one.tau, one.theta, *notes) for one, notes in zip(moved, settled, strict=True)
+    )
+    _, *stacks, last = moved
+    sums = [one.boundaries for one in (*stacks, last)]
+    return state, solve_notes(stage, state, efforts, data, hyper), couple_notes(stage, sums, hyper)
 
 
 def _head_pull(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -> Array:
@@ -209,52 +217,72 @@ def _head_pull(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -
 
 
 def _move(
-    stage: Stage, state: State, pull: Array | None, data: Data, hyper: Hyperparameters
-) -> tuple[State, list[Ratios]]:
-    """Lines 1-3 on the head, the stacks and the last layer."""
+    stage: Stage,
+    state: State,
+    news: list[News] | None,
+    pull: Array | None,
+    data: Data,
+    hyper: Hyperparameters,
+) -> tuple[State, list[Moved]]:
+    """Lines 1-3 on the head, the stacks and the last layer, with lines 5-6 if there are news."""
+    samples, block_bytes = stage.mail.samples, stage.block_bytes
 
-    def move(layer: Layer, pull: Array | None = None) -> tuple[Layer, Ratios]:
-        samples, rows = stage.mail.samples, stage.rows_at_once
-        layer, ratios = layers.move(layer, pull, data, hyper, samples, rows)
-        return layer, stage.mail.vary(ratios)
+    def varying(moved: Moved) -> Moved:
+        return stage.mail.vary(moved)._replace(layer=moved.layer)
+
+    def move(layer: Layer, news: News | None, pull: Array | None) -> Moved:
+        return varying(layers.move(layer, news, pull, data, hyper, samples, block_bytes))
+
+    def move_head(layer: Layer, news: News | None) -> Moved:
+        # What leaves a conditional takes memory of its own, so nothing is left for later.
+        return layers.turned(move(layer, news, pull))
+
+    def at_rest(layer: Layer) -> Moved:
+        return varying(layers.at_rest(layer))
 
     first, *stacks, last = state.layers
-    none = stage.mail.vary(2 * (jnp.zeros(1, first.W.dtype),))
-    first, ratios = when(stage.first, lambda old: move(old[0]), (first, none))
-    link = state.link
+    *stack_news, head_news = news or [None] * (len(stacks) + 1)
+    head = when(stage.first, lambda old: layers.turned(move(old.layer, None, None)), at_rest(first))
+    first, top, link = head.layer, at_rest(last), state.link
     if link is not None:
-        head = _linked(state)._replace(a=first.a)
-        head, ratios = when(stage.linked, lambda old: move(old[0], pull), (head, ratios))
-        link = Weights(head.W, head.b)
-        first, last = first._replace(a=head.a), last._replace(below=head.below)
-    last, last_ratios = when(stage.last, lambda old: move(old[0], pull), (last, none))
+        linked = _linked(state)._replace(a=first.a)
+        head = when(
+            stage.linked,
+            lambda old: move_head(old.layer, head_news),
+            head._replace(layer=linked, boundaries=top.boundaries),
+        )
+        W, b, _, a, below = head.layer
+        link, first = Weights(W, b), first._replace(a=a)
+        top = top._replace(layer=last._replace(below=below), boundaries=head.boundaries)
+    top = when(stage.last, lambda old: move_head(old.layer, head_news), top)
 
-    moved = [(first, ratios), *map(move, stacks), (last, last_ratios)]
-    state = state._replace(layers=tuple(layer for layer, _ in moved), link=link)
-    return state, [ratios for _, ratios in moved]
+    moved = [head._replace(layer=first), *map(partial(move, pull=None), stacks, stack_news), top]
+    state = state._replace(layers=tuple(one.layer for one in moved), link=link)
+    return state, moved
 
 
 def _settle(
-    stage: Stage, state: State, data: Data, hyper: Hyperparameters
-) -> tuple[State, list[Array]]:
-    """Line 4 on the head, the stacks and the last layer."""
+    stage: Stage, state: State, turns: list[Turn | None], data: Data, hyper: Hyperparameters
+) -> tuple[State, list[OutputNotes]]:
+    """The end of lines 2-3, and line 4, on the head, the stacks and the last layer."""
 
-    def settle(layer: Layer, q_above: Array | None) -> tuple[Layer, Array]:
-        layer, converged = layers.settle(layer, q_above, data, hyper)
-        return layer, stage.mail.vary(converged)
+    def settle(layer: Layer, turn: Turn | None, q_above: Array | None) -> tuple[Layer, OutputNotes]:
+        layer, notes = layers.settle(layer, turn, q_above, data, hyper, stage.block_bytes)
+        return layer, stage.mail.vary(notes)
 
-    inputs = [boundary.q for boundary in boundaries_of(state)]
-    arrived = heard_from_above(inputs, state.messages, stage)
-    above_head, *above_stacks = from_above(inputs, arrived, stage)
+    bottoms = bottoms_of(boundaries_of(state))
+    arrived = heard_from_above(bottoms, state.messages, stage)
+    above_head, *above_stacks = from_above(bottoms, arrived, stage)
     first, *stacks, last = state.layers
-    idle = stage.mail.vary(jnp.ones(1, bool))
+    turn, *stack_turns, last_turn = turns
+    idle = stage.mail.vary(layers.nothing_settled(first))
     settled = [
-        when(stage.emits, lambda old: settle(old[0], above_head), (first, idle)),
-        *map(settle, stacks, above_stacks),
-        when(stage.last, lambda old: settle(old[0], None), (last, idle)),
+        when(stage.emits, lambda old: settle(old[0], turn, above_head), (first, idle)),
+        *map(settle, stacks, stack_turns, above_stacks),
+        when(stage.last, lambda old: settle(old[0], last_turn, None), (last, idle)),
     ]
     state = state._replace(layers=tuple(layer for layer, _ in settled))
-    return state, [converged for _, converged in settled]
+    return state, [notes for _, notes in settled]
 
 
 def _linked(state: State) -> Layer:
@@ -262,25 +290,3 @@ def _linked(state: State) -> Layer:
     first, last = state.layers[0], state.layers[-1]
     assert state.link is not None
     return Layer(*state.link, first.z, first.a, last.below)
-
-
-def couple(
-    stage: Stage, state: State, data: Data, hyper: Hyperparameters
-) -> tuple[State, CoupleNotes]:
-    """Lines 5-6 of Algorithm 1 on all boundaries of a stage, and its messages to the others."""
-    first, *upper = state.layers
-    outputs = outputs_of(state, data, hyper)
-    arrived, messages = hand_up(outputs, state.messages, stage)
-    f_below = from_below(outputs, arrived, stage)
-
-    old = boundaries_of(state)
-    new_q = jax.vmap(partial(update_q, nu=hyper.nu, rho=hyper.rho))
-    q = [new_q(b.p, b.u, f) for b, f in zip(old, f_below, strict=True)]
-    q, messages = hand_down([b.q for b in old], q, messages, stage)
-    new = [b._replace(q=q) for b, q in zip(old, q, strict=True)]
-    ascend = partial(layers.ascend, hyper=hyper, rows_at_once=stage.rows_at_once)
-    new, sums = zip(*map(ascend, new, f_below), strict=True)
-
-    upper = (stack._replace(below=b) for stack, b in zip(upper, new, strict=True))
-    state = state._replace(layers=(first, *upper), messages=messages, iteration=state.iteration + 1)
-    return state, couple_notes(stage, sums, hyper)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.mesh import P, on_stages, specs_of, whole
-from pdadmm_jax.neighbours import from_below, outputs_of, topmost
+from pdadmm_jax.neighbours import f_below, from_below, tops_of
 from pdadmm_jax.reductions import row_sums
 from pdadmm_jax.stage import Stage, add_up, gather
 from pdadmm_jax.state import (
@@ -74,14 +74,24 @@ def primal_residual(state: State) -> Float[Array, " boundaries"]:
     return residual if state.placement is None else whole(residual, state.placement.mesh)
 
 
-def layer_terms(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -> Terms:
-    """One stage's part of the terms within layers, for its own samples; the others are zero."""
+def layer_terms(
+    stage: Stage, state: State, residuals: Iterable[Array], data: Data, hyper: Hyperparameters
+) -> Terms:
+    """One stage's part of the terms within layers, for its own samples; the others are zero.
+
+    Args:
+        stage: the stage.
+        state: its variables.
+        residuals: ||z - a||^2 of all its layers, in any parts.
+        data: its samples.
+        hyper: hyperparameters.
+    """
     risk = jnp.sum(data.keep(hyper.loss.value(state.layers[-1].z[0], data.y)))
     weights = [layer.W for layer in state.layers] + ([state.link.W] if state.link else [])
     zero = jnp.zeros_like(risk)
     return Terms(
         risk=jnp.where(stage.last, risk, zero),
-        linear=0.5 * hyper.nu * _sum_of(jnp.sum((s.z - s.a) ** 2) for s in state.layers),
+        linear=0.5 * hyper.nu * _sum_of(map(jnp.sum, residuals)),
         activation=zero,
         weight=0.5 * hyper.mu * _sum_of(jnp.sum(W**2) for W in weights),
         dual=zero,
@@ -133,10 +143,12 @@ def _terms(state: State, data: Data, hyper: Hyperparameters) -> Terms:
 
 
 def _all_terms(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -> Terms:
-    outputs = outputs_of(state, data, hyper)
-    arrived = stage.mail.upward(topmost(outputs))
-    within = layer_terms(stage, state, data, hyper)
-    sums = list(map(boundary_sums, boundaries_of(state), from_below(outputs, arrived, stage)))
+    residuals = [(layer.z - layer.a) ** 2 for layer in state.layers]
+    within = layer_terms(stage, state, residuals, data, hyper)
+    tops = tops_of(state, data, hyper)
+    lows = from_below(tops, stage.mail.upward(tops[-1]), stage)
+    f = [f_below(low, s.z, data, hyper) for s, low in zip(state.layers[1:], lows, strict=True)]
+    sums = list(map(boundary_sums, boundaries_of(state), f))
     between = boundary_terms(sums, hyper)
     own = jax.tree.map(jnp.add, within, between)
     split, weight = add_up(stage, own._replace(weight=()), own.weight)

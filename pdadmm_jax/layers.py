@@ -1,36 +1,52 @@
 """The lines of Algorithm 1 on n stacked layers, in an order that reads and makes few arrays.
 
-An iteration is matrix products and reading arrays again.  So the samples go through line 1 in
-blocks, and while a block is at hand it is added to what lines 2 and 3 need to know of all samples;
-the same with line 6 and what the report needs.
+An iteration is matrix products and reading arrays again.  Samples know of each other through W and
+b alone, so they pass in blocks (``blocks``) through all lines between two updates of W:
+
+    lines 5 and 6, line 1, and the sums over samples that lines 2 and 3 need;
+    how a changes by lines 2 and 3, line 4, and the sums that the report needs.
+
+Boundaries belong to the layer above, so that line 1 finds the q and u of lines 5 and 6 at hand.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Bool, Float
-from pdadmm_jax.blocks import in_blocks
+from pdadmm_jax.blocks import Move, in_blocks
 from pdadmm_jax.hyperparameters import Hyperparameters
 from pdadmm_jax.lagrangian import BoundarySums, boundary_sums
+from pdadmm_jax.neighbours import News, f_below, join
 from pdadmm_jax.products import multiply
 from pdadmm_jax.samples import Samples
 from pdadmm_jax.state import Boundary, Data, Layer
 from pdadmm_jax.updates import (
+    move_W,
     pull_on_W,
-    update_b,
     update_p,
+    update_q,
     update_u,
-    update_W,
     update_z,
     update_z_output,
 )
 
-Ratios = tuple[Float[Array, " n"], Float[Array, " n"]]  # tau and theta
+
+class InputRows(NamedTuple):
+    """What passes through lines 5, 6 and 1; the first layer's p is the data, its q and u empty."""
+
+    z: Float[Array, "n N n_out"]
+    a: Float[Array, "n N n_out"]
+    p: Float[Array, "n N n_in"]
+    q: Float[Array, "n N n_in"]
+    u: Float[Array, "n N n_in"]
+    news: News | None
+    pull: Float[Array, "n N n_in"] | None
+    data: Data  # with a first axis of 1, without x
 
 
 class Sums(NamedTuple):
@@ -41,50 +57,193 @@ class Sums(NamedTuple):
     inputs: Float[Array, "n n_in"]  # sum of the rows of p
 
 
+class InputNotes(NamedTuple):
+    """What is found out on the way."""
+
+    boundaries: BoundarySums
+    tau: Float[Array, " n"]  # largest step-size ratio of p
+    sums: Sums
+
+
+class Turn(NamedTuple):
+    """What lines 2 and 3 make of a."""
+
+    image: Float[Array, "n N n_out"]
+    step: Float[Array, "n n_out"]
+    shift: Float[Array, "n n_out"]
+
+    def applied(self, a: Float[Array, "n N n_out"]) -> Float[Array, "n N n_out"]:
+        """a + step * image + shift."""
+        return a + self.step[:, None] * self.image + self.shift[:, None]
+
+
+class Moved(NamedTuple):
+    """Layers after lines 1-3."""
+
+    layer: Layer
+    turn: Turn | None  # by which a is behind; None if it is not
+    tau: Float[Array, " n"]  # largest step-size ratio of p
+    theta: Float[Array, " n"]  # the same of W
+    boundaries: BoundarySums  # after lines 5 and 6, if they came first
+
+
+def at_rest(layer: Layer) -> Moved:
+    """Layers that do not move."""
+    still = jnp.zeros(layer.z.shape[0], layer.z.dtype)
+    return Moved(layer, None, still, still, _no_boundaries(layer))
+
+
+def turned(moved: Moved) -> Moved:
+    """The same layers, a no longer behind."""
+    layer, turn = moved.layer, moved.turn
+    assert turn is not None
+    return moved._replace(layer=layer._replace(a=turn.applied(layer.a)), turn=None)
+
+
+def lowest_q(
+    boundary: Boundary, f_below: Float[Array, "1 N h"], hyper: Hyperparameters, block_bytes: int
+) -> Float[Array, "1 N h"]:
+    """Line 5 on the lowest of n boundaries, ahead of the others.
+
+    In blocks, for a loop is done once: else the compiler computes q again wherever it is used,
+    and keeps the old u of all boundaries for that.
+
+    Args:
+        boundary: the variables.
+        f_below: f(z) of the layer below the lowest boundary.
+        hyper: hyperparameters.
+        block_bytes: of an array to work on at a time (``blocks``).
+    """
+
+    def line_5(rows: tuple[Array, ...], notes: tuple[()]) -> tuple[tuple[Array, ...], tuple[()]]:
+        _, p, u, f = rows
+        q = jax.vmap(partial(update_q, nu=hyper.nu, rho=hyper.rho))(p[:1], u[:1], f)
+        return (q, p, u, f), notes
+
+    p, q, u = boundary
+    return in_blocks([line_5], (q[:1], p, u, f_below), (), block_bytes)[0][0]
+
+
+def couple(
+    layer: Layer, news: News, data: Data, hyper: Hyperparameters, block_bytes: int
+) -> tuple[Layer, BoundarySums]:
+    """Lines 5 and 6 on the boundaries below the layers.
+
+    Args:
+        layer: the variables.
+        news: what the lowest boundary learns from other layers.
+        data: training data.
+        hyper: hyperparameters.
+        block_bytes: of an array to work on at a time (``blocks``).
+
+    Returns:
+        The layers, and what their boundaries add to the Lagrangian then.
+    """
+    rows, notes = _input_rows(layer, news, None, data), _no_notes(layer)
+    rows, notes = in_blocks(_lines_5_and_6(hyper), rows, notes, block_bytes)
+    return _with(layer, rows), notes.boundaries
+
+
 def move(
     layer: Layer,
+    news: News | None,
     pull: Float[Array, "n N n_in"] | None,
     data: Data,
     hyper: Hyperparameters,
     samples: Samples,
-    rows_at_once: int,
-) -> tuple[Layer, Ratios]:
-    """Lines 1-3.
+    block_bytes: int,
+) -> Moved:
+    """Lines 1-3, and where there are news lines 5 and 6 of the iteration before.
 
     Args:
         layer: the variables; ``below`` is None for the first layer, whose input is the data.
+        news: what the lowest boundary learns from other layers; None if it knows already.
         pull: (z - a) W^T, if that is known already.
         data: training data.
         hyper: hyperparameters.
         samples: where the other samples are.
-        rows_at_once: how many samples to work on at a time, where that is possible.
-
-    Returns:
-        The layers, and the largest step-size ratios of p and of W.
+        block_bytes: of an array to work on at a time (``blocks``).
     """
-    valid = None if data.valid is None else data.valid[None, :, None]
-    if layer.below is None:
-        sums = _sums_of_first(layer, data.x[None], valid, hyper, rows_at_once)
-        tau = jnp.zeros(1, layer.a.dtype)
-    else:
-        layer, tau, sums = _move_inputs(layer, pull, valid, hyper, samples, rows_at_once)
-    layer, theta = jax.vmap(partial(_move_weights, data=data, hyper=hyper, samples=samples))(
-        layer, sums
+    rows, notes = _input_rows(layer, news, pull, data), _no_notes(layer)
+    moves = [_note_inputs(hyper)]
+    if layer.below is not None:
+        before = [] if news is None else _lines_5_and_6(hyper)
+        if getattr(hyper.p_solver, "by_unit", False):
+            moves = [*before, _line_1(layer.W, hyper, samples), *moves]
+        else:
+            rows, notes = in_blocks(before, rows, notes, block_bytes)
+            rows, notes = in_blocks([_line_1(layer.W, hyper, samples)], rows, notes, None)
+    rows, notes = in_blocks(moves, rows, notes, block_bytes)
+    layer = _with(layer, rows)
+    W, b, turn, theta = jax.vmap(partial(_move_weights, hyper=hyper, samples=samples))(
+        layer.W, layer.b, rows.p, notes.sums
     )
-    return layer, (tau, theta)
+    return Moved(layer._replace(W=W, b=b), turn, notes.tau, theta, notes.boundaries)
 
 
-def _move_inputs(
-    layer: Layer,
-    pull: Array | None,
-    valid: Array | None,
-    hyper: Hyperparameters,
-    samples: Samples,
-    rows_at_once: int,
-) -> tuple[Layer, Array, Sums]:
-    """Line 1, and the sums for lines 2 and 3."""
-    W, _, z, a, below = layer
-    assert below is not None
+def _input_rows(layer: Layer, news: News | None, pull: Array | None, data: Data) -> InputRows:
+    labels, none = _labels(data), data.x[None, :, :0]
+    p, q, u = (data.x[None], none, none) if layer.below is None else layer.below
+    if news is not None and news.q is not None and len(q) == 1:
+        q = news.q  # all there is of it: line 5 need not copy it
+    return InputRows(layer.z, layer.a, p, q, u, news, pull, labels)
+
+
+def _labels(data: Data) -> Data:
+    """The data as rows, without inputs, which have a place of their own."""
+    return jax.tree.map(lambda array: array[None], data._replace(x=data.x[:, :0]))
+
+
+def _unstacked(data: Data) -> Data:
+    return jax.tree.map(lambda array: array[0], data)
+
+
+def _with(layer: Layer, rows: InputRows) -> Layer:
+    below = None if layer.below is None else Boundary(rows.p, rows.q, rows.u)
+    return layer._replace(a=rows.a, below=below)
+
+
+def _no_notes(layer: Layer) -> InputNotes:
+    n, n_in, n_out = layer.W.shape
+    shapes = (n,), (n, n_in, n_out), (n, n_out), (n, n_in)
+    tau, *sums = (jnp.zeros(shape, layer.z.dtype) for shape in shapes)
+    return InputNotes(_no_boundaries(layer), tau, Sums(*sums))
+
+
+def _no_boundaries(layer: Layer) -> BoundarySums:
+    return BoundarySums(*3 * (jnp.zeros(layer.z.shape[0], layer.z.dtype),))
+
+
+def _lines_5_and_6(hyper: Hyperparameters) -> list[Move[InputRows, InputNotes]]:
+    """q, u, and what the boundaries add to the Lagrangian then."""
+
+    def f_of_rows(rows: InputRows) -> Array:
+        assert rows.news is not None
+        return f_below(rows.news.f, rows.z, _unstacked(rows.data), hyper)
+
+    def line_5(rows: InputRows, notes: InputNotes) -> tuple[InputRows, InputNotes]:
+        assert rows.news is not None
+        known, new = rows.news.q, jax.vmap(partial(update_q, nu=hyper.nu, rho=hyper.rho))
+        if known is None:
+            return rows._replace(q=new(rows.p, rows.u, f_of_rows(rows))), notes
+        if len(rows.q) == 1:
+            return rows, notes
+        upper = new(rows.p[1:], rows.u[1:], f_of_rows(rows)[1:])
+        return rows._replace(q=join(known, upper)), notes
+
+    def line_6(rows: InputRows, notes: InputNotes) -> tuple[InputRows, InputNotes]:
+        new = partial(update_u, rho=hyper.rho)
+        return rows._replace(u=jax.vmap(new)(rows.u, rows.p, rows.q)), notes
+
+    def note(rows: InputRows, notes: InputNotes) -> tuple[InputRows, InputNotes]:
+        block = boundary_sums(Boundary(rows.p, rows.q, rows.u), f_of_rows(rows))
+        return rows, notes._replace(boundaries=jax.tree.map(jnp.add, notes.boundaries, block))
+
+    return [line_5, line_6, note]
+
+
+def _line_1(W: Array, hyper: Hyperparameters, samples: Samples) -> Move[InputRows, InputNotes]:
+    """p and its a."""
     update = partial(
         update_p,
         nu=hyper.nu,
@@ -94,127 +253,121 @@ def _move_inputs(
         samples=samples,
     )
 
-    def move(moved: tuple[Array, Array], fixed: Any) -> tuple[tuple[Array, Array], Array]:
-        (p, a), (q, u, z, pull, valid) = moved, fixed
-        p, a, ratio = jax.vmap(update)(p, W, a, _pinned(z, a, valid), q, u, pull=pull)
-        return (p, a), ratio
+    def line_1(rows: InputRows, notes: InputNotes) -> tuple[InputRows, InputNotes]:
+        p, a, ratio = jax.vmap(update)(
+            rows.p, W, rows.a, _pinned(rows.z, rows.a, rows.data), rows.q, rows.u, pull=rows.pull
+        )
+        return rows._replace(p=p, a=a), notes._replace(tau=jnp.maximum(notes.tau, ratio))
 
-    def note(
-        notes: tuple[Array, Sums], moved: tuple[Array, Array], fixed: Any, ratio: Array
-    ) -> tuple[Array, Sums]:
-        (tau, sums), (_, _, z, _, valid) = notes, fixed
-        return jnp.maximum(tau, ratio), _add_block(sums, *moved, z, valid, hyper)
-
-    p, q, u = below
-    rows = rows_at_once if getattr(hyper.p_solver, "by_unit", False) else None
-    notes = jnp.zeros(W.shape[0], a.dtype), _nothing(W)
-    fixed = q, u, z, pull, valid
-    (p, a), (tau, sums) = in_blocks(move, note, (p, a), fixed, notes, rows)
-    return layer._replace(a=a, below=below._replace(p=p)), tau, sums
+    return line_1
 
 
-def _sums_of_first(
-    layer: Layer, x: Array, valid: Array | None, hyper: Hyperparameters, rows_at_once: int
-) -> Sums:
-    """The same sums of the first layer, whose input stays as it is."""
+def _note_inputs(hyper: Hyperparameters) -> Move[InputRows, InputNotes]:
+    """The sums for lines 2 and 3."""
 
-    def stay(moved: tuple[()], _: Any) -> tuple[tuple[()], None]:
-        return moved, None
+    def note(rows: InputRows, notes: InputNotes) -> tuple[InputRows, InputNotes]:
+        p, a, z = rows.p, rows.a, _pinned(rows.z, rows.a, rows.data)
+        pull = jax.vmap(partial(pull_on_W, precision=hyper.precision))(p, a, z)
+        block = Sums(pull, jnp.sum(z - a, 1), jnp.sum(p, 1))
+        return rows, notes._replace(sums=jax.tree.map(jnp.add, notes.sums, block))
 
-    def note(sums: Sums, _moved: tuple[()], fixed: Any, _found: None) -> Sums:
-        z, a, x, valid = fixed
-        return _add_block(sums, x, a, z, valid, hyper)
-
-    fixed = layer.z, layer.a, x, valid
-    return in_blocks(stay, note, (), fixed, _nothing(layer.W), rows_at_once)[1]
+    return note
 
 
-def _nothing(W: Array) -> Sums:
-    n, n_in, n_out = W.shape
-    return Sums(*(jnp.zeros(shape, W.dtype) for shape in ((n, n_in, n_out), (n, n_out), (n, n_in))))
-
-
-def _add_block(
-    sums: Sums, p: Array, a: Array, z: Array, valid: Array | None, hyper: Hyperparameters
-) -> Sums:
-    z = _pinned(z, a, valid)
-    pull = jax.vmap(partial(pull_on_W, precision=hyper.precision))(p, a, z)
-    return jax.tree.map(jnp.add, sums, Sums(pull, jnp.sum(z - a, 1), jnp.sum(p, 1)))
-
-
-def _pinned(z: Array, a: Array, valid: Bool[Array, "1 N 1"] | None) -> Array:
+def _pinned(z: Array, a: Array, data: Data) -> Array:
     """z, but z = a for samples that do not count: with p = 0 they leave no residual in any sum.
 
     Pinned here and after line 4: compilers may round the z and the a they keep differently.
     """
-    return z if valid is None else jnp.where(valid, z, a)
+    return jax.vmap(_unstacked(data).keep)(z, a)
 
 
 def _move_weights(
-    layer: Layer, sums: Sums, data: Data, hyper: Hyperparameters, samples: Samples
-) -> tuple[Layer, Array]:
+    W: Array, b: Array, p: Array, sums: Sums, hyper: Hyperparameters, samples: Samples
+) -> tuple[Array, Array, Turn, Array]:
     """Lines 2 and 3 on one layer (no stacking axis)."""
-    W, b, z, a, below = layer
-    p = data.x if below is None else below.p
-    precision, solver = hyper.precision, hyper.W_solver
-    new, a, theta = update_W(W, p, a, z, hyper.nu, hyper.mu, solver, precision, samples, sums.pull)
+    move = move_W(W, p, sums.pull, hyper.nu, hyper.mu, hyper.W_solver, hyper.precision, samples)
+    delta = move.step * move.direction
     # The mean of z - a after line 2 follows from the one before it: no array is read for it.
-    residual = sums.residual - multiply(sums.inputs, new - W)
-    b, a = update_b(b, a, z, samples, samples.mean_of(residual, len(a)))
-    return layer._replace(W=new, b=b, a=a), theta
+    shift = samples.mean_of(sums.residual - multiply(sums.inputs, delta), len(p))
+    step = jnp.broadcast_to(jnp.asarray(move.step, b.dtype), (1, len(b)))[0]
+    return W + delta, b + shift, Turn(move.image, step, shift), move.ratio
+
+
+class OutputRows(NamedTuple):
+    """What passes through the end of lines 2 and 3 and through line 4."""
+
+    z: Float[Array, "n N n_out"]
+    a: Float[Array, "n N n_out"]
+    image: Float[Array, "n N n_out"] | None
+    q: Float[Array, "n N n_in"] | None  # of the boundaries below the layers
+    q_above: Float[Array, "1 N n_out"] | None  # of the boundary above the topmost
+    data: Data  # with a first axis of 1, without x
+
+
+class OutputNotes(NamedTuple):
+    """What is found out on the way."""
+
+    converged: Bool[Array, " n"]
+    residual: Float[Array, " n"]  # ||z - a||^2
+
+
+def nothing_settled(layer: Layer) -> OutputNotes:
+    """The notes on layers before any of their samples."""
+    n, dtype = layer.z.shape[0], layer.z.dtype
+    return OutputNotes(jnp.ones(n, bool), jnp.zeros(n, dtype))
 
 
 def settle(
-    layer: Layer, q_above: Float[Array, "n N n_out"] | None, data: Data, hyper: Hyperparameters
-) -> tuple[Layer, Bool[Array, " n"]]:
-    """Line 4.
+    layer: Layer,
+    turn: Turn | None,
+    q_above: Float[Array, "1 N n_out"] | None,
+    data: Data,
+    hyper: Hyperparameters,
+    block_bytes: int,
+) -> tuple[Layer, OutputNotes]:
+    """What lines 2 and 3 make of a, and line 4.
 
     Args:
         layer: the variables.
-        q_above: q of the layer above each; None for the last layer, whose z answers to the labels.
+        turn: how a is yet to change.
+        q_above: q of the layer above the topmost; None for the last layer, whose z answers to the
+            labels.
         data: training data.
         hyper: hyperparameters.
+        block_bytes: of an array to work on at a time (``blocks``).
 
     Returns:
-        The layers, and whether their solves converged.
+        The layers, and whether their solves converged and ||z - a||^2.
     """
 
-    def one(layer: Layer, q_above: Array | None) -> tuple[Layer, Array]:
-        if q_above is None:
-            z, converged = update_z_output(layer.z, layer.a, data.y, hyper.loss, hyper.nu)
-        else:
-            z, converged = update_z(layer.z, layer.a, q_above, hyper.activation, hyper.proximal)
-        return layer._replace(z=data.keep(z, layer.a)), converged
+    def advance(rows: OutputRows, notes: OutputNotes) -> tuple[OutputRows, OutputNotes]:
+        if turn is None or rows.image is None:
+            return rows, notes
+        return rows._replace(a=turn._replace(image=rows.image).applied(rows.a)), notes
 
-    return jax.vmap(one)(layer, q_above)
+    def line_4(rows: OutputRows, notes: OutputNotes) -> tuple[OutputRows, OutputNotes]:
+        data = _unstacked(rows.data)
 
+        def one(z: Array, a: Array, q: Array | None) -> tuple[Array, Array]:
+            if q is None:
+                z, converged = update_z_output(z, a, data.y, hyper.loss, hyper.nu)
+            else:
+                z, converged = update_z(z, a, q, hyper.activation, hyper.proximal)
+            return data.keep(z, a), converged
 
-def ascend(
-    boundary: Boundary, f_below: Float[Array, "n N h"], hyper: Hyperparameters, rows_at_once: int
-) -> tuple[Boundary, BoundarySums]:
-    """Line 6, and what the boundaries add to the Lagrangian then.
+        q = rows.q_above
+        q = q if q is None or rows.q is None else join(rows.q[1:], q)
+        z, converged = jax.vmap(one)(rows.z, rows.a, q)
+        return rows._replace(z=z), notes._replace(converged=notes.converged & converged)
 
-    In blocks, lest the compiler computes q anew wherever it is used and keeps the old u for that.
+    def note(rows: OutputRows, notes: OutputNotes) -> tuple[OutputRows, OutputNotes]:
+        residual = notes.residual + jnp.sum((rows.z - rows.a) ** 2, (1, 2))
+        return rows, notes._replace(residual=residual)
 
-    Args:
-        boundary: the variables, q being new and u old.
-        f_below: f(z) of the layers below.
-        hyper: hyperparameters.
-        rows_at_once: how many samples to work on at a time.
-    """
-    new_u = jax.vmap(partial(update_u, rho=hyper.rho))
-
-    def move(u: Array, fixed: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        p, q, _ = fixed
-        return new_u(u, p, q), None
-
-    def note(
-        sums: BoundarySums, u: Array, fixed: tuple[Array, Array, Array], _: None
-    ) -> BoundarySums:
-        p, q, f = fixed
-        return jax.tree.map(jnp.add, sums, boundary_sums(Boundary(p, q, u), f))
-
-    p, q, u = boundary
-    nothing = BoundarySums(*3 * (jnp.zeros(len(u), u.dtype),))
-    u, sums = in_blocks(move, note, u, (p, q, f_below), nothing, rows_at_once)
-    return Boundary(p, q, u), sums
+    q = None if q_above is None or layer.below is None else layer.below.q
+    image = None if turn is None else turn.image
+    rows = OutputRows(layer.z, layer.a, image, q, q_above, _labels(data))
+    moves = [advance, line_4, note]
+    rows, notes = in_blocks(moves, rows, nothing_settled(layer), block_bytes)
+    return layer._replace(z=rows.z, a=rows.a), notes

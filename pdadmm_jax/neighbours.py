@@ -11,55 +11,74 @@ last layer share the head.  Where a stage bypasses its head, the stacks hang on 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._typing import Array
+from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.hyperparameters import Hyperparameters
 from pdadmm_jax.stage import Stage, choose
-from pdadmm_jax.state import Data, Messages, State
+from pdadmm_jax.state import Boundary, Data, Messages, State
 from pdadmm_jax.wire import Wire, decode, encode, exact
 
 
-def from_below(outputs: Sequence[Array], arrived: Array, stage: Stage) -> list[Array]:
-    """For every boundary of the stacks and the head, the array of the layer below it.
+class News(NamedTuple):
+    """What the lowest of n stacked boundaries learns from other layers."""
+
+    f: Float[Array, "1 N h"]  # f(z) of the layer below
+    q: Float[Array, "1 N h"] | None  # its new q; None where no other stage has to know it already
+
+
+def from_below(tops: Sequence[Array], arrived: Array, stage: Stage) -> list[Array]:
+    """For the lowest boundary of every stack and of the head, the array of the layer below it.
 
     Args:
-        outputs: arrays of the layers on the output side: the head's, then each stack's.
+        tops: arrays of the topmost layers on the output side: the head's, then each stack's.
         arrived: what the stage before handed up.
         stage: this stage.
     """
-    head, *stacks = outputs
+    head, *stacks = tops
     if not stacks:
         return [arrived]
-    own = choose(stage.closes, stacks[-1][-1:], jnp.zeros_like(arrived))
-    string = [choose(stage.bypass, arrived, head), *stacks]
-    shifted = [_join(below[-1:], own[:-1]) for below, own in itertools.pairwise(string)]
-    return [*shifted, choose(stage.bypass, own, arrived)]
+    own = choose(stage.closes, stacks[-1], jnp.zeros_like(arrived))
+    hanging = choose(stage.bypass, arrived, head)
+    return [hanging, *stacks[:-1], choose(stage.bypass, own, arrived)]
 
 
-def from_above(inputs: Sequence[Array], arrived: Array, stage: Stage) -> list[Array]:
-    """For every layer on the output side, the head's, then the stacks', the array above it.
+def from_above(bottoms: Sequence[Array], arrived: Array, stage: Stage) -> list[Array]:
+    """For the topmost layer on the output side, the head's, then each stack's, the array above it.
 
     Args:
-        inputs: arrays of the boundaries: each stack's, then the head's.
+        bottoms: arrays of the lowest boundaries: each stack's, then the head's.
         arrived: what the next stage handed down.
         stage: this stage.
     """
-    *stacks, head = inputs
-    string = [*stacks, choose(stage.closes, head, arrived)]
-    above_head, *_ = string
-    shifted = [_join(own[1:], above[:1]) for own, above in itertools.pairwise(string)]
-    return [above_head[:1], *shifted]
+    *stacks, head = bottoms
+    return [*stacks, choose(stage.closes, head, arrived)]
 
 
-def outputs_of(state: State, data: Data, hyper: Hyperparameters) -> list[Array]:
-    """f(z) of the layers on the output side, the head's, then the stacks'."""
-    emit = jax.vmap(lambda z: data.keep(hyper.activation(z)))
-    return [emit(layer.z) for layer in state.layers[:-1]]
+def f_of(z: Float[Array, "n N h"], data: Data, hyper: Hyperparameters) -> Float[Array, "n N h"]:
+    """f(z) of stacked layers, zero for samples that do not count."""
+    return jax.vmap(lambda rows: data.keep(hyper.activation(rows)))(z)
+
+
+def f_below(
+    lowest: Float[Array, "1 N h"], z: Float[Array, "n N _h"], data: Data, hyper: Hyperparameters
+) -> Float[Array, "n N h"]:
+    """f(z) of the layer below each of n stacked layers, given their z and f(z) below the lowest."""
+    return join(lowest, f_of(z[:-1], data, hyper))
+
+
+def tops_of(state: State, data: Data, hyper: Hyperparameters) -> list[Array]:
+    """f(z) of the topmost layers on the output side, the head's, then each stack's."""
+    return [f_of(layer.z[-1:], data, hyper) for layer in state.layers[:-1]]
+
+
+def bottoms_of(boundaries: Sequence[Boundary]) -> list[Array]:
+    """q of the lowest boundaries of each stack, then of the head."""
+    return [boundary.q[:1] for boundary in boundaries]
 
 
 def first_messages(q_above: Array, wire: Wire) -> Messages:
@@ -68,26 +87,21 @@ def first_messages(q_above: Array, wire: Wire) -> Messages:
     return Messages(q_above, agreed, agreed)
 
 
-def topmost(outputs: Sequence[Array]) -> Array:
-    """Of one array per head and stack, the part of the uppermost layer."""
-    return outputs[-1][-1:]
-
-
-def lowest(inputs: Sequence[Array], stage: Stage) -> Array:
-    """Of one array per stack and head, the part of the lowest boundary."""
-    *stacks, head = inputs
-    return choose(stage.bypass, stacks[0][:1], head) if stacks else head
+def lowest(bottoms: Sequence[Array], stage: Stage) -> Array:
+    """Of the lowest boundaries' arrays, each stack's, then the head's, the lowest one's."""
+    *stacks, head = bottoms
+    return choose(stage.bypass, stacks[0], head) if stacks else head
 
 
 def hand_up(
-    outputs: Sequence[Array], messages: Messages | None, stage: Stage
+    tops: Sequence[Array], messages: Messages | None, stage: Stage
 ) -> tuple[Array, Messages | None]:
     """Passes f(z) of the uppermost layer on to the next stage.
 
     Returns:
         What the stage before passed on, and the messages with what is agreed on now.
     """
-    top, mail = topmost(outputs), stage.mail
+    top, mail = tops[-1], stage.mail
     if messages is None or messages.f_sent is None or messages.f_below is None:
         return mail.upward(top), messages
     sent, heard = _agreed(top, messages.f_sent, messages.f_below, mail.upward, mail.wire)
@@ -95,12 +109,12 @@ def hand_up(
 
 
 def hand_down(
-    old: Sequence[Array], new: Sequence[Array], messages: Messages | None, stage: Stage
-) -> tuple[Sequence[Array], Messages | None]:
+    old: Sequence[Array], new: Sequence[Array], messages: Messages, stage: Stage
+) -> tuple[Sequence[Array], Messages]:
     """Passes q of the lowest boundary on to the stage before, which keeps it for its solves.
 
     Args:
-        old: q of every stack's and the head's boundaries before the update.
+        old: q of each stack's and the head's lowest boundary before the update.
         new: the same after it.
         messages: what was heard so far.
         stage: this stage.
@@ -110,8 +124,6 @@ def hand_down(
         what the other end has heard.
     """
     mail = stage.mail
-    if messages is None:
-        return new, None
     if messages.f_sent is None:
         return new, messages._replace(q_above=mail.downward(lowest(new, stage)))
     before, after = lowest(old, stage), lowest(new, stage)
@@ -119,9 +131,9 @@ def hand_down(
     return _with_lowest(new, sent, stage), messages._replace(q_above=heard)
 
 
-def heard_from_above(inputs: Sequence[Array], messages: Messages | None, stage: Stage) -> Array:
+def heard_from_above(bottoms: Sequence[Array], messages: Messages | None, stage: Stage) -> Array:
     """q of the boundary above the uppermost layer; a single stage is its own neighbour."""
-    return lowest(inputs, stage) if messages is None else messages.q_above
+    return lowest(bottoms, stage) if messages is None else messages.q_above
 
 
 def _agreed(
@@ -134,17 +146,17 @@ def _agreed(
     return sent + own, heard + others
 
 
-def _with_lowest(inputs: Sequence[Array], value: Array, stage: Stage) -> list[Array]:
-    """The same arrays with the lowest boundary's part replaced."""
-    *stacks, head = inputs
+def _with_lowest(bottoms: Sequence[Array], value: Array, stage: Stage) -> list[Array]:
+    """The same arrays with the lowest boundary's replaced."""
+    *stacks, head = bottoms
     if not stacks:
         return [value]
     bottom, *others = stacks
-    bottom = bottom.at[:1].set(choose(stage.bypass, value, bottom[:1]))
-    return [bottom, *others, choose(stage.bypass, head, value)]
+    bottom, head = choose(stage.bypass, (value, head), (bottom, value))
+    return [bottom, *others, head]
 
 
-def _join(left: Array, right: Array) -> Array:
+def join(left: Array, right: Array) -> Array:
     """Concatenation that copies nothing where one side is empty."""
     if not left.shape[0]:
         return right

@@ -59,6 +59,7 @@ class Effort(NamedTuple):
     tau: Float[Array, " n"]
     theta: Float[Array, " n"]
     converged: Bool[Array, " n"]
+    residual: Float[Array, " n"]  # ||z - a||^2 of the samples at hand
 
 
 class SolveNotes(NamedTuple):
@@ -98,7 +99,7 @@ def solve_notes(
     # The intercepts act through the carried a alone, which is none of the terms' business.
     intercepts = [stack.b for stack in state.layers] + ([state.link.b] if state.link else [])
     return SolveNotes(
-        terms=layer_terms(stage, state, data, hyper),
+        terms=layer_terms(stage, state, [effort.residual for effort in efforts], data, hyper),
         tau=per_layer(lower.tau, output.tau),
         theta=per_layer(lower.theta, output.theta),
         unconverged=per_layer(~lower.converged, ~output.converged),

@@ -52,14 +52,22 @@ class Quadratic(NamedTuple):
 
 
 class Move(NamedTuple):
-    """What a solver decided: V + ``delta``, a + ``image``, and the largest step-size ratio used.
+    """What a solver decided: V + step * direction and a + step * image.
 
-    An exact solve has no step size; its ratio is the mean curvature.
+    The step is kept apart, so that whoever has to read a anyway can add the image to it then.
+
+    Attributes:
+        direction: of V's shape.
+        image: what the direction does to the linear map.
+        ratio: the largest step-size ratio used.  An exact solve has no step size; its ratio is the
+            mean curvature.
+        step: one number, or one of each unit along its axis.
     """
 
-    delta: Array
+    direction: Array
     image: Array
     ratio: Array
+    step: Array | float = 1.0
 
 
 @runtime_checkable
@@ -197,7 +205,7 @@ def _gradient_move(
     # tau = 0 means that nothing curves, hence (the gradient lies in the curvature's range) that
     # the gradient is zero: stay.
     inverse = jnp.where(tau > jnp.finfo(tau.dtype).tiny, 1 / tau, 0)
-    return Move(-gradient * inverse, -image * inverse, jnp.max(tau))
+    return Move(gradient, image, jnp.max(tau), -inverse)
 
 
 def _squared_ratio(problem: Quadratic, image: Array, per_unit: bool) -> Array:

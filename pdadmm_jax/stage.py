@@ -15,7 +15,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from pdadmm_jax._typing import Array
-from pdadmm_jax.blocks import OTHERS_AT_ONCE, ROWS_AT_ONCE
+from pdadmm_jax.blocks import BLOCK, BLOCK_ELSEWHERE
 from pdadmm_jax.plan import Head, Plan
 from pdadmm_jax.samples import HERE, Samples
 from pdadmm_jax.wire import Wire
@@ -60,7 +60,7 @@ class Stage(NamedTuple):
         depth: layers of the network.
         hops: boundaries between the first stage and the last that holds a layer.
         mail: how it communicates.
-        rows_at_once: how many samples its device works on at a time (``blocks``).
+        block_bytes: of an array that its device works on at a time (``blocks``).
     """
 
     first: Truth
@@ -74,7 +74,7 @@ class Stage(NamedTuple):
     depth: int
     hops: int
     mail: Mail
-    rows_at_once: int
+    block_bytes: int
 
 
 def stage_of(plan: Plan, index: int | Array, mail: Mail, platform: str) -> Stage:
@@ -103,7 +103,7 @@ def stage_of(plan: Plan, index: int | Array, mail: Mail, platform: str) -> Stage
         depth=plan.depth,
         hops=plan.active - 1,
         mail=mail,
-        rows_at_once=ROWS_AT_ONCE.get(platform, OTHERS_AT_ONCE),
+        block_bytes=BLOCK.get(platform, BLOCK_ELSEWHERE),
     )
 
 

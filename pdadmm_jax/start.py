@@ -16,7 +16,7 @@ from pdadmm_jax.checks import check_finite, check_widths, is_concrete
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.layout import dealt_out, placement_of, put_weights, samples_on
 from pdadmm_jax.mesh import abstract_data, abstract_state, on_stages, specs_of
-from pdadmm_jax.neighbours import first_messages, from_below, lowest, topmost
+from pdadmm_jax.neighbours import first_messages, from_below, join, lowest
 from pdadmm_jax.products import multiply
 from pdadmm_jax.stage import Stage, choose
 from pdadmm_jax.state import (
@@ -231,13 +231,15 @@ def _forward(stage: Stage, weights: State, data: Data, hyper: Hyperparameters) -
         return climbed
 
     def hop(_: Array, arrived: Array) -> Array:
-        return mail.upward(emit_all(topmost(climb(arrived))))
+        return mail.upward(emit_all(climb(arrived)[-1][-1:]))
 
     emit_all = jax.vmap(emit)
     nothing = mail.vary(jnp.zeros((1, data.x.shape[0], last.W.shape[1]), data.x.dtype))
     a = climb(lax.fori_loop(0, stage.hops, hop, nothing))
     outputs = [emit_all(rows) for rows in a]
-    p = from_below(outputs, mail.upward(topmost(outputs)), stage)
+    tops = [rows[-1:] for rows in outputs]
+    *lows, p_last = from_below(tops, mail.upward(tops[-1]), stage)
+    p = [*(join(low, rows[:-1]) for low, rows in zip(lows, outputs[1:], strict=True)), p_last]
     a.append(affine(p[-1][0], last.W[0], last.b[0])[None])
 
     below = [None, *(Boundary(rows, rows, jnp.zeros_like(rows)) for rows in p)]
@@ -248,5 +250,5 @@ def _forward(stage: Stage, weights: State, data: Data, hyper: Hyperparameters) -
     state = weights._replace(layers=tuple(layers))
     if not stage.hops:
         return state
-    messages = first_messages(mail.downward(lowest(p, stage)), mail.wire)
+    messages = first_messages(mail.downward(lowest([rows[:1] for rows in p], stage)), mail.wire)
     return state._replace(messages=messages)

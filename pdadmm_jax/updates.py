@@ -19,7 +19,7 @@ from pdadmm_jax.checks import check_shapes
 from pdadmm_jax.losses import Loss, Targets
 from pdadmm_jax.products import Precision, multiply
 from pdadmm_jax.samples import HERE, Samples
-from pdadmm_jax.solvers import Quadratic, Solver
+from pdadmm_jax.solvers import Move, Quadratic, Solver
 
 
 class Updated(NamedTuple):
@@ -128,7 +128,43 @@ def update_p(
             samples=samples,
         )
     )
-    return Updated(p + move.delta, a + move.image, move.ratio)
+    return _updated(p, a, move)
+
+
+def move_W(
+    W: Float[Array, "n_in n_out"],
+    p: Float[Array, "N n_in"],
+    pull: Float[Array, "n_in n_out"],
+    nu: Number,
+    mu: Number,
+    solver: Solver,
+    precision: Precision = "float32",
+    samples: Samples = HERE,
+) -> Move:
+    """Line 2 without its end: which way W moves, and how far.
+
+    Args:
+        W: weights.
+        p: input of the layer.
+        pull: ``pull_on_W(p, a, z)`` of the samples at hand.
+        nu: penalty on z = p W + b.
+        mu: weight penalty, 0 in the paper.
+        solver: how far to go; see ``solvers``.
+        precision: of the matrix products, but for the Gram matrix, which has to be factorised.
+        samples: where the others are.
+    """
+    nu, mu = _in_dtype_of(p, nu, mu)
+    return solver.move(
+        Quadratic(
+            mu * W - nu * samples.total(pull),
+            image=lambda d: multiply(p, d, precision),
+            gram=lambda: samples.total(multiply(p.T, p)),
+            weight=nu,
+            floor=mu,
+            axis=0,
+            samples=samples,
+        )
+    )
 
 
 def update_W(
@@ -141,7 +177,6 @@ def update_W(
     solver: Solver,
     precision: Precision = "float32",
     samples: Samples = HERE,
-    pull: Float[Array, "n_in n_out"] | None = None,
 ) -> Updated:
     """Line 2, a majorised or exact step on
 
@@ -157,28 +192,14 @@ def update_W(
         solver: how far to go; see ``solvers``.
         precision: of the matrix products, but for the Gram matrix, which has to be factorised.
         samples: where the others are.
-        pull: ``pull_on_W(p, a, z)`` of the samples at hand, if that is known already.
 
     Returns:
         The new W and its a = p W + b.
     """
     (N, n_in), n_out = p.shape, W.shape[-1]
     check_shapes(W=(W, (n_in, n_out)), a=(a, (N, n_out)), z=(z, (N, n_out)))
-    nu, mu = _in_dtype_of(p, nu, mu)
-    pull = pull_on_W(p, a, z, precision) if pull is None else pull
-    gradient = mu * W - nu * samples.total(pull)
-    move = solver.move(
-        Quadratic(
-            gradient,
-            image=lambda d: multiply(p, d, precision),
-            gram=lambda: samples.total(multiply(p.T, p)),
-            weight=nu,
-            floor=mu,
-            axis=0,
-            samples=samples,
-        )
-    )
-    return Updated(W + move.delta, a + move.image, move.ratio)
+    pull = pull_on_W(p, a, z, precision)
+    return _updated(W, a, move_W(W, p, pull, nu, mu, solver, precision, samples))
 
 
 def update_b(
@@ -186,7 +207,6 @@ def update_b(
     a: Float[Array, "N n_out"],
     z: Float[Array, "N n_out"],
     samples: Samples = HERE,
-    shift: Float[Array, " n_out"] | None = None,
 ) -> tuple[Float[Array, " n_out"], Float[Array, "N n_out"]]:
     """Line 3, the minimiser argmin_b ||z - p W - b||^2: b moves by the mean of z - a.
 
@@ -195,13 +215,12 @@ def update_b(
         a: p W + b.
         z: pre-activation variable.
         samples: where the others are.
-        shift: the mean of z - a over all samples, if that is known already.
 
     Returns:
         The new b and its a = p W + b.
     """
     check_shapes(b=(b, z.shape[1:]), a=(a, z.shape))
-    shift = samples.mean(z - a) if shift is None else shift
+    shift = samples.mean(z - a)
     return b + shift, a + shift
 
 
@@ -289,6 +308,10 @@ def update_u(
     check_shapes(u=(u, p_next.shape), q=(q, p_next.shape))
     (rho,) = _in_dtype_of(u, rho)
     return u + rho * (p_next - q)
+
+
+def _updated(variable: Array, a: Array, move: Move) -> Updated:
+    return Updated(variable + move.step * move.direction, a + move.step * move.image, move.ratio)
 
 
 def _in_dtype_of(variable: Array, *numbers: Number) -> list[Array]:

@@ -17,52 +17,55 @@ from tests.problems import problem
 HYPER = pdadmm.Hyperparameters(W_solver=pdadmm.LayerStep())
 
 
-def doubled(moved, fixed):
-    return 2 * moved + fixed, jnp.min(moved, (1, 2))
+def double(rows, notes):
+    moved, fixed = rows
+    return (2 * moved + fixed, fixed), notes
 
 
-def extremes(notes, moved, fixed, least):
-    return jnp.maximum(notes[0], jnp.max(moved - fixed, (1, 2))), jnp.minimum(notes[1], least)
-
-
-@pytest.fixture
-def no_wholes(monkeypatch):
-    """Arrays of any size go in blocks."""
-    monkeypatch.setattr(blocks, "WHOLE", 0)
+def extremes(rows, notes):
+    moved, fixed = rows
+    high, low = notes
+    high = jnp.maximum(high, jnp.max(moved - fixed, (1, 2)))
+    return rows, (high, jnp.minimum(low, jnp.min(moved, (1, 2))))
 
 
 @pytest.mark.parametrize("samples", [1, 7, 40, 43])
-@pytest.mark.parametrize("rows", [1, 3, 10, 40, 1000])
-@pytest.mark.usefixtures("no_wholes")
-def test_blocks_of_any_size_make_up_the_whole(samples, rows):
+@pytest.mark.parametrize("height", [1, 3, 10, 40, 1000])
+def test_blocks_of_any_size_make_up_the_whole(monkeypatch, samples, height):
+    monkeypatch.setattr(blocks, "FEWEST", 1)
     rng = np.random.default_rng(0)
     moved = jnp.asarray(rng.standard_normal((2, samples, 5)), jnp.float32)
     fixed = jnp.asarray(rng.standard_normal((1, samples, 1)), jnp.float32)
-    expected, least = doubled(moved, fixed)
     start = (jnp.full(2, -jnp.inf), jnp.full(2, jnp.inf))
-    found, notes = in_blocks(doubled, extremes, moved, fixed, start, rows)
-    np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(notes, extremes(start, expected, fixed, least))
+    expected, _ = double((moved, fixed), None)
+    _, (high, low) = extremes(expected, start)
+    block_bytes = height * moved[:, 0].nbytes
+    found, notes = in_blocks([double, extremes], (moved, fixed), start, block_bytes)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], fixed)
+    np.testing.assert_array_equal(notes, (high, low))
 
 
-@pytest.mark.parametrize(("whole", "rows"), [(39, 2), (40, 10)])
-def test_small_arrays_are_one_block(monkeypatch, whole, rows):
-    seen = []
+@pytest.mark.parametrize(
+    ("block_bytes", "fewest", "height"), [(None, 1, 10), (39, 1, 5), (40, 1, 10), (4, 4, 5)]
+)
+def test_blocks_are_as_few_as_fit(monkeypatch, block_bytes, fewest, height):
+    monkeypatch.setattr(blocks, "FEWEST", fewest)
+    seen = set()
 
-    def move(moved, fixed):
-        seen.append(moved.shape[1])
-        return moved + fixed, None
+    def look(rows, notes):
+        seen.add(rows.shape[1])
+        return rows, notes
 
-    monkeypatch.setattr(blocks, "WHOLE", whole)
-    moved = jnp.zeros((1, 10, 1), jnp.float32)
-    in_blocks(move, lambda notes, *_: notes, moved, moved, jnp.zeros(()), 3)
-    assert set(seen) == {rows}
+    in_blocks([look], jnp.zeros((1, 10, 1), jnp.float32), (), block_bytes)
+    assert seen == {height}
 
 
 @pytest.fixture
-def small_blocks(monkeypatch, no_wholes):
-    """Blocks of five samples or fewer, for programs that are compiled anew."""
-    monkeypatch.setitem(stage.ROWS_AT_ONCE, "cpu", 5)
+def small_blocks(monkeypatch):
+    """Blocks of three samples, for programs that are compiled anew."""
+    monkeypatch.setitem(stage.BLOCK, "cpu", 1)
+    monkeypatch.setattr(blocks, "FEWEST", 3)
     jax.clear_caches()
     yield
     jax.clear_caches()

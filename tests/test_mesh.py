@@ -268,7 +268,7 @@ def test_the_program_multiplies_what_the_plan_says(depth, stages):
     first, link, last = (2 * 40 + 1) * 7 * 64, (4 * 40 + 1) * 64 * 64, (4 * 40 + 1) * 64 * 4
     assert found.always == plan.stacked * link
     heads = ([first] if plan.stages > 1 else []) + [link] * any(plan.links) + [last]
-    assert [one for one in found.branches if one] == heads
+    assert sorted(filter(None, found.branches)) == sorted(heads)
     unsharded = products(compiled(depth, 1, 1)[0])
     assert unsharded.branches == []
     assert unsharded.always == first + (depth - 2) * link + last
@@ -285,9 +285,11 @@ def memory(stages, depth=16, width=1000, samples=60_000):
 
 
 def test_memory_falls_with_the_stages():
-    alone = memory(1)
+    alone, message = memory(1), 4 * 60_000 * 1000
     for stages in (4, 8, 16):
-        assert memory(stages) <= 1.2 * alone / stages
+        share = alone / stages
+        # Where a stage has one layer or two, the messages on their way weigh more than a fifth.
+        assert memory(stages) <= max(1.2 * share, 1.05 * share + 2 * message)
 
 
 # What users do.
