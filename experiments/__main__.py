@@ -34,58 +34,64 @@ Command = Callable[[list[str]], int]  # what it is given are the words of a comm
 LAUNCHABLE = ("train", "time")
 
 
-@app.command(name="train")
-def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")]) -> Command:
-    """Train a network with pdADMM and report on it."""
-    return _main_of("train", config)
+def _add(name: str, module: str, config: Any, help: str) -> None:
+    """A subcommand that is ``main`` of a module, given a config."""
+
+    def command(config: Any) -> Command:
+        return _main_of(module, config)
+
+    command.__annotations__["config"] = Annotated[config, tyro.conf.arg(name="")]
+    command.__doc__ = help
+    app.command(name=name)(command)
 
 
-@app.command(name="time")
-def measure(config: Annotated[TimeConfig, tyro.conf.arg(name="")]) -> Command:
-    """Time iterations of a network on random data."""
-    return _main_of("timing", config)
-
-
-@app.command(name="speed")
-def speed(config: Annotated[SpeedConfig, tyro.conf.arg(name="")]) -> Command:
-    """Time iterations against their matrix products alone, and against Adam."""
-    return _main_of("speed.limit", config)
-
-
-@app.command(name="literal")
-def literal(config: Annotated[LiteralConfig, tyro.conf.arg(name="")]) -> Command:
-    """Time iterations against the algorithm as it is published."""
-    return _main_of("speed.literal", config)
-
-
-@app.command(name="sizes")
-def sizes(config: Annotated[SizesConfig, tyro.conf.arg(name="")]) -> Command:
-    """Time iterations while samples, neurons or layers grow."""
-    return _main_of("speed.sizes", config)
-
-
-@app.command(name="startup")
-def startup(config: Annotated[StartupConfig, tyro.conf.arg(name="")]) -> Command:
-    """Time imports and compilation, with and without programs kept from earlier runs."""
-    return _main_of("speed.startup", config)
-
-
-@app.command(name="precision")
-def precision(config: Annotated[PrecisionConfig, tyro.conf.arg(name="")]) -> Command:
-    """Train with products in float32, TF32 and bfloat16, and show what rounding does."""
-    return _main_of("speed.precision", config)
-
-
-@app.command(name="compile")
-def compile_ahead(config: Annotated[CompileConfig, tyro.conf.arg(name="")]) -> Command:
-    """Compile for devices that need not be there, and show memory and messages."""
-    return _main_of("ahead", config)
-
-
-@app.command(name="scaling")
-def scaling(config: Annotated[ScalingConfig, tyro.conf.arg(name="")]) -> Command:
-    """Measure the speedup of several processes, and predict that of more."""
-    return _main_of("scaling", config)
+for _command in (
+    ("train", "train", TrainConfig, "Train a network with pdADMM and report on it."),
+    ("time", "timing", TimeConfig, "Time iterations of a network on random data."),
+    (
+        "speed",
+        "speed.limit",
+        SpeedConfig,
+        "Time iterations against their matrix products alone, and against Adam.",
+    ),
+    (
+        "literal",
+        "speed.literal",
+        LiteralConfig,
+        "Time iterations against the algorithm as it is published.",
+    ),
+    (
+        "sizes",
+        "speed.sizes",
+        SizesConfig,
+        "Time iterations while samples, neurons or layers grow.",
+    ),
+    (
+        "startup",
+        "speed.startup",
+        StartupConfig,
+        "Time imports and compilation, with and without programs kept from earlier runs.",
+    ),
+    (
+        "precision",
+        "speed.precision",
+        PrecisionConfig,
+        "Train with products in float32, TF32 and bfloat16, and show what rounding does.",
+    ),
+    (
+        "compile",
+        "ahead",
+        CompileConfig,
+        "Compile for devices that need not be there, and show memory and messages.",
+    ),
+    (
+        "scaling",
+        "scaling",
+        ScalingConfig,
+        "Measure the speedup of several processes, and predict that of more.",
+    ),
+):
+    _add(*_command)
 
 
 @app.command(name="launch")

@@ -14,12 +14,11 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 
-from experiments import runs
 from experiments.config import ProblemConfig, ScalingConfig
-from experiments.errors import UsageError, usage_errors
+from experiments.errors import UsageError
+from experiments.measurement import Measurement, table
 from pdadmm_jax.plan import Plan, plan
 
 SAMPLES, FEATURES, CLASSES = 55_000, 196, 10  # MNIST as the paper has it
@@ -111,25 +110,23 @@ def main(config: ScalingConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    console = Console(highlight=False, soft_wrap=True)
-    with usage_errors():
-        directory = runs.create(config.out, "scaling", config)
+    measurement = Measurement("scaling", config)
     hardware, found = HARDWARE, {}
     if not config.predict_only:
-        here, found = _measured(config, console)
+        here, found = _measured(config, measurement)
         hardware = (here, *HARDWARE)
     predictions = {}
     for one in hardware:
-        console.print(f"\nPREDICTED, not measured: {one.name} ({one.source})")
+        measurement.show(f"\nPREDICTED, not measured: {one.name} ({one.source})")
         by_neurons = {h: predict(_network(20, h), 20, SAMPLES, one) for h in NEURONS}
         by_layers = {n: predict(_network(n, 1500), n, SAMPLES, one) for n in LAYERS}
-        console.print(_by_neurons(by_neurons), _by_layers(by_layers))
+        measurement.show(_by_neurons(by_neurons))
+        measurement.show(_by_layers(by_layers))
         predictions[one.name] = {
             "by_neurons": {h: made._asdict() for h, made in by_neurons.items()},
             "by_layers": {n: made._asdict() for n, made in by_layers.items()},
         }
-    runs.write_json(directory / "scaling.json", {"measured": found, "predicted": predictions})
-    console.print(f"saved to {directory}: config.json, scaling.json")
+    measurement.save({"measured": found, "predicted": predictions})
     return 0
 
 
@@ -137,7 +134,7 @@ def _network(layers: int, neurons: int) -> tuple[int, ...]:
     return (FEATURES, *[neurons] * (layers - 1), CLASSES)
 
 
-def _measured(config: ScalingConfig, console: Console) -> tuple[Hardware, dict[str, float]]:
+def _measured(config: ScalingConfig, measurement: Measurement) -> tuple[Hardware, dict[str, float]]:
     """One process against several, in turn; and this machine as the model needs it."""
     sizes = ["--layers", config.layers, "--neurons", config.neurons, "--samples", config.samples]
     alone, together = [], []
@@ -145,7 +142,7 @@ def _measured(config: ScalingConfig, console: Console) -> tuple[Hardware, dict[s
         alone.append(_timed(1, sizes))
         together.append(_timed(config.processes, sizes))
         one, several = alone[-1]["seconds"], together[-1]["seconds"]
-        console.print(
+        measurement.show(
             f"measured: 1 process {one:.3f} s, {config.processes} processes {several:.3f} s per "
             f"iteration, {one / several:.3f} times"
         )
@@ -165,13 +162,13 @@ def _measured(config: ScalingConfig, console: Console) -> tuple[Hardware, dict[s
     )
     widths = ProblemConfig(config.layers, config.neurons).widths  # as ``time`` has them
     made = predict(widths, config.processes, config.samples, here)
-    console.print(
+    measurement.show(
         f"{config.layers} layers x {config.neurons}, {config.samples} samples, every process "
         f"pinned to one core, median of {config.runs} runs each: {one:.3f} s alone, {several:.3f} "
         f"s on {config.processes}, {one / several:.3f} times; the model says {made.together:.3f} s "
         f"({made.together / several - 1:+.1%})"
     )
-    console.print(
+    measurement.show(
         f"one core: {2 * here.rate / 1e9:.1f} GFLOP/s in all; between processes: "
         f"{here.bandwidth / 1e9:.2f} GB/s, {1e6 * here.latency:.0f} us"
     )
@@ -195,21 +192,19 @@ def _timed(processes: int, sizes: list[object]) -> dict[str, float]:
 
 
 def _by_neurons(predictions: dict[int, Prediction]) -> Table:
-    table = Table(title="20 layers on 20 stages, 55,000 samples", title_justify="left", box=None)
-    for name in ("neurons", "1 device", "20 stages", "speedup", "paper's, measured"):
-        table.add_column(name, justify="right")
-    for neurons, made in predictions.items():
-        table.add_row(str(neurons), *_cells(made), f"{PAPER[neurons]:.2f}")
-    return table
+    title = "20 layers on 20 stages, 55,000 samples"
+    made = table("neurons", "1 device", "20 stages", "speedup", "paper's, measured", title=title)
+    for neurons, one in predictions.items():
+        made.add_row(str(neurons), *_cells(one), f"{PAPER[neurons]:.2f}")
+    return made
 
 
 def _by_layers(predictions: dict[int, Prediction]) -> Table:
-    table = Table(title="1,500 neurons, a stage per layer", title_justify="left", box=None)
-    for name in ("layers", "1 device", "a stage each", "speedup"):
-        table.add_column(name, justify="right")
-    for layers, made in predictions.items():
-        table.add_row(str(layers), *_cells(made))
-    return table
+    title = "1,500 neurons, a stage per layer"
+    made = table("layers", "1 device", "a stage each", "speedup", title=title)
+    for layers, one in predictions.items():
+        made.add_row(str(layers), *_cells(one))
+    return made
 
 
 def _cells(made: Prediction) -> tuple[str, str, str]:

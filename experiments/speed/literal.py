@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 
 import jax
-from rich.console import Console
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
 from experiments import runs, timing
-from experiments.errors import usage_errors
+from experiments.measurement import Measurement, table
 from experiments.speed import published
 from experiments.speed.config import LiteralConfig
-from experiments.speed.programs import admm, median, products_alone, timed_in_turn
+from experiments.speed.programs import admm, median, products_alone, spread, timed_in_turn
 
 NU, RHO = 0.1, 0.5
 HYPER = pdadmm.Hyperparameters(
@@ -31,10 +30,8 @@ def main(config: LiteralConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    console = Console(highlight=False, soft_wrap=True)
-    with usage_errors():
-        directory = runs.create(config.out, "literal", config)
-    console.print(
+    measurement = Measurement("literal", config)
+    measurement.show(
         f"{config.layers} layers x {config.neurons}, {config.features} features, "
         f"{config.samples} samples, on {runs.environment()['devices']}"
     )
@@ -50,18 +47,17 @@ def main(config: LiteralConfig) -> int:
         with jax.disable_jit(not compiled):
             seconds[name], efforts[name] = timed(config)
 
-    console.print(_table(seconds))
+    measurement.show(_table(seconds))
     own = median(seconds[SAME])
     compiled, apart = (median(seconds[name]) / own for name in efforts)
     trials, steps = efforts["as published"]
-    console.print(
+    measurement.show(
         f"as published, an iteration is {compiled:.1f} times slower at the same step sizes, "
         f"{apart:.1f} times if its formulas are not compiled: searches evaluate the objective "
         f"{trials} times, FISTA takes {steps} steps"
     )
     found = {"seconds": seconds, "efforts": {name: e._asdict() for name, e in efforts.items()}}
-    runs.write_json(directory / "literal.json", found)
-    console.print(f"saved to {directory}: config.json, literal.json")
+    measurement.save(found)
     return 0
 
 
@@ -80,10 +76,7 @@ def timed(config: LiteralConfig) -> tuple[list[float], published.Effort]:
 
 def _table(seconds: dict[str, list[float]]) -> Table:
     alone = median(seconds["products"])
-    table = Table(box=None)
-    for name in ("", "s per iteration", "fastest", "slowest", "of the products"):
-        table.add_column(name, justify="right" if name else "left")
+    made = table("", "s per iteration", "fastest", "slowest", "of the products")
     for name, rounds in seconds.items():
-        times = f"{median(rounds):.4f}", f"{min(rounds):.4f}", f"{max(rounds):.4f}"
-        table.add_row(name, *times, f"{median(rounds) / alone:.3f}")
-    return table
+        made.add_row(name, *spread(rounds), f"{median(rounds) / alone:.3f}")
+    return made

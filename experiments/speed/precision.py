@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -22,7 +21,7 @@ import pdadmm_jax as pdadmm
 from experiments import build, plots, runs
 from experiments.config import DataConfig
 from experiments.data import load
-from experiments.errors import usage_errors
+from experiments.measurement import Measurement
 from experiments.speed.config import PrecisionConfig
 from pdadmm_jax.products import PRECISIONS
 
@@ -63,11 +62,9 @@ def main(config: PrecisionConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    console = Console(highlight=False, soft_wrap=True)
-    with usage_errors():
-        directory = runs.create(config.out, "precision", config)
+    measurement = Measurement("precision", config)
     dataset = load(DataConfig())
-    console.print(
+    measurement.show(
         f"{dataset.name}, {HIDDEN_LAYERS} hidden layers x {config.neurons}, "
         f"{config.iterations} iterations on {runs.environment()['devices']}"
     )
@@ -75,12 +72,13 @@ def main(config: PrecisionConfig) -> int:
     kinds = [(precision, refreshed) for refreshed in (True, False) for precision in PRECISIONS]
     courses = [
         course(config, splits, *kind)
-        for kind in track(kinds, "runs", console=console, disable=not console.is_terminal)
+        for kind in track(
+            kinds, "runs", console=measurement.console, disable=not measurement.console.is_terminal
+        )
     ]
-    console.print(_table(courses, config.refresh_every))
-    runs.write_json(directory / "precision.json", {"courses": [_plain(one) for one in courses]})
-    figure(directory / "precision.png", courses)
-    console.print(f"saved to {directory}: config.json, precision.json, precision.png")
+    measurement.show(_table(courses, config.refresh_every))
+    figure(measurement.figure(), courses)
+    measurement.save({"courses": [_plain(one) for one in courses]})
     return 0
 
 

@@ -23,7 +23,8 @@ KINDS = {
     "reduce_max": "sums",
     "concatenate": "arrays of neighbours",
 }
-_INSTRUCTION = re.compile(r"%([\w.\-]+) = [^\n]*? ([\w\-]+)\((?:[^\n]*?op_name=\"([^\"]*)\")?")
+_INSTRUCTION = re.compile(r"%([\w.\-]+) = [^\n]*? ([\w\-]+)\(([^\n]*)")
+_COMPUTATION = re.compile(r"^%([\w.\-]+) \([^\n]*\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 
 
 def time_by_kind(program: Program, iterations: int) -> dict[str, float]:
@@ -55,8 +56,16 @@ def time_by_kind(program: Program, iterations: int) -> dict[str, float]:
 
 def _kinds(text: str) -> dict[str, str]:
     """The kind of every operation that does work itself; loops and calls only hold others."""
+    multiplying = {name for name, body in _COMPUTATION.findall(text) if " dot(" in body}
+
+    def kind(rest: str) -> str:
+        calls, path = re.search(r"calls=%([\w.\-]+)", rest), re.search(r'op_name="([^"]*)"', rest)
+        if calls and calls[1] in multiplying:
+            return "products"
+        return KINDS.get(path[1].rsplit("/", 1)[-1] if path else "", "element by element")
+
     return {
-        name: KINDS.get((path or "").rsplit("/", 1)[-1], "element by element")
-        for name, operation, path in _INSTRUCTION.findall(text)
+        name: kind(rest)
+        for name, operation, rest in _INSTRUCTION.findall(text)
         if operation not in ("while", "call", "conditional")
     }

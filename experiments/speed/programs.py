@@ -141,3 +141,8 @@ def timed_in_turn(programs: list[Program], iterations: int, repeats: int) -> dic
 def median(rounds: list[float]) -> float:
     """The median, as a plain number."""
     return float(np.median(rounds))
+
+
+def spread(rounds: list[float], digits: int = 4) -> list[str]:
+    """The median, the fastest and the slowest, as a table shows them."""
+    return [f"{seconds:.{digits}f}" for seconds in (median(rounds), min(rounds), max(rounds))]

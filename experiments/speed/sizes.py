@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
-from rich.console import Console
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
 from experiments import plots, runs
 from experiments.config import SizeConfig
-from experiments.errors import usage_errors
+from experiments.measurement import Measurement, table
 from experiments.speed.config import SizesConfig
-from experiments.speed.programs import admm, median, timed_in_turn
+from experiments.speed.programs import admm, median, spread, timed_in_turn
 from pdadmm_jax.plan import plan
 
 FACTORS = (1, 2, 4, 8)
@@ -42,10 +41,8 @@ def main(config: SizesConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    console = Console(highlight=False, soft_wrap=True)
-    with usage_errors():
-        directory = runs.create(config.out, "sizes", config)
-    console.print(f"time of an iteration on {runs.environment()['devices']}")
+    measurement = Measurement("sizes", config)
+    measurement.show(f"time of an iteration on {runs.environment()['devices']}")
     # What stands still is in the middle of its range, to keep the smallest problem from being tiny
     # and the largest from taking all day.
     still = {"samples": 2 * config.samples, "neurons": 4 * config.neurons, "layers": config.layers}
@@ -54,13 +51,9 @@ def main(config: SizesConfig) -> int:
         values = [factor * getattr(config, name) for factor in FACTORS]
         found[name] = [point(config, still | {name: value}, value) for value in values]
         others = ", ".join(f"{value} {other}" for other, value in still.items() if other != name)
-        console.print(_table(name, others, found[name]))
-    runs.write_json(
-        directory / "sizes.json",
-        {name: [one._asdict() for one in points] for name, points in found.items()},
-    )
-    figure(directory / "sizes.png", found)
-    console.print(f"saved to {directory}: config.json, sizes.json, sizes.png")
+        measurement.show(_table(name, others, found[name]))
+    figure(measurement.figure(), found)
+    measurement.save({name: [one._asdict() for one in points] for name, points in found.items()})
     return 0
 
 
@@ -78,16 +71,14 @@ def exponent(before: Point, after: Point) -> float:
 
 
 def _table(name: str, others: str, points: list[Point]) -> Table:
-    table = Table(box=None, title=f"with {others}", title_justify="left")
-    for heading in (name, "s per iteration", "fastest", "slowest", "GFLOP/s", "exponent"):
-        table.add_column(heading, justify="right")
+    headings = name, "s per iteration", "fastest", "slowest", "GFLOP/s", "exponent"
+    made = table(*headings, title=f"with {others}")
     for before, one in itertools.pairwise([None, *points]):
         assert one is not None
         rate = f"{2 * one.multiply_adds / median(one.seconds) / 1e9:.0f}"
-        times = (f"{t:.4f}" for t in (median(one.seconds), min(one.seconds), max(one.seconds)))
         grown = f"{exponent(before, one):.2f}" if before else ""
-        table.add_row(str(one.value), *times, rate, grown)
-    return table
+        made.add_row(str(one.value), *spread(one.seconds), rate, grown)
+    return made
 
 
 def figure(path: Path, found: dict[str, list[Point]]) -> None:

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import tempfile
 
-from rich.console import Console
 from rich.table import Table
 
 from experiments import runs
-from experiments.errors import usage_errors
+from experiments.measurement import Measurement, table
 from experiments.speed.config import StartupConfig
-from experiments.speed.programs import median
+from experiments.speed.programs import median, spread
 
 _IMPORTS = """
 import json, time
@@ -51,10 +50,8 @@ def main(config: StartupConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    console = Console(highlight=False, soft_wrap=True)
-    with usage_errors():
-        directory = runs.create(config.out, "startup", config)
-    console.print(f"new processes on {runs.environment()['devices']}")
+    measurement = Measurement("startup", config)
+    measurement.show(f"new processes on {runs.environment()['devices']}")
     found: dict[str, list[float]] = {}
     found["import jax"], found["import pdadmm_jax besides"] = measured(config, _IMPORTS)
     for layers in config.layers:
@@ -64,14 +61,13 @@ def main(config: StartupConfig) -> int:
         with tempfile.TemporaryDirectory() as cache:
             once(_COMPILES, *size, cache=cache)
             _, found[names[2]] = measured(config, _COMPILES, *size, cache=cache)
-    console.print(_table(found))
+    measurement.show(_table(found))
     few, many = (median(found[f"{layers} layers: compile a step"]) for layers in config.layers)
-    console.print(
+    measurement.show(
         f"{config.layers[1]} layers take {many / few:.2f} times as long to compile as "
         f"{config.layers[0]}; to load is to find it compiled by an earlier process"
     )
-    runs.write_json(directory / "startup.json", found)
-    console.print(f"saved to {directory}: config.json, startup.json")
+    measurement.save(found)
     return 0
 
 
@@ -104,10 +100,7 @@ def once(code: str, *words: str, cache: str | None = None) -> tuple[float, float
 
 
 def _table(found: dict[str, list[float]]) -> Table:
-    table = Table(box=None)
-    for name in ("", "s", "fastest", "slowest"):
-        table.add_column(name, justify="right" if name else "left")
+    made = table("", "s", "fastest", "slowest")
     for name, seconds in found.items():
-        times = (f"{t:.2f}" for t in (median(seconds), min(seconds), max(seconds)))
-        table.add_row(name, *times)
-    return table
+        made.add_row(name, *spread(seconds, digits=2))
+    return made

@@ -1,0 +1,58 @@
+"""What every measuring command does around its measurement: a directory, a screen, a last line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments import runs
+from experiments.errors import usage_errors
+
+
+class Measurement:
+    """A run directory with config.json, and a console.
+
+    Attributes:
+        directory: where results go.
+        console: where they are shown.
+    """
+
+    def __init__(self, name: str, config: Any) -> None:
+        """Makes the directory.
+
+        Args:
+            name: of the command, and of the file of its results.
+            config: the command's; ``config.out`` says where to make directories.
+
+        Raises:
+            UsageError: the directory cannot be made.
+        """
+        self.console = Console(highlight=False, soft_wrap=True)
+        with usage_errors():
+            self.directory = runs.create(config.out, name, config)
+        self._name, self._files = name, ["config.json", f"{name}.json"]
+
+    def show(self, what: Any) -> None:
+        """Prints a text or a table."""
+        self.console.print(what)
+
+    def figure(self) -> Path:
+        """The path to draw to."""
+        self._files.append(f"{self._name}.png")
+        return self.directory / f"{self._name}.png"
+
+    def save(self, found: dict[str, Any]) -> None:
+        """Writes the results, and says where everything is."""
+        runs.write_json(self.directory / f"{self._name}.json", found)
+        self.show(f"saved to {self.directory}: {', '.join(self._files)}")
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """An empty table without a box: names to the left, numbers to the right."""
+    made = Table(box=None, title=title, title_justify="left")
+    for column, name in enumerate(columns):
+        made.add_column(name, justify="right" if column else "left")
+    return made
