@@ -51,8 +51,8 @@ class Measurement:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table without a box: names to the left, numbers to the right."""
+    """An empty table without a box, numbers to the right; a column without a heading has names."""
     made = Table(box=None, title=title, title_justify="left")
-    for column, name in enumerate(columns):
-        made.add_column(name, justify="right" if column else "left")
+    for name in columns:
+        made.add_column(name, justify="right" if name else "left")
     return made

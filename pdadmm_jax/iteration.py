@@ -150,10 +150,8 @@ def _meet(
     arrived, messages = hand_up(tops, state.messages, stage)
     f = from_below(tops, arrived, stage)
 
-    if state.messages is None:
+    if messages is None:
         return state._replace(iteration=state.iteration + 1), [News(below, None) for below in f]
-
-    assert messages is not None
     boundaries = boundaries_of(state)
     new_q = partial(layers.lowest_q, hyper=hyper, block_bytes=stage.block_bytes)
     q = list(map(new_q, boundaries, f))
@@ -230,33 +228,34 @@ def _move(
     def varying(moved: Moved) -> Moved:
         return stage.mail.vary(moved)._replace(layer=moved.layer)
 
-    def move(layer: Layer, news: News | None, pull: Array | None) -> Moved:
+    def move(layer: Layer, news: News | None = None, pull: Array | None = None) -> Moved:
         return varying(layers.move(layer, news, pull, data, hyper, samples, block_bytes))
 
-    def move_head(layer: Layer, news: News | None) -> Moved:
+    def move_head(old: Moved, news: News | None = None, pull: Array | None = None) -> Moved:
         # What leaves a conditional takes memory of its own, so nothing is left for later.
-        return layers.turned(move(layer, news, pull))
+        return layers.turned(move(old.layer, news, pull))
 
     def at_rest(layer: Layer) -> Moved:
         return varying(layers.at_rest(layer))
 
     first, *stacks, last = state.layers
     *stack_news, head_news = news or [None] * (len(stacks) + 1)
-    head = when(stage.first, lambda old: layers.turned(move(old.layer, None, None)), at_rest(first))
+    move_upper = partial(move_head, news=head_news, pull=pull)
+    head = when(stage.first, move_head, at_rest(first))
     first, top, link = head.layer, at_rest(last), state.link
     if link is not None:
         linked = _linked(state)._replace(a=first.a)
         head = when(
             stage.linked,
-            lambda old: move_head(old.layer, head_news),
+            move_upper,
             head._replace(layer=linked, boundaries=top.boundaries),
         )
         W, b, _, a, below = head.layer
         link, first = Weights(W, b), first._replace(a=a)
         top = top._replace(layer=last._replace(below=below), boundaries=head.boundaries)
-    top = when(stage.last, lambda old: move_head(old.layer, head_news), top)
+    top = when(stage.last, move_upper, top)
 
-    moved = [head._replace(layer=first), *map(partial(move, pull=None), stacks, stack_news), top]
+    moved = [head._replace(layer=first), *map(move, stacks, stack_news), top]
     state = state._replace(layers=tuple(one.layer for one in moved), link=link)
     return state, moved
 
