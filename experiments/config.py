@@ -6,6 +6,7 @@ that the command line answers at once.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from dataclasses import dataclass, field
@@ -208,6 +209,14 @@ class SizeConfig:
     def widths(self) -> tuple[int, ...]:
         """(features, neurons, ..., classes)."""
         return (self.features, *[self.neurons] * (self.layers - 1), self.classes)
+
+    @property
+    def state_bytes(self) -> int:
+        """What the variables of all layers take in float32: W, b, z, a, and p, q, u between."""
+        pairs = list(itertools.pairwise(self.widths))
+        weights = sum((n_in + 1) * n_out for n_in, n_out in pairs)
+        rows = sum(2 * n_out for _, n_out in pairs) + sum(3 * n_in for n_in, _ in pairs[1:])
+        return 4 * (weights + self.samples * rows)
 
     def check(self) -> None:
         """Raises ValueError for numbers that make no problem."""

@@ -68,6 +68,7 @@ def test_compile_shows_messages_without_running():
     ("words", "complaint"),
     [
         (("time", "--layers", 1), "layers is 1: give 2 or more"),
+        (("time", "--samples", 10**9), "choose fewer of them"),
         (("compile", "--mesh.layer", 0), "mesh.layer is 0"),
         (("compile", "--mesh.wire", "int3"), "int3"),
         (("scaling", "--runs", 0), "runs is 0: give 1 or more"),

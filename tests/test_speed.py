@@ -112,6 +112,7 @@ def test_precision_shows_drift_with_and_without_refreshing(tmp_path):
     [
         (("speed", "--layers", 2), "layers is 2: give 3 or more"),
         (("speed", "--precision", "fp8"), "fp8"),
+        (("speed", "--neurons", 2_000_000), "10 layers x 2000000 neurons on 10000 samples need"),
         (("literal", "--samples", 0), "samples is 0: give 1 or more"),
         (("sizes", "--repeats", 0), "repeats is 0: give 1 or more"),
         (("startup", "--layers", 10, 1), "layers has 1: give 2 or more"),

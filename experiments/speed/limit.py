@@ -26,9 +26,9 @@ def main(config: SpeedConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    measurement = Measurement("speed", config)
     hyper = pdadmm.Hyperparameters(precision=config.precision)
     state, data = jax.eval_shape(partial(timing.problem, config, hyper))
+    measurement = Measurement("speed", config)
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     step = jax.jit(pdadmm.step, donate_argnums=0).lower(state, data, hyper).compile()
     memory, done = memory_of(step), products(step.as_text() or "")
