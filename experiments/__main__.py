@@ -27,6 +27,7 @@ from experiments.speed.config import (
     SpeedConfig,
     StartupConfig,
 )
+from experiments.study.config import CompareConfig, PerformanceConfig
 
 app = tyro.extras.SubcommandApp()
 Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
@@ -47,6 +48,18 @@ def _add(name: str, module: str, config: Any, help: str) -> None:
 
 for _command in (
     ("train", "train", TrainConfig, "Train a network with pdADMM and report on it."),
+    (
+        "compare",
+        "study.compare",
+        CompareConfig,
+        "Train one network by pdADMM, dlADMM and back-propagation, each at its best.",
+    ),
+    (
+        "performance",
+        "study.performance",
+        PerformanceConfig,
+        "Compare all methods on the paper's data sets, by its protocol.",
+    ),
     ("time", "timing", TimeConfig, "Time iterations of a network on random data."),
     (
         "speed",

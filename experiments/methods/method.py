@@ -1,0 +1,40 @@
+"""What a way to train is: pure functions of a state of its own, and one number to tune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pdadmm_jax as pdadmm
+from pdadmm_jax._typing import Array, PRNGKeyArray
+
+Carry = Any  # a method's state, a pytree
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train a network; all of them begin with the same weights.
+
+    Attributes:
+        title: its name in tables and figures.
+        number: what its one number is: a learning rate, or the penalty nu = rho.
+        candidates: values of the number that tuning tries, ascending.
+        published: the value that the pdADMM paper used, if it had the method.
+        start: (weights, key, data, hyper, number) -> state.
+        advance: (state, data, hyper, number, passes) -> state after so many passes over the
+            training samples; ``passes`` is static.
+        params: state -> weights.
+        grow: (state, hyper, layers) -> state with so many layers more, for methods that can.
+    """
+
+    title: str
+    number: str
+    candidates: tuple[float, ...]
+    published: float | None
+    start: Callable[
+        [pdadmm.Params, PRNGKeyArray, pdadmm.Data, pdadmm.Hyperparameters, Array], Carry
+    ]
+    advance: Callable[[Carry, pdadmm.Data, pdadmm.Hyperparameters, Array, int], Carry]
+    params: Callable[[Carry], pdadmm.Params]
+    grow: Callable[[Carry, pdadmm.Hyperparameters, int], Carry] | None = None

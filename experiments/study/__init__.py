@@ -1,0 +1,1 @@
+"""Methods side by side, and the figures and tables of the paper."""

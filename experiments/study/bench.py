@@ -1,0 +1,98 @@
+"""Where trials are run: each once, kept when it is finished, and shown while it goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from experiments.errors import usage_errors
+from experiments.interrupts import stop_requests
+from experiments.study import records
+from experiments.study.trial import Point, Programs, Task, Trial, course
+
+_LONG = 10.0  # seconds from which a trial has a line of its own
+
+
+class Interrupted(Exception):
+    """A stop was asked for; the message says what is kept."""
+
+
+class Bench(NamedTuple):
+    """A study's directory at work.
+
+    Attributes:
+        directory: where finished trials are kept.
+        programs: compiled so far.
+        say: shows a line.
+        show: shows how far a trial is.
+        asked: grows when a stop is asked for.
+    """
+
+    directory: Path
+    programs: Programs
+    say: Callable[[str], None]
+    show: Callable[[Trial, Task, Point | None], None]
+    asked: list[int]
+
+    def run(self, trial: Trial, task: Task) -> list[Point]:
+        """A trial's course, kept from an earlier time or run now.
+
+        Raises:
+            UsageError: what was kept is damaged.
+            Interrupted: a stop was asked for.
+        """
+        with usage_errors():
+            kept = records.find(self.directory, trial)
+        if kept is not None:
+            return kept
+        points: list[Point] = []
+        self.show(trial, task, None)
+        for point in course(trial, task, self.programs):
+            points.append(point)
+            self.show(trial, task, point)
+            if self.asked:
+                raise Interrupted(
+                    f"finished trials are kept in {self.directory}; the same command goes on there"
+                )
+            if not math.isfinite(point.train_loss):
+                break  # it will not come back
+        records.save(self.directory, trial, points)
+        last = points[-1]
+        if last.seconds > _LONG:
+            self.say(
+                f"{trial.title}: {last.passes} passes in {last.seconds:.0f} s, "
+                f"accuracy {last.accuracy:.2%}"
+            )
+        return points
+
+
+@contextmanager
+def at_work(directory: Path, console: Console) -> Iterator[Bench]:
+    """A bench, with a bar that follows the trial under way where there is a terminal."""
+    programs: Programs = {}
+    with stop_requests() as asked:
+        if not console.is_terminal:
+            yield Bench(directory, programs, console.print, lambda *_: None, asked)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=10),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=console, transient=True) as progress:
+            bar = progress.add_task("")
+
+            def show(trial: Trial, task: Task, point: Point | None) -> None:
+                if point is None:
+                    progress.reset(bar, total=task.passes, description=trial.title)
+                else:
+                    progress.update(bar, completed=point.passes)
+
+            yield Bench(directory, programs, console.print, show, asked)

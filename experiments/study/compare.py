@@ -1,0 +1,114 @@
+"""``python -m experiments compare``: one network, trained by every method at its best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from rich.console import Console
+
+import pdadmm_jax as pdadmm
+from experiments import build, runs
+from experiments.data import load
+from experiments.errors import usage_errors
+from experiments.kept import keep_programs
+from experiments.methods import METHODS
+from experiments.study import records
+from experiments.study.bench import Bench, Interrupted, at_work
+from experiments.study.config import CompareConfig
+from experiments.study.curves import curves
+from experiments.study.results import Result, results_table, spread, summary
+from experiments.study.trial import Task, Trial
+from experiments.study.tuning import tuned
+
+INTERRUPTED = 130
+TUNING = 1_000_000  # first seed of the tuning, beyond all that results have
+
+
+def main(config: CompareConfig) -> int:
+    """Runs what is missing and reports; returns the exit code.
+
+    Raises:
+        UsageError: the configuration cannot be carried out.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    keep_programs()
+    try:
+        study(config, console)
+    except Interrupted as stop:
+        console.print(f"interrupted: {stop}")
+        return INTERRUPTED
+    return 0
+
+
+def study(config: CompareConfig, console: Console) -> list[Result]:
+    """Tunes every method, trains with what was chosen, and reports.
+
+    Raises:
+        UsageError: the configuration cannot be carried out.
+        Interrupted: a stop was asked for.
+    """
+    name = f"compare-{config.data.name}"
+    with usage_errors():
+        tuning, final = task_of(config, tuning=True), task_of(config, tuning=False)
+        directory = records.study_directory(config.out, name, config)
+    announce(console, config, tuning, final)
+    with at_work(directory, console) as bench:
+        results = [result(method, config, tuning, final, bench) for method in config.methods]
+    console.print(results_table(results))
+    title = f"{config.data.name}: {' - '.join(map(str, final.widths))}"
+    courses = {one.method: one.courses for one in results}
+    curves(directory / "compare.png", courses, title)
+    runs.write_json(directory / "compare.json", {"results": [summary(one) for one in results]})
+    console.print(f"saved to {directory}: config.json, trials/, compare.json, compare.png")
+    return results
+
+
+def result(name: str, config: CompareConfig, tuning: Task, final: Task, bench: Bench) -> Result:
+    """One method: its number, and what it comes to from every seed."""
+    method = METHODS[name]
+    number = method.published or method.candidates[len(method.candidates) // 2]
+    if config.tune:
+        seeds = range(TUNING, TUNING + config.tuning_seeds)
+        number = tuned(
+            method.candidates,
+            lambda tried: [bench.run(Trial(name, tried, seed, True), tuning) for seed in seeds],
+        )
+    trials = [Trial(name, number, seed, False) for seed in range(config.seeds)]
+    found = Result(name, number, [bench.run(trial, final) for trial in trials])
+    accuracy = spread([100 * share for share in found.last("accuracy")], 2)
+    seconds = sum(found.last("seconds"))
+    bench.say(f"{method.title}: {method.number} {number:g}, test {accuracy} % in {seconds:.1f} s")
+    return found
+
+
+def announce(console: Console, config: CompareConfig, tuning: Task, final: Task) -> None:
+    """Says what is about to be compared."""
+    console.print(
+        f"{config.data.name}: {len(final.train.x)} training samples, {len(final.scored.x)} test "
+        f"samples; tuning trains on {len(tuning.train.x)} and is scored on {len(tuning.scored.x)}"
+    )
+    console.print(
+        f"network {' - '.join(map(str, final.widths))}, {config.passes} passes on "
+        f"{runs.environment()['devices']}"
+    )
+
+
+def task_of(config: CompareConfig, *, tuning: bool) -> Task:
+    """What is trained and scored on: held-out samples while tuning, the test samples at the end."""
+    data = replace(config.data, validation=0.0)
+    if tuning and config.tune:
+        limits = [n for n in (config.tuning_limit, config.data.limit) if n is not None]
+        data = replace(config.data, limit=min(limits, default=None))
+    dataset = load(data)
+    splits = build.splits(dataset, np.float32, None)
+    return Task(
+        train=splits.train,
+        scored=splits.validation or splits.test,
+        hyper=pdadmm.Hyperparameters(activation=pdadmm.activation(config.network.activation)),
+        widths=(dataset.x_train.shape[1], *config.network.hidden, dataset.classes),
+        initializer=build.INITIALIZERS[config.network.initializer],
+        passes=config.passes,
+        evaluate_every=config.evaluate_every,
+        first_layers=config.first_layers,
+    )

@@ -1,0 +1,186 @@
+"""What the studies can be told; read by the command line before JAX is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from experiments.config import NetworkConfig, check_counts
+from experiments.data.catalogue import Name
+from experiments.data.config import DataConfig
+
+MethodName = Literal[
+    "pdadmm",
+    "pdadmm_search",
+    "dladmm",
+    "gd",
+    "adadelta",
+    "adagrad",
+    "adam",
+    "sgd_batches",
+    "adam_batches",
+]
+ALL: tuple[MethodName, ...] = (
+    "pdadmm",
+    "pdadmm_search",
+    "dladmm",
+    "gd",
+    "adadelta",
+    "adagrad",
+    "adam",
+    "sgd_batches",
+    "adam_batches",
+)
+SIX: tuple[Name, ...] = (
+    "mnist",
+    "fashion_mnist",
+    "kmnist",
+    "svhn_cropped",
+    "cifar10",
+    "cifar100",
+)  # data sets of the paper
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Trains one network by all methods, each with its best number, and draws them together.
+
+    Every method has one number, a learning rate or a penalty, chosen among five on held-out
+    training samples; then it trains on all training samples and is scored on the test samples.
+    What is finished is kept: the same command goes on where it was interrupted.
+    """
+
+    data: DataConfig = field(default_factory=partial(DataConfig, validation=0.2))
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+
+    methods: tuple[MethodName, ...] = ALL
+    """Methods to compare."""
+
+    passes: int = 200
+    """Passes over the training samples: iterations of ADMM, full-batch steps, or epochs."""
+
+    evaluate_every: int = 10
+    """Passes between two evaluations."""
+
+    seeds: int = 3
+    """Results from so many first weights."""
+
+    tuning_seeds: int = 1
+    """Tuning from so many other first weights, with every candidate."""
+
+    tuning_limit: int | None = None
+    """Tune on this many training samples only, to save time."""
+
+    tune: bool = True
+    """Choose every method's number on held-out samples; else the paper's, or the middle one."""
+
+    first_layers: int | None = None
+    """Layers with which pdADMM begins, to be grown to all of them half-way, as in the paper."""
+
+    out: Path = Path("runs")
+    """Directory in which the study has its own."""
+
+    def check(self) -> None:
+        """Raises ValueError for settings that leave nothing to compare."""
+        check_counts(self, least={})
+        self.data.check()
+        if not self.methods:
+            raise ValueError("methods is empty: give at least one.")
+        doubled = {name for name in self.methods if self.methods.count(name) > 1}
+        if doubled:
+            raise ValueError(f"methods has {min(doubled)} twice: give each once.")
+        if not self.network.hidden:
+            raise ValueError("network.hidden is empty: give the width of at least 1 hidden layer.")
+        layers = len(self.network.hidden) + 1
+        if self.first_layers is not None and not 2 <= self.first_layers < layers:
+            raise ValueError(
+                f"first-layers is {self.first_layers}, but the network has {layers} layers: give "
+                f"a number from 2 to {layers - 1}, or leave it out."
+            )
+        if self.tune and not self.data.validation:
+            raise ValueError(
+                "data.validation is 0, but tuning needs held-out samples: give a share "
+                "above 0, or --no-tune."
+            )
+
+
+@dataclass(frozen=True)
+class PerformanceConfig:
+    """Compares all methods on the paper's data sets, by its protocol, and sets its results beside.
+
+    Ten layers, of which pdADMM begins with five; 100 passes over inputs at half the resolution.  A
+    data set that is not at hand is left out, and named.  The study of each is that of the compare
+    command with the same settings, and goes on where it was interrupted.
+    """
+
+    sets: tuple[Name, ...] = SIX
+    """Data sets; the paper's six by default."""
+
+    archives: Path | None = None
+    """Directory with a folder of original archives for each, such as mnist/."""
+
+    prepared: Path | None = None
+    """TFDS data directory to read from, and to prepare in."""
+
+    download: bool = True
+    """Fetch archives that are found nowhere else."""
+
+    limit: int | None = None
+    """Train on this many samples of each only."""
+
+    layers: int = 10
+    """Layers of the network."""
+
+    neurons: int = 500
+    """Width of its hidden layers."""
+
+    methods: tuple[MethodName, ...] = ALL
+    """Methods to compare."""
+
+    passes: int = 100
+    """Passes over the training samples."""
+
+    seeds: int = 3
+    """Results from so many first weights."""
+
+    tune: bool = True
+    """Choose every method's number on held-out samples; else the paper's, or the middle one."""
+
+    tuning_limit: int | None = 10_000
+    """Tune on this many training samples only, to save time."""
+
+    out: Path = Path("runs")
+    """Directory in which the studies have theirs."""
+
+    def check(self) -> None:
+        """Raises ValueError for settings that leave nothing to compare."""
+        check_counts(self, least={"layers": 2})
+        if not self.sets:
+            raise ValueError("sets is empty: give at least one.")
+        for name in self.sets:
+            self.study(name).check()
+
+    def study(self, name: Name) -> CompareConfig:
+        """The comparison on one data set."""
+        data = DataConfig(
+            name=name,
+            protocol="paper",
+            prepared=self.prepared,
+            archives=None if self.archives is None else self.archives / name,
+            limit=self.limit,
+            download=self.download,
+        )
+        return CompareConfig(
+            data=data,
+            network=NetworkConfig(hidden=(self.neurons,) * (self.layers - 1)),
+            methods=self.methods,
+            passes=self.passes,
+            evaluate_every=max(self.passes // 20, 1),
+            seeds=self.seeds,
+            tune=self.tune,
+            tuning_limit=self.tuning_limit,
+            first_layers=self.layers // 2 if self.layers > 3 else None,
+            out=self.out,
+        )

@@ -1,0 +1,71 @@
+"""Courses of several methods in one figure; a method has the same colour everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from experiments.methods import METHODS
+from experiments.study.trial import Point
+
+# Okabe and Ito's palette, and a dash for the second of a kind.
+STYLES = {
+    "pdadmm": ("#0072B2", "-"),
+    "pdadmm_search": ("#0072B2", "--"),
+    "dladmm": ("#009E73", "-"),
+    "gd": ("#999999", "-"),
+    "adadelta": ("#CC79A7", "-"),
+    "adagrad": ("#E69F00", "-"),
+    "adam": ("#D55E00", "-"),
+    "adam_batches": ("#D55E00", "--"),
+    "sgd_batches": ("#999999", "--"),
+}
+
+
+def curves(path: Path, courses: dict[str, list[list[Point]]], title: str) -> None:
+    """Error on the test samples and training loss, against passes and against seconds.
+
+    Lines are means over the seeds, bands reach from the smallest to the largest.
+
+    Args:
+        path: file to write.
+        courses: of every method, one of each seed.
+        title: heading of the figure.
+    """
+    figure, panels = plt.subplots(2, 2, figsize=(12, 8), layout="constrained", sharey="row")
+    for row, value, label in (
+        (panels[0], lambda point: 1 - point.accuracy, "share of test samples answered wrong"),
+        (panels[1], lambda point: point.train_loss, "mean loss on the training samples"),
+    ):
+        for axes, time, unit in (
+            (row[0], lambda point: point.passes, "passes over the training samples"),
+            (row[1], lambda point: point.seconds, "seconds of training"),
+        ):
+            for name, runs in courses.items():
+                _course(axes, name, runs, time, value)
+            axes.set(xlabel=unit, yscale="log")
+            if unit.startswith("seconds"):
+                axes.set_xscale("log")
+            axes.grid(alpha=0.25, which="both")
+        row[0].set_ylabel(label)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _course(axes: Axes, name: str, runs: list[list[Point]], time, value) -> None:
+    length = min(map(len, runs))  # a course that ceased to be finite is shorter
+    at = np.mean([[time(point) for point in run[:length]] for run in runs], 0)
+    values = np.asarray([[value(point) for point in run[:length]] for run in runs])
+    colour, dash = STYLES[name]
+    axes.plot(at, values.mean(0), dash, color=colour, label=METHODS[name].title, lw=1.5)
+    axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)

@@ -1,0 +1,80 @@
+"""A study's directory: every finished trial a file of its own, so that none is ever run twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from experiments import runs
+from experiments.study.trial import Point, Trial
+
+TRIALS = "trials"
+
+
+def study_directory(out: Path, name: str, config: Any) -> Path:
+    """The directory of the study with this configuration, made if there is none.
+
+    Its name depends on all settings but those that say where things are, so that the same command
+    finds it again.
+
+    Raises:
+        OSError: it cannot be made or written to.
+    """
+    settings = {key: value for key, value in asdict(config).items() if key != "out"}
+    places = ("prepared", "archives", "download")
+    settings["data"] = {k: v for k, v in settings["data"].items() if k not in places}
+    words = json.dumps(settings, sort_keys=True, default=str)
+    path = out / f"{name}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+    try:
+        (path / TRIALS).mkdir(parents=True, exist_ok=True)
+        if not (path / "config.json").exists():
+            runs.write_json(path / "config.json", {"study": name, "config": settings})
+    except OSError as error:
+        raise OSError(
+            f"cannot keep a study in {out} ({error.strerror}): choose another with --out."
+        ) from error
+    return path
+
+
+def save(directory: Path, trial: Trial, points: list[Point]) -> None:
+    """Keeps a finished trial."""
+    content = {
+        "trial": asdict(trial),
+        "points": [point._asdict() for point in points],
+        "environment": runs.environment(),
+        "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+    }
+    runs.write_json(_file(directory, trial), content)
+
+
+def find(directory: Path, trial: Trial) -> list[Point] | None:
+    """The course of a trial, if it is finished.
+
+    Raises:
+        ValueError: its file is not what ``save`` writes.
+    """
+    path = _file(directory, trial)
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        if Trial(**content["trial"]) != trial:
+            raise ValueError("it is another trial's")
+        return [Point(**_numbers(point)) for point in content["points"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): remove it, and the trial is run again."
+        ) from error
+
+
+def _numbers(point: dict[str, Any]) -> dict[str, Any]:
+    """Numbers that are not finite are kept as null."""
+    return {name: float("nan") if value is None else value for name, value in point.items()}
+
+
+def _file(directory: Path, trial: Trial) -> Path:
+    return directory / TRIALS / f"{trial.name}.json"

@@ -1,0 +1,159 @@
+"""A trial: one method with one number from one seed, and the course it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import pdadmm_jax as pdadmm
+from experiments.methods import METHODS, Method
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is run.
+
+    Attributes:
+        method: a name in ``METHODS``.
+        number: the method's one number.
+        seed: of the first weights and of the order of the samples.
+        tuning: whether it is scored on held-out samples, to choose the number; else on the test
+            samples, for the result.
+    """
+
+    method: str
+    number: float
+    seed: int
+    tuning: bool
+
+    @property
+    def name(self) -> str:
+        """A file's name for it."""
+        kind = "tuning" if self.tuning else "result"
+        return f"{self.method}-{self.number:g}-{self.seed}-{kind}"
+
+    @property
+    def title(self) -> str:
+        """The same for people."""
+        found = METHODS[self.method]
+        kind = "tuning, " if self.tuning else ""
+        return f"{found.title} ({kind}{found.number} {self.number:g}, seed {self.seed})"
+
+
+class Point(NamedTuple):
+    """Where a trial stands after some passes.
+
+    Attributes:
+        passes: over the training samples.
+        seconds: of training so far, compilation and evaluation apart.
+        compile_seconds: of compilation so far; next to nothing after a trial of the same method.
+        train_loss: mean over the training samples.
+        train_accuracy: share of the training samples.
+        loss: the same of the samples that the trial is scored on.
+        accuracy: the same.
+    """
+
+    passes: int
+    seconds: float
+    compile_seconds: float
+    train_loss: float
+    train_accuracy: float
+    loss: float
+    accuracy: float
+
+
+class Task(NamedTuple):
+    """What all trials of a kind have in common.
+
+    Attributes:
+        train: samples to train on.
+        scored: samples to be scored on.
+        hyper: activation and loss; methods put their own numbers in.
+        widths: of the network.
+        initializer: of the first weights.
+        passes: how long to train.
+        evaluate_every: passes between two points.
+        first_layers: with how many layers methods begin that can grow, to be grown to all of them
+            after half of the passes; None for all at once.
+    """
+
+    train: pdadmm.Data
+    scored: pdadmm.Data
+    hyper: pdadmm.Hyperparameters
+    widths: tuple[int, ...]
+    initializer: Any
+    passes: int
+    evaluate_every: int
+    first_layers: int | None
+
+
+Programs = dict[Any, Any]  # compiled ones, shared by trials that differ in number and seed alone
+
+
+def course(trial: Trial, task: Task, programs: Programs) -> Iterator[Point]:
+    """Runs a trial from one evaluation to the next.
+
+    Args:
+        trial: what to run.
+        task: what it has in common with others.
+        programs: those compiled so far, to which new ones are added.
+    """
+    method = METHODS[trial.method]
+    first_layers = task.first_layers if method.grow is not None else None
+    grow_at = None if first_layers is None else task.passes // 2
+    number = jnp.asarray(trial.number, task.train.x.dtype)
+    state = begin(method, trial.seed, task, number, first_layers)
+    done, seconds, compile_seconds = 0, 0.0, 0.0
+    while done < task.passes:
+        stop = min(task.passes, done - done % task.evaluate_every + task.evaluate_every)
+        if grow_at is not None and done < grow_at:
+            stop = min(stop, grow_at)
+        if method.grow is not None and first_layers is not None and done == grow_at:
+            state = method.grow(state, task.hyper, len(task.widths) - 1 - first_layers)
+        start = time.perf_counter()
+        advance = _program(programs, trial.method, state, task, number, stop - done)
+        compile_seconds += time.perf_counter() - start
+        start = time.perf_counter()
+        state = jax.block_until_ready(advance(state, task.train, task.hyper, number))
+        seconds += time.perf_counter() - start
+        done = stop
+        scores = (
+            float(value)
+            for data in (task.train, task.scored)
+            for value in pdadmm.loss_and_accuracy(method.params(state), data, task.hyper)
+        )
+        yield Point(done, seconds, compile_seconds, *scores)
+
+
+def _program(
+    programs: Programs, name: str, state: Any, task: Task, number: jax.Array, passes: int
+) -> Any:
+    """The compiled passes of a method, kept for states of the same shapes."""
+    arguments = state, task.train, task.hyper, number
+    shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((state, task.train))]
+    key = (name, passes, str(shapes))
+    if key not in programs:
+        jitted = jax.jit(METHODS[name].advance, static_argnums=4, donate_argnums=0)
+        programs[key] = jitted.lower(*arguments, passes).compile()
+    return programs[key]
+
+
+def begin(
+    method: Method, seed: int, task: Task, number: jax.Array, first_layers: int | None
+) -> Any:
+    """A method's state at the weights that a seed makes, the same for all methods."""
+    widths = task.widths
+    if first_layers is not None:
+        widths = (*widths[:first_layers], widths[-1])
+    key, own = jax.random.split(jax.random.key(seed))
+    keys = jax.random.split(key, len(widths) - 1)
+    params = [
+        (task.initializer(key, (n_in, n_out), jnp.float32), jnp.zeros(n_out))
+        for key, n_in, n_out in zip(keys, widths[:-1], widths[1:], strict=True)
+    ]
+    return method.start(params, own, task.train, task.hyper, number)
