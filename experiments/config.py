@@ -368,4 +368,4 @@ def check_counts(config: object, least: dict[str, int]) -> None:
     for name, value in vars(config).items():
         needed = least.get(name, 1)
         if type(value) is int and value < needed:
-            raise ValueError(f"{name} is {value}: give {needed} or more.")
+            raise ValueError(f"{name.replace("_", "-")} is {value}: give {needed} or more.")

@@ -1,0 +1,206 @@
+"""Methods side by side: tuning, what is kept, and the commands as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from experiments.study import records
+from experiments.study.config import CompareConfig, PerformanceConfig
+from experiments.study.performance import PUBLISHED
+from experiments.study.trial import Point, Trial
+from experiments.study.tuning import best, tuned
+from tests.commands import assert_refused, finish, run, start
+
+SMALL = ("--network.hidden", 12, 12, 12, "--data.limit", 200, "--passes", 8, "--evaluate-every", 4)
+TWO = ("--methods", "pdadmm", "adam", "--seeds", 2)
+
+
+def point(accuracy, loss=1.0, train_loss=1.0):
+    return Point(1, 0.1, 0.0, train_loss, accuracy, loss, accuracy)
+
+
+def courses(accuracies):
+    return {number: [[point(accuracy)]] for number, accuracy in accuracies.items()}
+
+
+def test_the_best_number_has_the_highest_accuracy_then_the_lowest_loss():
+    assert best(courses({0.1: 0.5, 1.0: 0.7, 10.0: 0.6})) == 1.0
+    tied = {0.1: [[point(0.7, loss=2.0)]], 1.0: [[point(0.7, loss=1.0)]]}
+    assert best(tied) == 1.0
+    mean = {0.1: [[point(0.9)], [point(0.1)]], 1.0: [[point(0.6)], [point(0.6)]]}
+    assert best(mean) == 1.0
+
+
+def test_a_course_that_ceased_to_be_finite_is_never_the_best():
+    broken = {0.1: [[point(0.9, train_loss=float("nan"))]], 1.0: [[point(0.1)]]}
+    assert best(broken) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("peak", "tried", "chosen"),
+    [
+        (0.1, {0.01, 0.1, 1.0}, 0.1),
+        (10.0, {0.01, 0.1, 1.0, 10.0, 100.0}, 10.0),
+        (1e-3, {1e-4, 1e-3, 0.01, 0.1, 1.0}, 1e-3),
+        (1e9, {0.01, 0.1, 1.0, 10.0, 100.0, 1000.0}, 1000.0),
+    ],
+)
+def test_tuning_looks_beyond_the_ends(peak, tried, chosen):
+    seen = set()
+
+    def courses_of(number):
+        seen.add(number)
+        return [[point(1 - abs(np.log10(number / peak)) / 20)]]
+
+    assert tuned((0.01, 0.1, 1.0), courses_of) == chosen
+    assert seen == tried
+
+
+def test_what_is_kept_is_found_again_and_nothing_else(tmp_path):
+    config = CompareConfig(out=tmp_path)
+    directory = records.study_directory(tmp_path, "compare-digits", config)
+    trial, other = Trial("adam", 0.003, 1, True), Trial("adam", 0.003, 1, False)
+    course = [point(0.5), point(float("nan"), loss=float("inf"))]
+    assert records.find(directory, trial) is None
+    records.save(directory, trial, course)
+    found = records.find(directory, trial)
+    assert found is not None
+    assert found[0] == course[0]
+    assert np.isnan(found[1].accuracy)
+    assert np.isnan(found[1].loss)
+    assert records.find(directory, other) is None
+
+
+def test_a_study_has_one_directory_and_another_study_another(tmp_path):
+    one = records.study_directory(tmp_path, "compare", CompareConfig(out=tmp_path))
+    same = records.study_directory(tmp_path, "compare", CompareConfig(out=tmp_path))
+    other = records.study_directory(tmp_path, "compare", CompareConfig(out=tmp_path, passes=7))
+    assert one == same != other
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    code, screen, err = run("compare", *SMALL, *TWO, "--out", out)
+    assert code == 0, err
+    assert err == ""
+    (directory,) = out.iterdir()
+    return out, directory, screen
+
+
+def test_compare_says_what_came_out(compared):
+    _, directory, screen = compared
+    lines = screen.splitlines()
+    assert lines[0].startswith("digits: 200 training samples, 360 test samples; tuning trains on")
+    found = json.loads((directory / "compare.json").read_text())["results"]
+    assert [one["method"] for one in found] == ["pdadmm", "adam"]
+    for one, title in zip(found, ("pdADMM", "Adam"), strict=True):
+        assert one["passes"] == [8, 8]
+        (row,) = (line for line in lines if line.strip().startswith(f"{title} "))
+        assert f"{100 * np.mean(one['accuracy']):.2f} ±" in row
+        assert max(map(len, lines[2:-1])) <= 80
+    assert lines[-1] == f"saved to {directory}: config.json, trials/, compare.json, compare.png"
+    assert (directory / "compare.png").stat().st_size > 10_000
+
+
+def test_results_are_those_of_the_number_that_did_best(compared):
+    _, directory, _ = compared
+    files = [json.loads(path.read_text()) for path in (directory / "trials").iterdir()]
+    for one in json.loads((directory / "compare.json").read_text())["results"]:
+        own = [file for file in files if file["trial"]["method"] == one["method"]]
+        tuning = [file for file in own if file["trial"]["tuning"]]
+        results = [file for file in own if not file["trial"]["tuning"]]
+        top = max(file["points"][-1]["accuracy"] for file in tuning)
+        (chosen,) = (file for file in tuning if file["trial"]["number"] == one["number"])
+        assert chosen["points"][-1]["accuracy"] == top
+        assert {file["trial"]["number"] for file in results} == {one["number"]}
+        assert sorted(file["trial"]["seed"] for file in results) == [0, 1]
+        assert not {file["trial"]["seed"] for file in tuning} & {0, 1}
+        assert [point["passes"] for point in own[0]["points"]] == [4, 8]
+
+
+def test_the_same_command_runs_what_is_missing_and_nothing_else(compared):
+    out, directory, screen = compared
+    trials = sorted((directory / "trials").iterdir())
+    missing, kept = trials[0], trials[1:]
+    before = {path: path.read_bytes() for path in kept}
+    missing.unlink()
+    code, again, err = run("compare", *SMALL, *TWO, "--out", out)
+    assert code == 0, err
+    assert {path: path.read_bytes() for path in kept} == before
+    assert missing.exists()
+    accuracies = [line.split(" in ")[0] for line in screen.splitlines()[:4]]
+    assert [line.split(" in ")[0] for line in again.splitlines()[:4]] == accuracies
+
+
+def test_a_damaged_trial_is_named_and_nothing_is_lost(compared):
+    out, directory, _ = compared
+    trial = sorted((directory / "trials").iterdir())[-1]
+    content = trial.read_text()
+    trial.write_text(content[: len(content) // 2])
+    code, _, err = run("compare", *SMALL, *TWO, "--out", out)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert str(trial) in line
+    assert "remove it" in line
+    trial.write_text(content)
+
+
+def test_an_interrupt_keeps_what_is_finished(tmp_path):
+    words = ("compare", "--methods", "gd", "adam", "--passes", 20_000, "--evaluate-every", 500)
+    process = start(*words, "--network.hidden", 12, "--data.limit", 200, "--out", tmp_path)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/trials/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert code == 130, err
+    assert out.splitlines()[-1].startswith("interrupted: finished trials are kept in")
+    for path in tmp_path.glob("*/trials/*"):
+        assert len(json.loads(path.read_text())["points"]) == 40
+
+
+def test_performance_names_the_sets_that_are_not_at_hand(tmp_path):
+    words = ("--no-download", "--archives", tmp_path / "none", "--prepared", tmp_path / "tfds")
+    code, _, err = run("performance", *words, "--out", tmp_path / "runs")
+    assert code == 2
+    assert "mnist" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_protocol_is_the_papers():
+    config = PerformanceConfig()
+    study = config.study("mnist")
+    assert config.sets == (
+        "mnist",
+        "fashion_mnist",
+        "kmnist",
+        "svhn_cropped",
+        "cifar10",
+        "cifar100",
+    )
+    assert (study.data.protocol, study.passes, study.first_layers) == ("paper", 100, 5)
+    assert study.network.hidden == (500,) * 9
+    assert {name for found in PUBLISHED.values() for name in found} <= set(config.sets)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("compare", "--passes", 0), "passes is 0: give 1 or more"),
+        (("compare", "--methods", "newton"), "newton"),
+        (("compare", "--methods", "adam", "adam"), "methods has adam twice"),
+        (("compare", "--data.validation", 0), "tuning needs held-out samples"),
+        (("compare", "--first-layers", 4), "the network has 4 layers: give a number from 2 to 3"),
+        (("compare", "--out", "/proc/none"), "choose another with --out"),
+        (("performance", "--sets"), "sets"),
+        (("performance", "--tuning-limit", 0), "tuning-limit is 0: give 1 or more"),
+    ],
+)
+def test_a_mistake_gets_one_line(words, complaint):
+    assert_refused(words, complaint)
