@@ -15,6 +15,7 @@ import tyro
 from experiments.config import (
     CompileConfig,
     LaunchConfig,
+    ReportConfig,
     ScalingConfig,
     TimeConfig,
     TrainConfig,
@@ -103,6 +104,7 @@ for _command in (
         ScalingConfig,
         "Measure the speedup of several processes, and predict that of more.",
     ),
+    ("report", "report", ReportConfig, "Gather what was run into one page."),
 ):
     _add(*_command)
 

@@ -363,9 +363,29 @@ class TrainConfig:
             raise ValueError(f"growth.layers is {self.growth.layers}: give at least 1.")
 
 
+@dataclass(frozen=True)
+class ReportConfig:
+    """Gathers tables, figures, hardware and commands of all that was run into report.html.
+
+    The page holds its figures and needs nothing beside it; report.md is the same as text.
+    """
+
+    runs: Path = Path("runs")
+    """Directory in which the runs are, and where the report is written."""
+
+    def check(self) -> None:
+        """Raises ValueError if there is no such directory."""
+        if not self.runs.is_dir():
+            raise ValueError(
+                f"runs is {self.runs}, which is no directory: run other commands first, such as "
+                "compare, or say where they were told to write."
+            )
+
+
 def check_counts(config: object, least: dict[str, int]) -> None:
     """Refuses whole numbers below 1, or below what their names need."""
     for name, value in vars(config).items():
         needed = least.get(name, 1)
         if type(value) is int and value < needed:
-            raise ValueError(f"{name.replace("_", "-")} is {value}: give {needed} or more.")
+            option = name.replace("_", "-")
+            raise ValueError(f"{option} is {value}: give {needed} or more.")

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from experiments import runs
 from experiments.errors import usage_errors
+from experiments.shown import Shown
 
 
 class Measurement:
@@ -34,10 +35,11 @@ class Measurement:
         with usage_errors():
             self.directory = runs.create(config.out, name, config)
         self._name, self._files = name, ["config.json", f"{name}.json"]
+        self._shown = Shown(self.console, self.directory)
 
-    def show(self, what: Any) -> None:
+    def show(self, what: str | Table) -> None:
         """Prints a text or a table."""
-        self.console.print(what)
+        self._shown.show(what)
 
     def figure(self) -> Path:
         """The path to draw to."""
@@ -47,7 +49,8 @@ class Measurement:
     def save(self, found: dict[str, Any]) -> None:
         """Writes the results, and says where everything is."""
         runs.write_json(self.directory / f"{self._name}.json", found)
-        self.show(f"saved to {self.directory}: {', '.join(self._files)}")
+        self._shown.save(*(name for name in self._files if name.endswith(".png")))
+        self.console.print(f"saved to {self.directory}: {', '.join(self._files)}")
 
 
 def table(*columns: str, title: str | None = None) -> Table:

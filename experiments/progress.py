@@ -18,7 +18,7 @@ from experiments.training import Chunk
 
 
 @contextmanager
-def shown(iterations: int, console: Console) -> Iterator[Callable[[Chunk], None]]:
+def progress_shown(iterations: int, console: Console) -> Iterator[Callable[[Chunk], None]]:
     """Yields a function that shows a chunk as the latest."""
     if not console.is_terminal:
         yield lambda chunk: console.print(

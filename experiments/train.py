@@ -18,7 +18,8 @@ from experiments.data import Dataset, load
 from experiments.errors import usage_errors
 from experiments.interrupts import stop_requests
 from experiments.kept import keep_programs
-from experiments.progress import progress_of, shown
+from experiments.progress import progress_of, progress_shown
+from experiments.shown import Shown
 from experiments.training import Chunk, Score, score_of, train
 
 INTERRUPTED, DIVERGED = 130, 1
@@ -88,7 +89,7 @@ def follow(
     """
     chunk = None
     # The iteration in flight has been given the old state's memory: nothing can be saved before.
-    with stop_requests() as asked, shown(iterations, console) as show:
+    with stop_requests() as asked, progress_shown(iterations, console) as show:
         for chunk in chunks:
             if run is not None:
                 runs.append_metrics(run, chunk)
@@ -149,22 +150,24 @@ def report(
     runs.write_json(run / "summary.json", summary)
     plots.training_figure(run / "training.png", metrics, splits.samples, title)
 
-    console.print(_table(title, scores))
-    console.print(
+    shown = Shown(console, run)
+    shown.show(_table(title, scores))
+    shown.show(
         f"{last.iteration} iterations in {last.seconds:.2f} s "
         f"({1000 * last.seconds / last.iteration:.1f} ms each, {last.compile_seconds:.1f} s "
         f"compiling apart); {progress_of(last)}"
     )
     if unconverged := summary["unconverged_iterations"]:
-        console.print(f"warning: inner solves met their bound in {unconverged} iteration(s)")
+        shown.show(f"warning: inner solves met their bound in {unconverged} iteration(s)")
     if code == DIVERGED:
         first = next(line["iteration"] for line in metrics if not line["finite"])
-        console.print(
+        shown.show(
             f"error: values ceased to be finite at iteration {first}, now {broken}; "
             "other penalties or --double may help"
         )
     if code == INTERRUPTED:
-        console.print(f"interrupted after iteration {last.iteration}: what was done is saved")
+        shown.show(f"interrupted after iteration {last.iteration}: what was done is saved")
+    shown.save("training.png")
     console.print(
         f"saved to {run}: config.json, metrics.jsonl, summary.json, weights.npz, training.png"
     )

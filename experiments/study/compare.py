@@ -13,6 +13,7 @@ from experiments.data import load
 from experiments.errors import usage_errors
 from experiments.kept import keep_programs
 from experiments.methods import METHODS
+from experiments.shown import Shown
 from experiments.study import records
 from experiments.study.bench import Bench, Interrupted, at_work
 from experiments.study.config import CompareConfig
@@ -52,14 +53,16 @@ def study(config: CompareConfig, console: Console) -> list[Result]:
     with usage_errors():
         tuning, final = task_of(config, tuning=True), task_of(config, tuning=False)
         directory = records.study_directory(config.out, name, config)
-    announce(console, config, tuning, final)
+    shown = Shown(console, directory)
+    shown.show(described(config, tuning, final))
     with at_work(directory, console) as bench:
         results = [result(method, config, tuning, final, bench) for method in config.methods]
-    console.print(results_table(results))
+    shown.show(results_table(results))
     title = f"{config.data.name}: {' - '.join(map(str, final.widths))}"
     courses = {one.method: one.courses for one in results}
     curves(directory / "compare.png", courses, title)
     runs.write_json(directory / "compare.json", {"results": [summary(one) for one in results]})
+    shown.save("compare.png")
     console.print(f"saved to {directory}: config.json, trials/, compare.json, compare.png")
     return results
 
@@ -82,15 +85,17 @@ def result(name: str, config: CompareConfig, tuning: Task, final: Task, bench: B
     return found
 
 
-def announce(console: Console, config: CompareConfig, tuning: Task, final: Task) -> None:
-    """Says what is about to be compared."""
-    console.print(
-        f"{config.data.name}: {len(final.train.x)} training samples, {len(final.scored.x)} test "
-        f"samples; tuning trains on {len(tuning.train.x)} and is scored on {len(tuning.scored.x)}"
+def described(config: CompareConfig, tuning: Task, final: Task) -> str:
+    """What is about to be compared."""
+    widths = " - ".join(map(str, final.widths))
+    tuned = (
+        f"; tuning trains on {len(tuning.train.x)} and is scored on {len(tuning.scored.x)} others"
+        if config.tune
+        else ""
     )
-    console.print(
-        f"network {' - '.join(map(str, final.widths))}, {config.passes} passes on "
-        f"{runs.environment()['devices']}"
+    return (
+        f"{config.data.name}: {len(final.train.x)} training samples, {len(final.scored.x)} test "
+        f"samples{tuned}; network {widths}; {config.passes} passes, {config.seeds} seed(s)"
     )
 
 

@@ -6,10 +6,12 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.data.dataset import DataError
-from experiments.errors import UsageError
+from experiments.errors import UsageError, usage_errors
 from experiments.kept import keep_programs
 from experiments.measurement import table
 from experiments.methods import METHODS
+from experiments.shown import Shown
+from experiments.study import records
 from experiments.study.bench import Interrupted
 from experiments.study.compare import INTERRUPTED, study
 from experiments.study.config import PerformanceConfig
@@ -85,9 +87,13 @@ def main(config: PerformanceConfig) -> int:
             return INTERRUPTED
     if not results:
         raise UsageError(missing[0])
-    console.print(accuracies(config, results))
+    with usage_errors():
+        directory = records.study_directory(config.out, "performance", config)
+    shown = Shown(console, directory)
+    shown.show(accuracies(config, results))
     for error in missing:
-        console.print(f"left out: {error}")
+        shown.show(f"left out: {error}")
+    shown.save()
     return 0
 
 

@@ -13,6 +13,7 @@ from experiments import runs
 from experiments.study.trial import Point, Trial
 
 TRIALS = "trials"
+PLACES = ("out", "prepared", "archives", "download")  # settings that say where things are
 
 
 def study_directory(out: Path, name: str, config: Any) -> Path:
@@ -24,9 +25,7 @@ def study_directory(out: Path, name: str, config: Any) -> Path:
     Raises:
         OSError: it cannot be made or written to.
     """
-    settings = {key: value for key, value in asdict(config).items() if key != "out"}
-    places = ("prepared", "archives", "download")
-    settings["data"] = {k: v for k, v in settings["data"].items() if k not in places}
+    settings = _without_places(asdict(config))
     words = json.dumps(settings, sort_keys=True, default=str)
     path = out / f"{name}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
     try:
@@ -38,6 +37,14 @@ def study_directory(out: Path, name: str, config: Any) -> Path:
             f"cannot keep a study in {out} ({error.strerror}): choose another with --out."
         ) from error
     return path
+
+
+def _without_places(settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_places(value) if isinstance(value, dict) else value
+        for name, value in settings.items()
+        if name not in PLACES
+    }
 
 
 def save(directory: Path, trial: Trial, points: list[Point]) -> None:

@@ -1,0 +1,123 @@
+"""``python -m experiments report``: what has been run, on one page."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from experiments import runs
+from experiments.config import ReportConfig
+from experiments.errors import UsageError, usage_errors
+from experiments.shown import SHOWN
+
+STYLE = """
+body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222;
+       font: 16px/1.5 system-ui, sans-serif; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 3rem; border-top: 1px solid #ddd; padding-top: 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; } th { border-bottom-width: 2px; }
+code { background: #f4f4f4; padding: .1rem .3rem; overflow-wrap: anywhere; }
+img { max-width: 100%; }
+"""
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Experiments with pdadmm_jax</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def main(config: ReportConfig) -> int:
+    """Gathers, writes and says where; returns the exit code.
+
+    Raises:
+        UsageError: there is nothing to gather, or something is damaged.
+    """
+    found = gathered(config.runs)
+    text = markdown(found)
+    with usage_errors():
+        page = PAGE.format(style=STYLE, body=html(text, config.runs))
+        for name, content in (("report.md", text), ("report.html", page)):
+            with runs.replacing(config.runs / name) as temporary:
+                temporary.write_text(content)
+    print(f"{len(found)} runs gathered in {config.runs}: report.html, report.md")
+    return 0
+
+
+def gathered(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """What commands have shown, the newest of each command, in the order of their names.
+
+    Raises:
+        UsageError: there is nothing to gather, or something is damaged.
+    """
+    newest: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for path in sorted(folder.glob(f"*/{SHOWN}")):
+        try:
+            content = json.loads(path.read_text())
+            known = newest.get(content["command"])
+            if known is None or known[1]["finished"] <= content["finished"]:
+                newest[content["command"]] = (path.parent, content)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise UsageError(
+                f"{path} is damaged ({error!r}): remove it, or run its command again."
+            ) from error
+    if not newest:
+        raise UsageError(
+            f"nothing was run in {folder}: run other commands first, such as compare, or say where "
+            "with --runs."
+        )
+    return [newest[command] for command in sorted(newest)]
+
+
+def markdown(found: list[tuple[Path, dict[str, Any]]]) -> str:
+    """The page's text, figures by their names."""
+    sections = ["# Experiments with pdadmm_jax"]
+    sections.append("\n".join(f"- [{path.name}](#{path.name})" for path, _ in found))
+    for path, content in found:
+        environment = content["environment"]
+        sections.append(f"## {path.name}")
+        sections.append(f"`{content['command']}`")
+        sections.append(
+            f"Finished {content['finished']} on {environment['devices']}, "
+            f"{environment['cores']} cores, jax {environment['jax']}, "
+            f"pdadmm_jax {environment['pdadmm_jax']}."
+        )
+        sections += [_table(p["table"]) if "table" in p else p["text"] for p in content["parts"]]
+        sections += [f"![{name} of {path.name}]({path.name}/{name})" for name in content["figures"]]
+    return "\n\n".join(sections) + "\n"
+
+
+def html(text: str, folder: Path) -> str:
+    """The same for browsers, with the figures in it."""
+    body = MarkdownIt("commonmark").enable("table").render(text)
+    body = re.sub(r"<h2>(.*?)</h2>", r'<h2 id="\1">\1</h2>', body)
+
+    def with_content(source: re.Match[str]) -> str:
+        content = base64.b64encode((folder / source[1]).read_bytes()).decode()
+        return f'<img src="data:image/png;base64,{content}"'
+
+    return re.sub(r'<img src="(.*?)"', with_content, body)
+
+
+def _table(table: dict[str, Any]) -> str:
+    rows = [
+        table["columns"],
+        ["---:" if right else ":---" for right in table["right"]],
+        *table["rows"],
+    ]
+    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows]
+    title = [f"**{table['title']}**", ""] if table["title"] else []
+    return "\n".join([*title, *lines])

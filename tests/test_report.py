@@ -1,0 +1,127 @@
+"""The report: what was run, on a page that a browser can show."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from experiments import report
+from experiments.config import ReportConfig
+from experiments.measurement import table
+from experiments.shown import SHOWN, Shown
+from tests.commands import assert_refused, run
+
+MAGENTA = (255, 0, 255)
+BROWSER = shutil.which("chromium")
+
+
+def shown(folder, name, command, finished="2026-01-01 00:00:00", text="so it was"):
+    """A run directory with a table, a text and a figure that is one bright colour."""
+    directory = folder / name
+    directory.mkdir()
+    Image.new("RGB", (300, 200), MAGENTA).save(directory / "figure.png")
+    made = table("", "accuracy", title="what | came out")
+    made.add_row("a|b", "12.5 %")
+    page = Shown(Console(quiet=True), directory)
+    page.show(made)
+    page.show(text)
+    page.save("figure.png")
+    content = json.loads((directory / SHOWN).read_text())
+    content |= {"command": f"python -m experiments {command}", "finished": finished}
+    (directory / SHOWN).write_text(json.dumps(content))
+    return directory
+
+
+def test_the_page_holds_tables_texts_commands_hardware_and_figures(tmp_path):
+    shown(tmp_path, "one", "compare --seeds 2")
+    assert report.main(ReportConfig(tmp_path)) == 0
+    page = (tmp_path / "report.html").read_text()
+    for content in (
+        "python -m experiments compare --seeds 2",
+        "<strong>what | came out</strong>",
+        ">a|b</td>",
+        "12.5 %",
+        "so it was",
+        "x cpu (cpu)",
+        'id="one"',
+        'href="#one"',
+    ):
+        assert content in page
+    assert page.count("data:image/png;base64,") == 1
+    assert "http" not in page  # nothing is fetched
+    text = (tmp_path / "report.md").read_text()
+    assert "| a\\|b | 12.5 % |" in text
+    assert "(one/figure.png)" in text
+
+
+def test_of_a_command_that_was_run_twice_the_newest_counts(tmp_path):
+    shown(tmp_path, "b-old", "train", "2026-01-01 00:00:00", "old")
+    shown(tmp_path, "a-new", "train", "2026-01-02 00:00:00", "new")
+    shown(tmp_path, "other", "speed", "2025-01-01 00:00:00", "other")
+    found = report.gathered(tmp_path)
+    assert [path.name for path, _ in found] == ["other", "a-new"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+def test_a_browser_shows_the_figures(tmp_path):
+    shown(tmp_path, "one", "compare")
+    report.main(ReportConfig(tmp_path))
+    assert BROWSER is not None
+    screenshot = tmp_path / "screenshot.png"
+    subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-sync",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--no-first-run",
+            f"--user-data-dir={tmp_path / 'browser'}",
+            "--window-size=800,900",
+            f"--screenshot={screenshot}",
+            (tmp_path / "report.html").as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    pixels = np.asarray(Image.open(screenshot).convert("RGB"))
+    assert (pixels == MAGENTA).all(-1).sum() == 300 * 200
+    assert (pixels.sum(-1) < 300).sum() > 1000  # letters
+
+
+def test_commands_leave_what_the_report_needs(tmp_path):
+    code, _, err = run("train", "--iterations", 20, "--out", tmp_path)
+    assert code == 0, err
+    code, out, err = run("report", "--runs", tmp_path)
+    assert code == 0, err
+    assert out == f"1 runs gathered in {tmp_path}: report.html, report.md\n"
+    text = (tmp_path / "report.md").read_text()
+    assert f"`python -m experiments train --iterations 20 --out {tmp_path}`" in text
+    assert "| validation |" in text
+    assert "/training.png)" in text
+
+
+def test_a_damaged_run_is_named(tmp_path):
+    directory = shown(tmp_path, "one", "compare")
+    (directory / SHOWN).write_text("{")
+    assert_refused(("report", "--runs", tmp_path), f"{directory / SHOWN} is damaged")
+
+
+def test_a_missing_figure_is_named(tmp_path):
+    directory = shown(tmp_path, "one", "compare")
+    (directory / "figure.png").unlink()
+    assert_refused(("report", "--runs", tmp_path), "figure.png")
+
+
+def test_nothing_to_report_is_said(tmp_path):
+    assert_refused(("report", "--runs", tmp_path), "nothing was run")
+    assert_refused(("report", "--runs", tmp_path / "none"), "which is no directory")
