@@ -28,7 +28,7 @@ from experiments.speed.config import (
     SpeedConfig,
     StartupConfig,
 )
-from experiments.study.config import CompareConfig, PerformanceConfig
+from experiments.study.config import AblationsConfig, CompareConfig, PerformanceConfig
 
 app = tyro.extras.SubcommandApp()
 Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
@@ -60,6 +60,12 @@ for _command in (
         "study.performance",
         PerformanceConfig,
         "Compare all methods on the paper's data sets, by its protocol.",
+    ),
+    (
+        "ablations",
+        "study.ablations",
+        AblationsConfig,
+        "Train pdADMM with one thing changed at a time.",
     ),
     ("time", "timing", TimeConfig, "Time iterations of a network on random data."),
     (

@@ -184,3 +184,36 @@ class PerformanceConfig:
             first_layers=self.layers // 2 if self.layers > 3 else None,
             out=self.out,
         )
+
+
+@dataclass(frozen=True)
+class AblationsConfig:
+    """Trains pdADMM with one thing changed at a time, and scores it on held-out samples.
+
+    Steps of p and W, the proximal term of z, nu, rho, first weights, depth.
+    """
+
+    data: DataConfig = field(default_factory=partial(DataConfig, validation=0.2))
+
+    hidden: tuple[int, ...] = (100, 100, 100)
+    """Widths of the hidden layers, all alike."""
+
+    iterations: int = 300
+    """Iterations of each variant."""
+
+    seeds: int = 3
+    """Seeds of the first weights."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+    def check(self) -> None:
+        """Raises ValueError for settings that leave nothing to change."""
+        check_counts(self, least={"iterations": 2})
+        self.data.check()
+        if len(self.hidden) < 2 or len(set(self.hidden)) > 1 or min(self.hidden) < 1:
+            raise ValueError(
+                f"hidden is {self.hidden}: give at least two equal widths, for layers to grow."
+            )
+        if not self.data.validation:
+            raise ValueError("data.validation is 0: give a share above 0, to score on.")

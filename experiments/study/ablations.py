@@ -1,0 +1,233 @@
+"""``python -m experiments ablations``: pdADMM with one thing changed at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from rich.table import Table
+
+import pdadmm_jax as pdadmm
+from experiments import build
+from experiments.config import GrowthConfig, MethodConfig, NetworkConfig
+from experiments.data import load
+from experiments.errors import usage_errors
+from experiments.interrupts import stop_requests
+from experiments.kept import keep_programs
+from experiments.measurement import Measurement, table
+from experiments.plots import BLACK, BLUE
+from experiments.study.config import AblationsConfig
+from experiments.study.results import spread
+from experiments.training import train
+
+INTERRUPTED = 130
+REFRESH_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The defaults of ``train`` with changes.
+
+    Attributes:
+        name: what is changed.
+        method: settings of the method.
+        initializer: of the first weights.
+        shorter: hidden layers with which it begins, to be grown to all of them half-way.
+    """
+
+    name: str
+    method: Mapping[str, Any] = field(default_factory=dict)
+    initializer: str = "he"
+    shorter: int = 0
+
+
+def _solvers(name: str) -> dict[str, str]:
+    return {"p_solver": name, "w_solver": name}
+
+
+DEFAULT = Variant("defaults")
+AXES: dict[str, tuple[Variant, ...]] = {
+    "step of p and W": (
+        Variant("the paper's search", _solvers("search")),
+        Variant("closed form per layer", _solvers("layer")),
+        replace(DEFAULT, name="closed form per sample and neuron *"),
+        Variant("exact W, steps of p", {"w_solver": "exact"}),
+        Variant("exact p and W", _solvers("exact")),
+    ),
+    "proximal term of z": (
+        Variant("none", {"proximal": 0.0}),
+        replace(DEFAULT, name="1, the paper's *"),
+        Variant("4", {"proximal": 4.0}),
+    ),
+    "nu, with rho = 5 nu": tuple(
+        Variant(f"{nu:g}{' *' if nu == 0.1 else ''}", {"nu": nu, "rho": 5 * nu})
+        for nu in (1e-3, 1e-2, 0.1, 1.0, 10.0)
+    ),
+    "rho, with nu = 0.1": tuple(
+        Variant(f"{rho:g}{' *' if rho == 0.5 else ''}", {"rho": rho})
+        for rho in (0.02, 0.1, 0.5, 2.0, 10.0)
+    ),
+    "first weights": (
+        replace(DEFAULT, name="He *"),
+        Variant("Glorot", initializer="glorot"),
+        Variant("orthogonal", initializer="orthogonal"),
+        Variant("normal(0.1), the paper's", initializer="paper"),
+    ),
+    "depth": (
+        replace(DEFAULT, name="all layers from the start *"),
+        Variant("one hidden layer, grown half-way", shorter=1),
+        Variant("all but one layer, grown half-way", shorter=-1),
+    ),
+}
+
+
+class Outcome(NamedTuple):
+    """What a variant came to from every seed.
+
+    Attributes:
+        validation: accuracy on held-out samples, never on test samples.
+        train_loss: mean loss of the forward pass.
+        lagrangian: the augmented Lagrangian per sample.
+        residual: sum of the squared primal residuals.
+        milliseconds: per iteration.
+    """
+
+    validation: list[float]
+    train_loss: list[float]
+    lagrangian: list[float]
+    residual: list[float]
+    milliseconds: list[float]
+
+
+def main(config: AblationsConfig) -> int:
+    """Trains all variants and reports; returns the exit code.
+
+    Raises:
+        UsageError: the configuration cannot be carried out.
+    """
+    keep_programs()
+    with usage_errors():
+        dataset = load(config.data)
+        splits = build.splits(dataset, np.float32, None)
+    measurement = Measurement("ablations", config)
+    measurement.show(
+        f"{dataset.name}: {splits.samples} training samples, {len(dataset.y_validation)} held out; "
+        f"hidden layers {' - '.join(map(str, config.hidden))}, {config.iterations} iterations, "
+        f"{config.seeds} seed(s); * marks the defaults"
+    )
+    found: dict[str, dict[str, Outcome]] = {}
+    known: dict[str, Outcome] = {}  # the defaults are part of every axis
+    with stop_requests() as asked:
+        for axis, variants in AXES.items():
+            found[axis] = {}
+            for variant in variants:
+                key = repr(replace(variant, name=""))
+                if key not in known:
+                    known[key] = outcome(variant, config, splits, dataset.classes)
+                found[axis][variant.name] = known[key]
+                if asked:
+                    measurement.show("interrupted: what was done is saved")
+                    break
+            measurement.show(_table(axis, found[axis]))
+            if asked:
+                break
+    figure(measurement.figure(), found)
+    measurement.save(
+        {axis: {name: o._asdict() for name, o in rows.items()} for axis, rows in found.items()}
+    )
+    return INTERRUPTED if asked else 0
+
+
+def outcome(
+    variant: Variant, config: AblationsConfig, splits: build.Splits, classes: int
+) -> Outcome:
+    """Trains one variant from every seed."""
+    method = replace(MethodConfig(), **variant.method)
+    hyper = build.hyperparameters(NetworkConfig(), method)
+    hidden = config.hidden[: variant.shorter] if variant.shorter else config.hidden
+    growth = GrowthConfig(layers=len(config.hidden) - len(hidden))
+    rows = []
+    for seed in range(config.seeds):
+        state = pdadmm.init(
+            jax.random.key(seed),
+            splits.solved,
+            (splits.train.x.shape[1], *hidden, classes),
+            hyper,
+            build.INITIALIZERS[variant.initializer],
+        )
+        *_, last = train(
+            state,
+            splits,
+            hyper,
+            iterations=config.iterations,
+            evaluate_every=config.iterations,
+            refresh_every=REFRESH_EVERY,
+            grow_at=(config.iterations // 2,) if growth.layers else (),
+            grow_by=growth.layers,
+        )
+        assert last.validation is not None  # the configuration holds samples out
+        rows.append(
+            (
+                last.validation[1],
+                last.train[0],
+                float(last.info.lagrangian[-1]) / splits.samples,
+                float(np.sum(np.square(last.info.primal_residual[-1], dtype=np.float64))),
+                1000 * last.seconds / last.iteration,
+            )
+        )
+    return Outcome(*map(list, zip(*rows, strict=True)))
+
+
+def _table(axis: str, rows: dict[str, Outcome]) -> Table:
+    made = table(
+        "", "validation %", "train loss", "Lagrangian", "residual", "ms", title=f"\n{axis}"
+    )
+    for name, one in rows.items():
+        made.add_row(
+            name,
+            spread([100 * share for share in one.validation], 2),
+            _short(one.train_loss),
+            _short(one.lagrangian),
+            f"{np.mean(one.residual):.1e}",
+            f"{np.median(one.milliseconds):.1f}",
+        )
+    return made
+
+
+def _short(values: list[float]) -> str:
+    return f"{np.mean(values):.3g}"
+
+
+def figure(path: Path, found: dict[str, dict[str, Outcome]]) -> None:
+    """Share of held-out samples answered wrong: a dot for the mean, a line over all seeds."""
+    rows = [(axis, name, one) for axis, names in found.items() for name, one in names.items()]
+    canvas, axes = plt.subplots(figsize=(8, 0.28 * (len(rows) + 2 * len(found))))
+    position, ticks, labels = 0.0, [], []
+    for axis, names in found.items():
+        axes.text(0.01, position, axis, transform=axes.get_yaxis_transform(), weight="bold")
+        for name, one in names.items():
+            position += 1
+            wrong = 1 - np.asarray(one.validation)
+            colour = BLACK if name.endswith("*") else BLUE
+            if math.isfinite(wrong.mean()):
+                axes.plot([wrong.min(), wrong.max()], [position] * 2, color=colour, lw=2, alpha=0.5)
+                axes.plot(wrong.mean(), position, "o", color=colour)
+            ticks.append(position)
+            labels.append(name)
+        position += 1.6
+    axes.set_yticks(ticks, labels)
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel="share of held-out samples answered wrong (black: the defaults)")
+    axes.grid(alpha=0.25, which="both", axis="x")
+    canvas.savefig(path, dpi=110, bbox_inches="tight")
+    plt.close(canvas)
