@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._typing import Array, Float
+from pdadmm_jax._typing import AnyArray, Array, Float
 from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
 from pdadmm_jax.mesh import P, on_stages, specs_of, whole
 from pdadmm_jax.neighbours import f_below, from_below, tops_of
@@ -25,8 +25,8 @@ from pdadmm_jax.state import (
     plan_of,
 )
 
-# One number, or one per iteration in the history that ``run`` returns.
-Value = Float[Array, "*history"]
+# One number, or one per iteration in the history that ``run`` returns; on the host a NumPy array.
+Value = Float[AnyArray, "*history"]
 
 
 class Terms(NamedTuple):

@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
@@ -59,8 +60,8 @@ DEFAULT = Variant("defaults")
 AXES: dict[str, tuple[Variant, ...]] = {
     "step of p and W": (
         Variant("the paper's search", _solvers("search")),
-        Variant("closed form per layer", _solvers("layer")),
-        replace(DEFAULT, name="closed form per sample and neuron *"),
+        Variant("per layer", _solvers("layer")),
+        replace(DEFAULT, name="per sample and neuron *"),
         Variant("exact W, steps of p", {"w_solver": "exact"}),
         Variant("exact p and W", _solvers("exact")),
     ),
@@ -83,10 +84,10 @@ AXES: dict[str, tuple[Variant, ...]] = {
         Variant("orthogonal", initializer="orthogonal"),
         Variant("normal(0.1), the paper's", initializer="paper"),
     ),
-    "depth": (
-        replace(DEFAULT, name="all layers from the start *"),
-        Variant("one hidden layer, grown half-way", shorter=1),
-        Variant("all but one layer, grown half-way", shorter=-1),
+    "depth, grown half-way": (
+        replace(DEFAULT, name="from the start *"),
+        Variant("1 hidden layer at first", shorter=1),
+        Variant("1 less at first", shorter=-1),
     ),
 }
 
@@ -227,7 +228,10 @@ def figure(path: Path, found: dict[str, dict[str, Outcome]]) -> None:
         position += 1.6
     axes.set_yticks(ticks, labels)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="share of held-out samples answered wrong (black: the defaults)")
-    axes.grid(alpha=0.25, which="both", axis="x")
+    axes.set(xscale="log", xlabel="held-out samples answered wrong (black: the defaults)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.25, axis="x")
     canvas.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(canvas)
