@@ -90,7 +90,7 @@ def test_the_run_directory_says_how_it_came_about(trained):
         (["--evaluate-every", 10**9], "evaluate-every is 1000000000"),
         (["--refresh-every", 0], "refresh-every is 0"),
         (["--double", "--method.precision", "tf32"], "precision is tf32, but double asks for more"),
-        (["--network.hidden", 0], "widths[1] is 0"),
+        (["--network.hidden", 0], "network.hidden has 0"),
         (["--network.hidden"], "network.hidden is empty"),
         (["--data.limit", 5000], "limit is 5000, but only 1293"),
         (["--data.validation", 1.5], "validation is 1.5"),

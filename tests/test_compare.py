@@ -194,6 +194,8 @@ def test_the_protocol_is_the_papers():
     [
         (("compare", "--passes", 0), "passes is 0: give 1 or more"),
         (("compare", "--methods", "newton"), "newton"),
+        (("compare", "--network.hidden", 0), "network.hidden has 0: give widths of 1 or more"),
+        (("compare", "--tuning-limit", 10**6), "only 1150 samples can be trained on"),
         (("compare", "--methods", "adam", "adam"), "methods has adam twice"),
         (("compare", "--data.validation", 0), "tuning needs held-out samples"),
         (("compare", "--first-layers", 4), "the network has 4 layers: give a number from 2 to 3"),

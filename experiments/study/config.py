@@ -91,8 +91,7 @@ class CompareConfig:
         doubled = {name for name in self.methods if self.methods.count(name) > 1}
         if doubled:
             raise ValueError(f"methods has {min(doubled)} twice: give each once.")
-        if not self.network.hidden:
-            raise ValueError("network.hidden is empty: give the width of at least 1 hidden layer.")
+        self.network.check()
         layers = len(self.network.hidden) + 1
         if self.first_layers is not None and not 2 <= self.first_layers < layers:
             raise ValueError(
