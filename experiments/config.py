@@ -39,6 +39,11 @@ class NetworkConfig:
     initializer: InitializerName = "he"
     """Distribution of the first weights; 'paper' is normal with deviation 0.1."""
 
+    def check(self) -> None:
+        """Raises ValueError for a network without hidden layers."""
+        if not self.hidden:
+            raise ValueError("network.hidden is empty: give the width of at least 1 hidden layer.")
+
 
 @dataclass(frozen=True)
 class MethodConfig:
@@ -349,8 +354,7 @@ class TrainConfig:
                 f"method.precision is {self.method.precision}, but double asks for more than "
                 "float32: leave one of them out."
             )
-        if not self.network.hidden:
-            raise ValueError("network.hidden is empty: give the width of at least 1 hidden layer.")
+        self.network.check()
         outside = [k for k in self.growth.at if not 0 < k < self.iterations]
         if outside:
             raise ValueError(
