@@ -27,6 +27,7 @@ from experiments.speed.config import (
     SpeedConfig,
     StartupConfig,
 )
+from experiments.study.config import ConvergenceConfig
 
 app = tyro.extras.SubcommandApp()
 Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
@@ -77,6 +78,12 @@ for _command in (
         "speed.precision",
         PrecisionConfig,
         "Train with products in float32, TF32 and bfloat16, and show what rounding does.",
+    ),
+    (
+        "convergence",
+        "study.convergence",
+        ConvergenceConfig,
+        "Check descent, residual and rate of the paper's theory on real runs.",
     ),
     (
         "compile",
