@@ -27,7 +27,7 @@ from experiments.speed.config import (
     SpeedConfig,
     StartupConfig,
 )
-from experiments.study.config import ConvergenceConfig
+from experiments.study.config import CommunicationConfig, ConvergenceConfig
 
 app = tyro.extras.SubcommandApp()
 Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
@@ -84,6 +84,12 @@ for _command in (
         "study.convergence",
         ConvergenceConfig,
         "Check descent, residual and rate of the paper's theory on real runs.",
+    ),
+    (
+        "communication",
+        "study.communication",
+        CommunicationConfig,
+        "Train with messages of every type, and count bytes against accuracy.",
     ),
     (
         "compile",

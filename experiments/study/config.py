@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.config import (
+    MethodConfig,
     NetworkConfig,
     SolverName,
+    WireName,
     check_counts,
 )
 from experiments.data.config import DataConfig
@@ -66,3 +68,28 @@ class ConvergenceConfig(StudyConfig):
 
     double: bool = False
     """Compute in double precision."""
+
+
+@dataclass(frozen=True)
+class CommunicationConfig(StudyConfig):
+    """Trains with messages of every type between stages, and counts bytes against accuracy."""
+
+    method: MethodConfig = field(default_factory=MethodConfig)
+
+    wires: tuple[WireName, ...] = ("full", "bfloat16", "int8", "int4")
+    """Types of the messages between stages, 'full' among them to compare the others with."""
+
+    stages: int = 4
+    """Devices that the layers are laid out over; virtual ones on a CPU."""
+
+    iterations: int = 300
+    """Iterations of every run."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that leave nothing to compare."""
+        super().check()
+        check_counts(self, least={"stages": 2})
+        if "full" not in self.wires:
+            raise ValueError("wires lacks 'full', which the others are compared with: add it.")
+        if len(set(self.wires)) < len(self.wires):
+            raise ValueError(f"wires names a type twice, {' '.join(self.wires)}: name it once.")
