@@ -28,7 +28,13 @@ from experiments.speed.config import (
     SpeedConfig,
     StartupConfig,
 )
-from experiments.study.config import AblationsConfig, CompareConfig, PerformanceConfig
+from experiments.study.config import (
+    AblationsConfig,
+    CommunicationConfig,
+    CompareConfig,
+    ConvergenceConfig,
+    PerformanceConfig,
+)
 
 app = tyro.extras.SubcommandApp()
 Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
@@ -97,6 +103,18 @@ for _command in (
         "speed.precision",
         PrecisionConfig,
         "Train with products in float32, TF32 and bfloat16, and show what rounding does.",
+    ),
+    (
+        "convergence",
+        "study.convergence",
+        ConvergenceConfig,
+        "Check descent, residual and rate of the paper's theory on real runs.",
+    ),
+    (
+        "communication",
+        "study.communication",
+        CommunicationConfig,
+        "Train with messages of every type, and count bytes against accuracy.",
     ),
     (
         "compile",

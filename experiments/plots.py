@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
+PURPLE = "#CC79A7"
 
 
 def training_figure(path: Path, metrics: list[dict[str, Any]], samples: int, title: str) -> None:
@@ -48,14 +49,14 @@ def training_figure(path: Path, metrics: list[dict[str, Any]], samples: int, tit
         left.plot(
             at, column("validation_loss", evaluated), color=ORANGE, label="forward pass, validation"
         )
-    _finish(left, "Objective and loss", "per sample", log=True)
+    finish(left, "Objective and loss", "per sample", log=True)
 
     _residual_panel(middle, iterations, metrics)
 
     right.plot(at, column("train_accuracy", evaluated), color=BLACK, label="train")
     if "validation_accuracy" in evaluated[-1]:
         right.plot(at, column("validation_accuracy", evaluated), color=ORANGE, label="validation")
-    _finish(right, "Accuracy of the forward pass", "share of samples", log=False)
+    finish(right, "Accuracy of the forward pass", "share of samples", log=False)
 
     for axes in (left, middle, right):
         _mark_growth(axes, metrics)
@@ -82,7 +83,7 @@ def _residual_panel(axes: Axes, iterations: np.ndarray, metrics: list[dict[str, 
     # A forward-pass start has residuals of pure rounding, many decades below the later ones.
     if 0 < floor < np.inf:
         axes.set_ylim(bottom=0.3 * floor)
-    _finish(axes, "Primal residual", r"$\sum_l\,\|p_{l+1} - q_l\|^2$", log=True)
+    finish(axes, "Primal residual", r"$\sum_l\,\|p_{l+1} - q_l\|^2$", log=True)
 
 
 def _mark_growth(axes: Axes, metrics: list[dict[str, Any]]) -> None:
@@ -100,9 +101,10 @@ def _mark_growth(axes: Axes, metrics: list[dict[str, Any]]) -> None:
             )
 
 
-def _finish(axes: Axes, title: str, unit: str, *, log: bool) -> None:
+def finish(axes: Axes, title: str, unit: str, *, log: bool, along: str = "iteration") -> None:
+    """Title, labels, grid and legend of a panel; its height may be logarithmic."""
     axes.set_title(title)
-    axes.set_xlabel("iteration")
+    axes.set_xlabel(along)
     axes.set_ylabel(unit)
     if log:
         axes.set_yscale("log")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -40,14 +41,24 @@ def finish(process, seconds=300):
     return process.returncode, out, err
 
 
-def run(*words, seconds=300):
+def run(*words, seconds=300, settings=ALONE):
     """From start to end."""
-    return finish(start(*words), seconds)
+    return finish(start(*words, settings=settings), seconds)
 
 
-def assert_refused(words, complaint):
+def finished(command, out, *words, code=0, settings=ALONE):
+    """What a measuring command printed, and what it wrote."""
+    found, screen, err = run(command, *words, "--out", out, settings=settings)
+    assert found == code, err
+    (directory,) = out.iterdir()
+    for name in screen.splitlines()[-1].split(": ")[1].split(", "):
+        assert (directory / name).stat().st_size > 0
+    return screen, json.loads((directory / f"{command}.json").read_text())
+
+
+def assert_refused(words, complaint, settings=ALONE):
     """A user's mistake gets one line that says what is wrong, and exit code 2."""
-    code, out, err = run(*words)
+    code, out, err = run(*words, settings=settings)
     assert code == 2
     assert out == ""
     (line,) = err.splitlines()

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import jax
 import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
 from experiments.speed import published
-from tests.commands import assert_refused, run
+from tests.commands import assert_refused, finished
 from tests.problems import problem
 
 SMALL = ("--layers", 4, "--neurons", 48, "--samples", 200, "--iterations", 2, "--repeats", 2)
-
-
-def finished(command, tmp_path, *words):
-    """What a command printed, and what it wrote."""
-    code, out, err = run(command, *words, "--out", tmp_path)
-    assert code == 0, err
-    (directory,) = tmp_path.iterdir()
-    for name in out.splitlines()[-1].split(": ")[1].split(", "):
-        assert (directory / name).stat().st_size > 0
-    return out, json.loads((directory / f"{command}.json").read_text())
 
 
 @pytest.mark.x64

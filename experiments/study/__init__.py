@@ -1,1 +1,1 @@
-"""Methods side by side, and the figures and tables of the paper."""
+"""Methods side by side, and runs against the theory: the figures and tables of the paper."""

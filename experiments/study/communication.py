@@ -1,0 +1,275 @@
+"""``python -m experiments communication``: what messages of fewer bytes cost in accuracy.
+
+The same network from the same starts on several stages, once for every type of message.  Bytes are
+not computed from the types but counted in the compiled programs that are run: what one device
+hands to its neighbours in every turn of their loops, and after the last turn once more.  Not among
+them are the forward pass that a run starts from, which crosses every boundary once, unrounded, and
+what is gathered to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+from jax.sharding import Mesh
+from matplotlib.axes import Axes
+from rich.progress import track
+from rich.table import Table
+
+import pdadmm_jax as pdadmm
+from experiments import build, plots
+from experiments.compiled import messages
+from experiments.config import WireName
+from experiments.errors import usage_errors
+from experiments.kept import keep_programs
+from experiments.measurement import Measurement, table
+from experiments.study.config import CommunicationConfig
+from experiments.study.courses import (
+    Course,
+    Problem,
+    Report,
+    course,
+    error,
+    problem,
+    report_of,
+    rises,
+    whole,
+)
+
+FAILED = 1
+LOOKS: dict[WireName, tuple[str, str]] = {  # colour and marker, which shades of grey leave apart
+    "full": (plots.BLACK, "o"),
+    "float32": (plots.PURPLE, "v"),
+    "bfloat16": (plots.BLUE, "s"),
+    "int8": (plots.GREEN, "^"),
+    "int4": (plots.ORANGE, "D"),
+}
+
+
+class Traffic(NamedTuple):
+    """Messages of one type, and what came of them.
+
+    Attributes:
+        wire: the type.
+        bytes: that cross a boundary of stages per iteration, both ways together.
+        boundaries: between stages.
+        courses: one of every seed.
+    """
+
+    wire: WireName
+    bytes: int
+    boundaries: int
+    courses: list[Course]
+
+    def sent(self, iterations: Any) -> np.ndarray:
+        """Megabytes over all boundaries in so many iterations."""
+        return np.asarray(iterations) * (self.bytes * self.boundaries / 1e6)
+
+
+class Summary(NamedTuple):
+    """How all courses of one type ended: mean and deviation over seeds.
+
+    Attributes:
+        lagrangian: augmented Lagrangian.
+        residual: squared primal residual.
+        loss: of the forward pass on held-out samples.
+        accuracy: on the same.
+        rises: iterations in which the Lagrangian rose, in all courses together.
+        largest_rise: as a share of its first value.
+    """
+
+    lagrangian: tuple[float, float]
+    residual: tuple[float, float]
+    loss: tuple[float, float]
+    accuracy: tuple[float, float]
+    rises: int
+    largest_rise: float
+
+
+def main(config: CommunicationConfig) -> int:
+    """Measures and reports; returns the exit code.
+
+    Raises:
+        UsageError: the configuration cannot be carried out.
+    """
+    keep_programs()
+    with usage_errors():
+        hyper = build.hyperparameters(config.network, config.method)
+        given = problem(config, config.method, mesh=_mesh(config.stages))
+        if given.splits.validation is None:
+            raise ValueError(
+                "no samples are held out to measure accuracy on: raise data.validation."
+            )
+        given.start(0, hyper)
+    measurement = Measurement("communication", config)
+    measurement.show(given.described(config.iterations))
+    found = [
+        traffic(config, given, hyper, wire)
+        for wire in track(
+            config.wires,
+            "wires",
+            console=measurement.console,
+            disable=not measurement.console.is_terminal,
+        )
+    ]
+    measurement.show(_table(found, config.seeds))
+    broken = [
+        f"{one.wire}, seed {each.seed}: values ceased to be finite at iteration {each.broken}"
+        for one in found
+        for each in one.courses
+        if each.broken
+    ]
+    if broken:
+        measurement.show(error(broken))
+    if any(whole(one.courses) for one in found):
+        figure(measurement.figure(), found, given)
+    measurement.save({one.wire: _plain(one) for one in found})
+    return FAILED if broken else 0
+
+
+def _mesh(stages: int) -> Mesh:
+    """A line of stages; where nobody has said how many devices a CPU is, it is as many."""
+    forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not forced and "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", stages)
+    devices = jax.devices()
+    if len(devices) < stages:
+        raise ValueError(
+            f"stages is {stages}, but JAX has {len(devices)} {devices[0].platform} device(s): ask "
+            "for fewer stages, or leave JAX_NUM_CPU_DEVICES unset and set JAX_PLATFORMS=cpu for "
+            "virtual ones."
+        )
+    return pdadmm.make_mesh(stages, 1, devices[:stages])
+
+
+def traffic(
+    config: CommunicationConfig, given: Problem, hyper: pdadmm.Hyperparameters, wire: WireName
+) -> Traffic:
+    """Compiles a run with messages of one type, and starts it from every seed."""
+    run = jax.jit(partial(iterated, iterations=config.evaluate_every), donate_argnums=0)
+    state, data = given.start(0, hyper, wire), given.splits.solved
+    program = run.lower(state, data, hyper).compile()
+    courses = [
+        course(
+            program, seed, given.start(seed, hyper, wire), given.splits, hyper, config.iterations
+        )
+        for seed in range(config.seeds)
+    ]
+    return Traffic(wire, bytes_per_turn(program.as_text() or ""), config.stages - 1, courses)
+
+
+def iterated(
+    state: pdadmm.State, data: pdadmm.Data, hyper: pdadmm.Hyperparameters, iterations: int
+) -> tuple[pdadmm.State, Report]:
+    """Some iterations in one loop."""
+    state, info = pdadmm.run(state, data, hyper, iterations)
+    return state, report_of(info)
+
+
+def bytes_per_turn(text: str) -> int:
+    """What a device that has two neighbours hands over in every turn of a program's loop."""
+    return sum(message.bytes for message in messages(text) if message.in_loop)
+
+
+def summary(one: Traffic) -> Summary:
+    """Of the courses that stayed finite, at least one."""
+    ended = whole(one.courses)
+    risen = [rises(each.lagrangian) for each in ended]
+    return Summary(
+        lagrangian=spread([each.report.lagrangian[-1] for each in ended]),
+        residual=spread([each.report.residual[-1] for each in ended]),
+        loss=spread([each.validation[-1][0] for each in ended]),
+        accuracy=spread([each.validation[-1][1] for each in ended]),
+        rises=sum(each.number for each in risen),
+        largest_rise=max(each.largest for each in risen),
+    )
+
+
+def spread(numbers: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation; that of a single number is 0."""
+    return float(np.mean(numbers)), float(np.std(numbers, ddof=min(1, len(numbers) - 1)))
+
+
+def _plain(one: Traffic) -> dict[str, Any]:
+    end = summary(one)._asdict() if whole(one.courses) else {}
+    return {
+        "bytes_per_boundary_and_iteration": one.bytes,
+        "boundaries": one.boundaries,
+        "end": end,
+        "courses": [each.plain() for each in one.courses],
+    }
+
+
+def _table(found: list[Traffic], seeds: int) -> Table:
+    (full,) = (one.bytes for one in found if one.wire == "full")
+    headings = "bytes", "of full", "L", "residual", "loss", "accuracy", "+-", "rises"
+    made = table(
+        "",
+        *headings,
+        title="bytes: per boundary and iteration; L, residual: Lagrangian and squared primal\n"
+        f"residual; loss, accuracy: of held-out samples; all of them means of {seeds} seed(s)",
+    )
+    for one in found:
+        made.add_row(one.wire, f"{one.bytes:,}", f"{one.bytes / full:.3f}", *_cells(one))
+    return made
+
+
+def _cells(one: Traffic) -> list[str]:
+    if not whole(one.courses):
+        return ["not finite"]
+    end = summary(one)
+    mean, deviation = end.accuracy
+    return [
+        f"{end.lagrangian[0]:.4g}",
+        f"{end.residual[0]:.1e}",
+        f"{end.loss[0]:.4f}",
+        f"{mean:.1%}",
+        f"{deviation:.1%}",
+        f"{end.rises} ({end.largest_rise:.0e})" if end.rises else "0",
+    ]
+
+
+def figure(path: Path, found: list[Traffic], given: Problem) -> None:
+    """Held-out accuracy and Lagrangian against bytes, a line for the mean, a band for all seeds.
+
+    Args:
+        path: file to write.
+        found: with their courses.
+        given: what was trained.
+    """
+    drawing, (left, right) = plt.subplots(
+        1, 2, figsize=(11, 4.6), sharex=True, layout="constrained"
+    )
+    for one in found:
+        ended = whole(one.courses)
+        if not ended:
+            continue
+        at = ended[0].at
+        accuracy = np.asarray([[score for _, score in each.validation] for each in ended])
+        _draw(left, one, at, accuracy)
+        every = np.asarray([each.report.lagrangian / given.splits.samples for each in ended])
+        _draw(right, one, np.arange(1, every.shape[1] + 1), every)
+    along = "megabytes sent so far, over all boundaries"
+    plots.finish(
+        left, "Accuracy of the forward pass", "share of held-out samples", log=False, along=along
+    )
+    plots.finish(right, "Augmented Lagrangian", "per training sample", log=True, along=along)
+    for axes in (left, right):
+        axes.set_xscale("log")
+    drawing.suptitle(f"pdADMM on {given.name}, {given.network}, {found[0].boundaries + 1} stages")
+    drawing.savefig(path, dpi=120)
+    plt.close(drawing)
+
+
+def _draw(axes: Axes, one: Traffic, at: Any, values: np.ndarray) -> None:
+    """A line for the mean over seeds, marked where it ends, and a band for all of them."""
+    colour, marker = LOOKS[one.wire]
+    sent, mean = one.sent(at), values.mean(0)
+    axes.fill_between(sent, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+    axes.plot(sent, mean, marker=marker, markevery=[-1], color=colour, label=one.wire)

@@ -1,0 +1,349 @@
+"""``python -m experiments convergence``: what the paper's theory says, checked on real runs.
+
+Two settings, the same network and the same starts: the paper's penalties, rho = nu, which its
+theory does not cover, and rho raised into the certified region.  Of each run,
+
+- Lemma 1: the augmented Lagrangian never rises, but for rounding;
+- Theorem 2: the primal residual sum_l ||p_{l+1} - q_l||^2 goes to zero;
+- Theorem 3: steps become short at the rate o(1/k).
+
+The last one is about c_k, the smallest squared step of the first k iterations,
+
+    c_k = min_{i <= k} sum_l ||dp_l||^2 + ||dW_l||^2 + ||db_l||^2 + ||dz_l||^2 + ||dq_l||^2,
+
+d being the change in iteration i.  By Lemma 1 in full the Lagrangian falls in every iteration by
+these squares, each times a constant: tau/2 >= rho/2 for p, theta/2 for W, nu N/2 for b, C1 for
+hidden z and nu/2 for the last, C2 for q.  It is bounded below, so that the squares can be added up
+over all iterations, and the running minimum c_k of what can be added up is o(1/k): k c_k -> 0.
+(theta alone depends on the run: it is nu ||p dW||^2 / ||dW||^2.)  No finite run proves a limit;
+what is checked is the exponent of c_k, fitted over the second half of the iterations: below -1,
+k c_k goes to zero if it goes on like that.
+
+The Lagrangian may go to zero while the network learns little, for the auxiliary variables can
+absorb the labels.  So the loss of the forward pass is drawn beside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from jax import lax
+from matplotlib.axes import Axes
+from rich.progress import track
+from rich.table import Table
+
+import pdadmm_jax as pdadmm
+from experiments import build, plots
+from experiments.config import MethodConfig
+from experiments.errors import usage_errors
+from experiments.kept import keep_programs
+from experiments.measurement import Measurement, table
+from experiments.study.config import ConvergenceConfig
+from experiments.study.courses import (
+    ROUNDING,
+    Course,
+    Problem,
+    Report,
+    Rises,
+    course,
+    error,
+    problem,
+    report_of,
+    rises,
+    whole,
+)
+
+FALLEN = 1e-2  # a residual that is going to zero has come to this share of its largest value
+RATE = -1.0  # exponent of c_k that Theorem 3 asks for more than
+FAILED = 1
+
+COLUMNS = """\
+L/N: Lagrangian, and loss: forward pass, per training sample; accuracy: on held-out samples
+rises: of the Lagrangian, the largest as a share of its first value; residual: last over largest
+exponent: of c_k, the smallest squared step of k iterations, in k"""
+
+
+class Setting(NamedTuple):
+    """One choice of penalties, and what came of it.
+
+    Attributes:
+        name: what to call it.
+        hyper: with these penalties.
+        certified: whether the theory covers them.
+        courses: one of every seed.
+    """
+
+    name: str
+    hyper: pdadmm.Hyperparameters
+    certified: bool
+    courses: list[Course]
+
+
+class Verdict(NamedTuple):
+    """What was checked on one run.
+
+    Attributes:
+        rises: of the Lagrangian.
+        never_rose: whether rounding explains them all.
+        residual: the last over the largest.
+        exponent: of c_k in k.
+    """
+
+    rises: Rises
+    never_rose: bool
+    residual: float
+    exponent: float
+
+
+def main(config: ConvergenceConfig) -> int:
+    """Measures and reports; returns the exit code.
+
+    Raises:
+        UsageError: the configuration cannot be carried out.
+    """
+    jax.config.update("jax_enable_x64", config.double)
+    keep_programs()
+    dtype = np.dtype(np.float64 if config.double else np.float32)
+    with usage_errors():
+        given, settings = _prepared(config, dtype)
+    measurement = Measurement("convergence", config)
+    measurement.show(given.described(config.iterations))
+    program = jax.jit(partial(iterated, iterations=config.evaluate_every), donate_argnums=0)
+    for setting, seed in track(
+        list(itertools.product(settings, range(config.seeds))),
+        "runs",
+        console=measurement.console,
+        disable=not measurement.console.is_terminal,
+    ):
+        state, hyper = given.start(seed, setting.hyper), setting.hyper
+        setting.courses.append(course(program, seed, state, given.splits, hyper, config.iterations))
+    rounding = ROUNDING[dtype.name]
+    measurement.show(COLUMNS)
+    for setting in settings:
+        measurement.show(_table(setting, given.splits.samples, rounding))
+    complaints = [complaint for one in settings for complaint in complaints_of(one, rounding)]
+    measurement.show(error(complaints) if complaints else _all_kept(rounding))
+    title = f"pdADMM on {given.name}, {given.network}"
+    if any(whole(one.courses) for one in settings):
+        figure(measurement.figure(), settings, given.splits.samples, title)
+    measurement.save({one.name: _plain(one, rounding) for one in settings})
+    return FAILED if complaints else 0
+
+
+def _prepared(config: ConvergenceConfig, dtype: np.dtype) -> tuple[Problem, list[Setting]]:
+    """The problem and the settings, without their courses."""
+    method = MethodConfig(
+        nu=config.nu, rho=config.nu, p_solver=config.solver, w_solver=config.solver
+    )
+    own = build.hyperparameters(config.network, method)
+    choices = {"paper": own, "certified": pdadmm.certified(own)}
+    given = problem(config, method, dtype)
+    for hyper in choices.values():  # numbers out of range are refused here
+        given.start(0, hyper)
+    return given, [
+        Setting(name, hyper, bool(pdadmm.certificate_of(hyper).holds), [])
+        for name, hyper in choices.items()
+    ]
+
+
+def iterated(
+    state: pdadmm.State, data: pdadmm.Data, hyper: pdadmm.Hyperparameters, iterations: int
+) -> tuple[pdadmm.State, Report]:
+    """Iterations one by one, so that the steps between them can be measured."""
+
+    def body(old: pdadmm.State, _: None) -> tuple[pdadmm.State, Report]:
+        new, info = pdadmm.step(old, data, hyper)
+        return new, report_of(info)._replace(squared_step=squared_step(old, new))
+
+    return lax.scan(body, state, length=iterations)
+
+
+def squared_step(old: pdadmm.State, new: pdadmm.State) -> jax.Array:
+    """How far p, W, b, z and q of all layers moved, squared; u and a follow from them."""
+
+    def variables(state: pdadmm.State) -> list[Any]:
+        below = [layer.below for layer in state.layers if layer.below is not None]
+        own = [(layer.W, layer.b, layer.z) for layer in state.layers]
+        return [*own, *((boundary.p, boundary.q) for boundary in below)]
+
+    moves = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), variables(new), variables(old))
+    return jnp.sum(jnp.stack(jax.tree.leaves(moves)))
+
+
+def shortest(squared_steps: np.ndarray) -> np.ndarray:
+    """c_k: the smallest of the first k squared steps."""
+    return np.minimum.accumulate(squared_steps)
+
+
+def exponent(squared_steps: np.ndarray) -> float:
+    """Of c_k in k, by least squares between their logarithms over the second half.
+
+    Minus infinity where steps end altogether.
+    """
+    k = np.arange(1, len(squared_steps) + 1)
+    late = k > len(k) // 2
+    c = shortest(squared_steps)
+    if c[-1] == 0:
+        return -np.inf
+    slope, _ = np.polyfit(np.log(k[late]), np.log(c[late]), 1)
+    return float(slope)
+
+
+def judge(one: Course, rounding: float) -> Verdict:
+    """Checks a run whose values are finite throughout.
+
+    Args:
+        one: the run.
+        rounding: rises that it explains, as a share of the Lagrangian's first value.
+    """
+    found = rises(one.lagrangian)
+    residual = one.report.residual
+    return Verdict(
+        rises=found,
+        never_rose=found.largest <= rounding,
+        residual=float(residual[-1] / np.max(residual)) if np.any(residual) else 0.0,
+        exponent=exponent(one.report.squared_step),
+    )
+
+
+def complaints_of(setting: Setting, rounding: float) -> list[str]:
+    """What went against the theory, where it holds, and where values ceased to be finite."""
+    found = []
+    for one in setting.courses:
+        broken = [f"values ceased to be finite at iteration {one.broken}"] if one.broken else []
+        if setting.certified and not broken:
+            broken = _broken_promises(judge(one, rounding), one.at[-1])
+        found += [f"{setting.name}, seed {one.seed}: {what}" for what in broken]
+    return found
+
+
+def _broken_promises(verdict: Verdict, iterations: int) -> list[str]:
+    rise, left, power = verdict.rises.largest, verdict.residual, verdict.exponent
+    after = f"after {iterations} iterations"
+    checks = (
+        (verdict.never_rose, f"the Lagrangian rose by {rise:.1e} of its first value"),
+        (left <= FALLEN, f"the residual is {left:.2g} of its largest {after}, above {FALLEN:g}"),
+        (power < RATE, f"c_k goes with k^{power:.2f} {after}, not below k^{RATE:g}"),
+    )
+    return [complaint for kept, complaint in checks if not kept]
+
+
+def _plain(setting: Setting, rounding: float) -> dict[str, Any]:
+    courses = [
+        one.plain() | ({} if one.broken else {"verdict": _plain_verdict(judge(one, rounding))})
+        for one in setting.courses
+    ]
+    penalties = {"nu": float(setting.hyper.nu), "rho": float(setting.hyper.rho)}
+    return penalties | {
+        "certified": setting.certified,
+        "rounding": rounding,
+        "courses": courses,
+    }
+
+
+def _plain_verdict(verdict: Verdict) -> dict[str, Any]:
+    return verdict._asdict() | {"rises": verdict.rises._asdict()}
+
+
+def _all_kept(rounding: float) -> str:
+    return (
+        f"certified: the Lagrangian never rose by more than {rounding:g} of its first value, the "
+        f"residual fell below {FALLEN:g} of its largest, and c_k falls faster than 1/k"
+    )
+
+
+def _table(setting: Setting, samples: int, rounding: float) -> Table:
+    nu, rho = float(setting.hyper.nu), float(setting.hyper.rho)
+    region = "inside" if setting.certified else "outside"
+    made = table(
+        "seed",
+        "L/N",
+        "loss",
+        "accuracy",
+        "rises",
+        "never rose",
+        "residual",
+        "exponent",
+        title=f"{setting.name}: nu = {nu:g}, rho = {rho:g}, {region} the certified region",
+    )
+    for one in setting.courses:
+        made.add_row(str(one.seed), *_cells(one, samples, rounding))
+    return made
+
+
+def _cells(one: Course, samples: int, rounding: float) -> list[str]:
+    if one.broken:
+        return ["not finite"]
+    verdict = judge(one, rounding)
+    number, largest = verdict.rises
+    return [
+        f"{one.lagrangian[-1] / samples:.3g}",
+        f"{one.train[-1][0]:.3g}",
+        f"{one.validation[-1][1]:.1%}" if one.validation else "",
+        f"{number} ({largest:.0e})" if number else "0",
+        "holds" if verdict.never_rose else "FAILS",
+        f"{verdict.residual:.1e}",
+        f"{verdict.exponent:.2f}",
+    ]
+
+
+def figure(path: Path, settings: list[Setting], samples: int, title: str) -> None:
+    """Lagrangian with the loss of the forward pass, residual, and k c_k, logarithmic both ways.
+
+    Args:
+        path: file to write.
+        settings: with their courses.
+        samples: number of training samples.
+        title: heading of the figure.
+    """
+    drawing, panels = plt.subplots(1, 3, figsize=(13, 4.4), layout="constrained")
+    # Where settings coincide, the broad pale lines stay visible under the fine ones.
+    styles = zip(settings, ((plots.ORANGE, 3.0, 0.45), (plots.BLUE, 1.2, 1.0)), strict=True)
+    for setting, (colour, width, alpha) in styles:
+        look = {"color": colour, "lw": width, "alpha": alpha}
+        for one in whole(setting.courses):
+            _draw(panels, one, samples, look)
+        named = f"{setting.name}, rho = {float(setting.hyper.rho):g}"
+        for axes, label in zip(panels, (named, named, named + _exponents(setting)), strict=True):
+            axes.plot([], [], label=label, **look)
+    left, middle, right = panels
+    for style, label in (
+        ("-", "augmented Lagrangian"),
+        (":", "objective"),
+        ("--", "loss of the forward pass"),
+    ):
+        left.plot([], [], style, color=plots.BLACK, label=label)
+    plots.finish(left, "Lagrangian, objective and loss", "per training sample", log=True)
+    plots.finish(middle, "Primal residual", r"$\sum_l\,\|p_{l+1} - q_l\|^2$", log=True)
+    plots.finish(right, r"$c_k$: smallest squared step so far", r"$k\,c_k$", log=True)
+    for axes in panels:
+        axes.set_xscale("log")
+    drawing.suptitle(title)
+    drawing.savefig(path, dpi=120)
+    plt.close(drawing)
+
+
+def _draw(panels: Sequence[Axes], one: Course, samples: int, look: dict[str, Any]) -> None:
+    left, middle, right = panels
+    report = one.report
+    k = np.arange(1, len(report.lagrangian) + 1)
+    left.plot(k, report.lagrangian / samples, **look)
+    left.plot(k, report.objective / samples, ls=":", **look)
+    left.plot(one.at, [loss for loss, _ in one.train], ls="--", **look)
+    # The first iteration leaves but rounding of the residual: the start is a forward pass.
+    middle.plot(k[1:], report.residual[1:], **look)
+    right.plot(k, k * shortest(report.squared_step), **look)
+
+
+def _exponents(setting: Setting) -> str:
+    """How c_k falls in the runs of a setting, for the legend."""
+    found = [exponent(one.report.squared_step) for one in whole(setting.courses)]
+    return f", exponent {min(found):.2f} to {max(found):.2f}" if found else ""

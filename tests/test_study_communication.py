@@ -1,0 +1,135 @@
+"""The communication command: bytes as counted and as they have to be, and what they buy."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+import pdadmm_jax as pdadmm
+from experiments.compiled import messages
+from experiments.study.communication import (
+    Traffic,
+    bytes_per_turn,
+    iterated,
+    spread,
+    summary,
+)
+from experiments.study.courses import Course, Report, error
+from tests.commands import ALONE, assert_refused, finished
+
+WIDTH, SAMPLES = 30, 200
+SMALL = ("--data.limit", SAMPLES, "--network.hidden", WIDTH, WIDTH, WIDTH, "--iterations", 60)
+DEVICES = ALONE | {"JAX_NUM_CPU_DEVICES": "4"}
+# Two arrays cross every boundary; rows of the integer types bring their scale.
+ROW = {"full": 4 * WIDTH, "int4": WIDTH // 2 + 4}
+
+
+def made(*ends, residual=1.0):
+    """Courses of two iterations, each ending as given: Lagrangian and accuracy."""
+    return [
+        Course(
+            seed,
+            4.0,
+            Report(
+                np.asarray([3.0, last]), np.ones(2), np.full(2, residual), np.isfinite([3, last])
+            ),
+            [2],
+            [(0.5, 1.0)],
+            [(0.6, accuracy)],
+        )
+        for seed, (last, accuracy) in enumerate(ends)
+    ]
+
+
+def test_ends_are_summed_up_over_seeds_that_stayed_finite():
+    end = summary(Traffic("int8", 10, 3, made((2.0, 0.8), (5.0, 0.9), (np.nan, 0.1))))
+    assert end.lagrangian == (3.5, pytest.approx(4.5**0.5))
+    assert end.accuracy == (pytest.approx(0.85), pytest.approx(0.005**0.5))
+    assert end.loss == (0.6, 0)
+    assert (end.rises, end.largest_rise) == (1, 0.5)
+
+
+def test_a_single_seed_deviates_by_nothing():
+    assert spread([0.7]) == (0.7, 0.0)
+
+
+def test_bytes_add_up_over_boundaries_and_iterations():
+    np.testing.assert_allclose(Traffic("full", 500_000, 3, []).sent([1, 10]), [1.5, 15])
+
+
+def test_a_line_tells_the_first_of_many_errors():
+    assert error(["a"]) == "error: a"
+    assert error(["a", "b", "c"]) == "error: a (and 2 more)"
+
+
+def test_what_is_handed_over_after_the_loop_is_a_turn_s_worth():
+    """So that bytes are those of a turn times all iterations, evaluations between them or not."""
+    hyper = pdadmm.Hyperparameters()
+    mesh = pdadmm.make_mesh(3, 1, jax.devices()[:3])
+    shapes = jax.ShapeDtypeStruct((40, 8), np.float32), jax.ShapeDtypeStruct((40,), np.int32)
+    state, data = pdadmm.abstract(pdadmm.Data(*shapes), (8, 6, 6, 6, 3), hyper, mesh, wire="int8")
+    run = jax.jit(partial(iterated, iterations=3))
+    text = run.lower(state, data, hyper).compile().as_text()
+    assert bytes_per_turn(text) == 2 * 40 * (6 + 4)
+    sent = [one for one in messages(text) if one.kind == "collective-permute"]
+    assert sum(one.bytes for one in sent if not one.in_loop) == bytes_per_turn(text)
+
+
+def test_every_wire_is_trained_and_its_bytes_counted(tmp_path):
+    words = (*SMALL, "--seeds", 2, "--wires", *ROW)
+    out, found = finished("communication", tmp_path, *words, settings=DEVICES)
+    assert "200 samples, 60 iterations on 4 x cpu" in out
+    assert list(found) == list(ROW)
+    full = found["full"]["end"]
+    for wire, one in found.items():
+        assert one["bytes_per_boundary_and_iteration"] == 2 * SAMPLES * ROW[wire]
+        assert one["boundaries"] == 3
+        assert [len(each["lagrangian"]) for each in one["courses"]] == [61, 61]
+        finals = [each["validation"][-1][1] for each in one["courses"]]
+        assert one["end"]["accuracy"][0] == pytest.approx(np.mean(finals))
+        assert one["end"]["accuracy"][0] > 0.5
+        assert one["end"]["lagrangian"][0] == pytest.approx(full["lagrangian"][0], rel=0.05)
+        assert one["end"]["rises"] == 0
+    ends = {one["end"]["lagrangian"][0] for one in found.values()}
+    assert len(ends) == len(ROW)  # each has been rounded its own way
+
+
+def test_devices_are_made_where_nobody_has_said_how_many(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
+    settings = {name: value for name, value in ALONE.items() if name != "JAX_NUM_CPU_DEVICES"}
+    words = ("--data.limit", 50, "--network.hidden", 16, 16, "--iterations", 10, "--seeds", 1)
+    words += ("--stages", 2, "--wires", "full", "bfloat16")
+    out, found = finished("communication", tmp_path, *words, settings=settings)
+    assert "10 iterations on 2 x cpu" in out
+    assert found["bfloat16"]["boundaries"] == 1
+    assert "0.500" in out  # of the bytes of float32
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((), "stages is 4, but JAX has 1 cpu device(s): ask for fewer stages"),
+        (("--stages", 1), "stages is 1: give 2 or more"),
+        (("--wires", "int8"), "wires lacks 'full'"),
+        (("--wires", "full", "int8", "full"), "wires names a type twice"),
+        (("--wires", "full", "int2"), "int2"),
+        (("--iterations", 100, "--evaluate-every", 1), "evaluate_every is 1: give 3 or more"),
+        (("--method.rho", 0), "rho is 0.0, but has to be a finite number above 0"),
+    ],
+)
+def test_a_mistake_gets_one_line(words, complaint):
+    assert_refused(("communication", *words), complaint)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--data.validation", 0), "no samples are held out to measure accuracy on"),
+        (("--network.hidden", 20, 30, 20), "20"),
+    ],
+)
+def test_what_does_not_fit_the_devices_or_the_data_gets_one_line(words, complaint):
+    assert_refused(("communication", *words), complaint, DEVICES)

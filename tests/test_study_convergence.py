@@ -1,0 +1,190 @@
+"""The convergence command: its measurements, its verdicts, and that these can be bad ones."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+import pdadmm_jax as pdadmm
+from experiments.study.convergence import (
+    Setting,
+    complaints_of,
+    exponent,
+    iterated,
+    judge,
+    shortest,
+    squared_step,
+)
+from experiments.study.courses import ROUNDING, Course, Report, report_of, rises
+from tests.commands import assert_refused, finished
+from tests.problems import problem
+
+SMALL = ("--data.limit", 300, "--network.hidden", 30, 30, "--evaluate-every", 5)
+TINY = ("--data.limit", 50, "--network.hidden", 8, "--iterations", 10, "--seeds", 1)
+K = np.arange(1, 401, dtype=np.float64)
+
+
+def made(lagrangian=1 / K, residual=1 / K**2, squared_step=1 / K**2, seed=0):
+    """A run whose every iteration reports what is given."""
+    report = Report(lagrangian, lagrangian, residual, np.isfinite(lagrangian), squared_step)
+    return Course(seed, 1.5, report, [len(lagrangian)], [(0.1, 0.9)], [])
+
+
+def setting(*courses, certified=True):
+    return Setting("made", pdadmm.Hyperparameters(), certified, list(courses))
+
+
+def test_rises_are_counted_from_the_start():
+    assert rises(np.asarray([4.0, 3.0, 3.0, 3.5, 3.25, 4.25])) == (2, 0.25)
+    assert rises(np.asarray([4.0, 5.0, 3.0])) == (1, 0.25)  # the first iteration is one
+    assert rises(np.asarray([4.0, 3.0, 3.0])) == (0, 0.0)
+
+
+@pytest.mark.parametrize("power", [-0.5, -1.0, -2.0, -3.5])
+def test_the_exponent_is_that_of_the_running_minimum(power):
+    assert exponent(7 * K**power) == pytest.approx(power)
+    # Long steps in between change nothing, nor do those of the first half.
+    spiky = 7 * K**power * np.where(K % 2 == 0, 50, 1) * np.where(K < 100, 30, 1)
+    assert exponent(spiky) == pytest.approx(power, abs=0.02)
+
+
+def test_steps_that_stay_or_end():
+    assert exponent(np.full(50, 0.3)) == pytest.approx(0)
+    assert exponent(np.append(K**-2, 0.0)) == -np.inf
+    np.testing.assert_array_equal(shortest(np.asarray([3.0, 5.0, 2.0, 4.0])), [3, 3, 2, 2])
+
+
+def test_a_run_as_the_theory_has_it_passes():
+    verdict = judge(made(), ROUNDING["float32"])
+    assert verdict.rises == (0, 0)
+    assert verdict.never_rose
+    assert verdict.residual == pytest.approx(1 / 400**2)
+    assert verdict.exponent == pytest.approx(-2)
+    assert complaints_of(setting(made()), ROUNDING["float32"]) == []
+
+
+RISEN = np.where(K == 300, 1 / 299 + 1e-5, 1 / K)  # 0.7e-5 of the first value
+
+
+@pytest.mark.parametrize(
+    ("course", "complaint"),
+    [
+        (made(lagrangian=RISEN), "the Lagrangian rose by 6.7e-06 of its first value"),
+        (made(residual=1 / K**0.5), "the residual is 0.05 of its largest after 400 iterations"),
+        (made(squared_step=K**-0.9), "c_k goes with k^-0.90 after 400 iterations, not below k^-1"),
+        (made(lagrangian=np.where(K < 40, 1 / K, np.nan)), "ceased to be finite at iteration 40"),
+    ],
+)
+def test_a_run_against_the_theory_is_named(course, complaint):
+    (line,) = complaints_of(setting(made(), course._replace(seed=1)), ROUNDING["float32"])
+    assert line.startswith("made, seed 1: ")
+    assert complaint in line
+
+
+def test_nothing_is_promised_outside_the_region_but_finite_values():
+    against = made(lagrangian=RISEN, residual=1 / K**0.5, squared_step=K**-0.9)
+    broken = made(lagrangian=np.where(K < 40, 1 / K, np.nan))
+    found = complaints_of(setting(against, broken, certified=False), ROUNDING["float32"])
+    assert found == ["made, seed 0: values ceased to be finite at iteration 40"]
+
+
+def test_rounding_is_no_rise():
+    shaken = made(lagrangian=np.where(K == 300, 1 / 299 + 2e-6, 1 / K))
+    verdict = judge(shaken, ROUNDING["float32"])
+    assert verdict.rises.number == 1
+    assert verdict.never_rose
+    assert not judge(shaken, ROUNDING["float64"]).never_rose
+
+
+@pytest.mark.x64
+def test_iterations_are_steps_and_squared_steps_what_they_changed():
+    hyper = pdadmm.Hyperparameters()
+    data, state = problem((7, 6, 6, 4), hyper, samples=30, seed=0)
+    _, report = iterated(state, data, hyper, 3)
+    old, infos = state, []
+    for _ in range(3):
+        old, info = pdadmm.step(old, data, hyper)
+        infos.append(report_of(info))
+    for name in ("lagrangian", "objective", "residual"):
+        expected = [getattr(one, name) for one in infos]
+        np.testing.assert_allclose(getattr(report, name), expected, rtol=1e-10, atol=1e-20)
+    new, _ = pdadmm.step(state, data, hyper)
+    moved = sum(
+        np.sum((np.asarray(a) - np.asarray(b)) ** 2)
+        for path, a, b in (
+            (path[-1].name, a, b)
+            for (path, a), b in zip(
+                jax.tree.leaves_with_path(new), jax.tree.leaves(state), strict=True
+            )
+        )
+        if path in ("p", "W", "b", "z", "q")
+    )
+    assert moved > 0
+    np.testing.assert_allclose(squared_step(state, new), moved, rtol=1e-12)
+    np.testing.assert_allclose(report.squared_step[0], moved, rtol=1e-12)
+
+
+@pytest.mark.x64
+def test_where_no_theory_holds_rises_are_found():
+    """Penalties far outside the region, rho = nu / 100: the checks see it."""
+    hyper = pdadmm.Hyperparameters(nu=0.1, rho=0.001)
+    data, state = problem((7, 16, 16, 4), hyper, samples=60, seed=0)
+    first = pdadmm.terms(state, data, hyper).lagrangian
+    _, report = jax.jit(partial(iterated, iterations=60))(state, data, hyper)
+    assert rises(np.append(first, report.lagrangian)).largest > 1e-4
+
+
+def test_both_settings_are_trained_and_checked(tmp_path):
+    out, found = finished("convergence", tmp_path, *SMALL, "--iterations", 120, "--seeds", 2)
+    assert "certified: the Lagrangian never rose by more than 2e-06 of its first value" in out
+    assert "paper: nu = 0.1, rho = 0.1, outside the certified region" in out
+    assert found.keys() == {"paper", "certified"}
+    assert [found[name]["certified"] for name in found] == [False, True]
+    assert found["certified"]["rho"] == pytest.approx(0.42)
+    for one in [one for name in found for one in found[name]["courses"]]:
+        assert len(one["lagrangian"]) == 121
+        assert len(one["objective"]) == len(one["residual"]) == len(one["squared_step"]) == 120
+        assert one["at"] == list(range(5, 121, 5))
+        assert len(one["train"]) == len(one["validation"]) == 24
+        verdict = one["verdict"]
+        assert verdict["residual"] == pytest.approx(one["residual"][-1] / max(one["residual"]))
+        assert verdict["exponent"] == pytest.approx(exponent(np.asarray(one["squared_step"])))
+        assert verdict["rises"]["number"] == sum(np.diff(one["lagrangian"]) > 0)
+        # The auxiliary variables explain the labels better than the weights do.
+        assert one["lagrangian"][-1] / 300 < 0.5 * one["train"][-1][0]
+    seeds = [one["lagrangian"][0] for one in found["certified"]["courses"]]
+    assert seeds[0] != seeds[1]
+
+
+def test_a_run_too_short_for_the_theory_fails_in_one_line(tmp_path):
+    out, found = finished("convergence", tmp_path, *TINY, "--nu", 10, code=1)
+    (line,) = (line for line in out.splitlines() if line.startswith("error"))
+    assert "certified, seed 0: the residual is" in line
+    assert found["certified"]["courses"][0]["verdict"]["residual"] > 0.01
+
+
+def test_values_that_blow_up_are_told_in_one_line(tmp_path):
+    out, found = finished("convergence", tmp_path, *TINY, "--nu", 5e37, code=1)
+    assert "error: paper, seed 0: values ceased to be finite at iteration 1 (and 1 more)" in out
+    assert "verdict" not in found["paper"]["courses"][0]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--iterations", 5), "iterations is 5: give 10 or more"),
+        (("--iterations", 95), "iterations is 95: give a multiple of evaluate-every, 10"),
+        (("--iterations", 2_000_000), "give a number up to 1,000,000"),
+        (("--seeds", 0), "seeds is 0: give 1 or more"),
+        (("--nu", -1), "nu is -1.0, but has to be a finite number above 0"),
+        (("--nu", 1e-60), "nu is 1e-60, but float32 reaches from"),
+        (("--solver", "adam"), "invalid choice 'adam'"),
+        (("--network.hidden",), "network.hidden is empty"),
+        ((*TINY, "--out", "/proc/none"), "choose another with --out"),
+    ],
+)
+def test_a_mistake_gets_one_line(words, complaint):
+    assert_refused(("convergence", *words), complaint)
