@@ -55,7 +55,7 @@ def main(config: CompileConfig) -> int:
         f"memory per device: {memory.peak / 1e9:.3f} GB, of it {memory.given / 1e9:.3f} GB state "
         f"and data ({memory.in_place / 1e9:.3f} GB updated in place)"
     )
-    console.print(_messages(text))
+    console.print(messages_table(text))
     if behind := scheduled_products(text):
         console.print(f"products scheduled between the start and the end of a message: {behind}")
     if behind := independent_products(text):
@@ -89,7 +89,8 @@ def _problem(config: CompileConfig, mesh: Any) -> tuple[pdadmm.State, pdadmm.Dat
     return pdadmm.abstract(pdadmm.Data(x, y), config.widths, hyper, mesh, wire=config.mesh.wire)
 
 
-def _messages(text: str) -> Table:
+def messages_table(text: str) -> Table:
+    """The collective operations of a compiled run, and how often each is done."""
     table = Table(title="messages of one device", title_justify="left", box=None)
     for name in ("operation", "type", "bytes", "every iteration", "once"):
         table.add_column(name, justify="left" if name == "operation" else "right")

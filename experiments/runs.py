@@ -105,6 +105,13 @@ def write_weights(path: Path, params: pdadmm.Params) -> None:
         np.savez(file, **arrays)
 
 
+def read_weights(path: Path) -> pdadmm.Params:
+    """The weights of weights.npz, from input to output."""
+    with np.load(path / "weights.npz", allow_pickle=False) as stored:
+        layers = range(1, len(stored.files) // 2 + 1)
+        return [(stored[f"W{layer}"], stored[f"b{layer}"]) for layer in layers]
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file."""
     with replacing(path) as temporary:

@@ -7,11 +7,10 @@ import signal
 import time
 from typing import get_args
 
-import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments import config
+from experiments import config, runs
 from experiments.data import DataConfig, load
 from pdadmm_jax.products import PRECISIONS
 from pdadmm_jax.wire import WIRES
@@ -59,8 +58,8 @@ def test_metrics_have_a_line_per_iteration(trained):
 def test_weights_give_the_reported_accuracy(trained):
     _, directory = trained
     summary = json.loads((directory / "summary.json").read_text())
-    with np.load(directory / "weights.npz", allow_pickle=False) as stored:
-        params = [(stored[f"W{k}"], stored[f"b{k}"]) for k in range(1, 6)]
+    params = runs.read_weights(directory)
+    assert len(params) == summary["layers"] == 5
     test = load(DataConfig())
     data = pdadmm.Data(test.x_test, test.y_test)
     accuracy = pdadmm.accuracy(params, data, pdadmm.Hyperparameters())

@@ -12,7 +12,7 @@ import pytest
 import pdadmm_jax as pdadmm
 from experiments.methods import METHODS, dladmm
 from experiments.study.config import ALL
-from experiments.study.trial import Task, begin
+from experiments.study.trial import Task, Trial, begin, outcome
 from tests import reference
 from tests.digits import digits
 
@@ -168,5 +168,22 @@ def test_batches_come_in_another_order_every_pass_and_the_same_every_time(name):
     assert (jax.random.key_data(once.key) != jax.random.key_data(state.key)).any()
     for one, other in zip(
         jax.tree.leaves(method.params(twice)), jax.tree.leaves(method.params(again)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_a_trial_goes_on_from_the_weights_of_another():
+    """Plain descent remembers nothing but its weights: in two trials it goes where one goes."""
+    own, trial = task(passes=20, evaluate_every=10), Trial("gd", 0.1, seed=0, tuning=False)
+    straight = outcome(trial, own, {})
+    begun = outcome(trial, own._replace(passes=10), {})
+    weights = jax.tree.map(np.array, begun.params)
+    ended = outcome(trial, own._replace(passes=10), {}, after=begun)
+    jax.tree.map(np.testing.assert_array_equal, begun.params, weights)  # not taken over
+    assert [point.passes for point in ended.points] == [20]
+    assert ended.points[-1].seconds > begun.points[-1].seconds
+    for one, other in zip(
+        jax.tree.leaves(ended.params), jax.tree.leaves(straight.params), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)

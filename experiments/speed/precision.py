@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
@@ -133,7 +133,8 @@ def _table(courses: list[Course], refresh_every: int) -> Table:
 
 def figure(path: Path, courses: list[Course]) -> None:
     """Drift of a and fall of the Lagrangian, logarithmic both ways."""
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
+    drawing = Figure(figsize=(11, 4.8), layout="constrained")
+    left, right = drawing.subplots(1, 2)
     # Where courses coincide, the broader lines stay visible under the finer ones.
     for width, one in zip(range(2 * len(courses), 0, -2), courses, strict=True):
         colour, style = COLOURS[one.precision], "-" if one.refreshed else ":"
@@ -148,4 +149,3 @@ def figure(path: Path, courses: list[Course]) -> None:
         axes.grid(alpha=0.25)
     drawing.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     drawing.savefig(path, dpi=120)
-    plt.close(drawing)

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
@@ -83,7 +83,8 @@ def _table(name: str, others: str, points: list[Point]) -> Table:
 
 def figure(path: Path, found: dict[str, list[Point]]) -> None:
     """Time against each size, both logarithmic, with what the multiply-adds alone would give."""
-    drawing, panels = plt.subplots(1, len(found), figsize=(13, 4), layout="constrained")
+    drawing = Figure(figsize=(13, 4), layout="constrained")
+    panels = drawing.subplots(1, len(found), squeeze=False)[0]
     for axes, (name, points) in zip(panels, found.items(), strict=True):
         last = points[-1]
         rate = median(last.seconds) / last.multiply_adds
@@ -99,4 +100,3 @@ def figure(path: Path, found: dict[str, list[Point]]) -> None:
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8, frameon=False)
     drawing.savefig(path, dpi=120)
-    plt.close(drawing)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from experiments.methods import METHODS
+from experiments.plots import BLACK
 from experiments.study.trial import Point
 
 # Okabe and Ito's palette, and a dash for the second of a kind.
@@ -36,10 +33,12 @@ def curves(path: Path, courses: dict[str, list[list[Point]]], title: str) -> Non
 
     Args:
         path: file to write.
-        courses: of every method, one of each seed.
+        courses: of every method, one of each seed; what has a name of its own, such as one method
+            after another, is drawn in black.
         title: heading of the figure.
     """
-    figure, panels = plt.subplots(2, 2, figsize=(12, 8), layout="constrained", sharey="row")
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    panels = figure.subplots(2, 2, sharey="row")
     for row, value, label in (
         (panels[0], lambda point: 1 - point.accuracy, "share of test samples answered wrong"),
         (panels[1], lambda point: point.train_loss, "mean loss on the training samples"),
@@ -59,13 +58,13 @@ def curves(path: Path, courses: dict[str, list[list[Point]]], title: str) -> Non
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle(title)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def _course(axes: Axes, name: str, runs: list[list[Point]], time, value) -> None:
     length = min(map(len, runs))  # a course that ceased to be finite is shorter
     at = np.mean([[time(point) for point in run[:length]] for run in runs], 0)
     values = np.asarray([[value(point) for point in run[:length]] for run in runs])
-    colour, dash = STYLES[name]
-    axes.plot(at, values.mean(0), dash, color=colour, label=METHODS[name].title, lw=1.5)
+    colour, dash = STYLES.get(name, (BLACK, "-"))
+    label = METHODS[name].title if name in METHODS else name
+    axes.plot(at, values.mean(0), dash, color=colour, label=label, lw=1.5)
     axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)

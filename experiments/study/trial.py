@@ -92,6 +92,13 @@ class Task(NamedTuple):
     first_layers: int | None
 
 
+class Outcome(NamedTuple):
+    """What a trial came to: its course, and the weights at the end."""
+
+    points: list[Point]
+    params: pdadmm.Params
+
+
 Programs = dict[Any, Any]  # compiled ones, shared by trials that differ in number and seed alone
 
 
@@ -103,11 +110,44 @@ def course(trial: Trial, task: Task, programs: Programs) -> Iterator[Point]:
         task: what it has in common with others.
         programs: those compiled so far, to which new ones are added.
     """
+    return (point for point, _ in _stands(trial, task, programs, None))
+
+
+def outcome(trial: Trial, task: Task, programs: Programs, after: Outcome | None = None) -> Outcome:
+    """Runs a trial to its end.
+
+    Args:
+        trial: what to run.
+        task: what it has in common with others.
+        programs: those compiled so far, to which new ones are added.
+        after: a trial whose weights it goes on from, and whose passes and seconds it counts on;
+            None to begin with the weights that its seed makes.
+    """
+    given = None if after is None else after.params
+    points, params = zip(*_stands(trial, task, programs, given), strict=True)
+    if after is not None:
+        points = [_later(point, after.points[-1]) for point in points]
+    return Outcome(list(points), params[-1])
+
+
+def _later(point: Point, begun: Point) -> Point:
+    return point._replace(
+        passes=begun.passes + point.passes,
+        seconds=begun.seconds + point.seconds,
+        compile_seconds=begun.compile_seconds + point.compile_seconds,
+    )
+
+
+def _stands(
+    trial: Trial, task: Task, programs: Programs, given: pdadmm.Params | None
+) -> Iterator[tuple[Point, pdadmm.Params]]:
+    """Where a trial stands, and its weights, whose memory the passes that follow may take over."""
     method = METHODS[trial.method]
-    first_layers = task.first_layers if method.grow is not None else None
+    grows = method.grow is not None and given is None
+    first_layers = task.first_layers if grows else None
     grow_at = None if first_layers is None else task.passes // 2
     number = jnp.asarray(trial.number, task.train.x.dtype)
-    state = begin(method, trial.seed, task, number, first_layers)
+    state = begin(method, trial.seed, task, number, first_layers, given)
     done, seconds, compile_seconds = 0, 0.0, 0.0
     while done < task.passes:
         stop = min(task.passes, done - done % task.evaluate_every + task.evaluate_every)
@@ -122,12 +162,13 @@ def course(trial: Trial, task: Task, programs: Programs) -> Iterator[Point]:
         state = jax.block_until_ready(advance(state, task.train, task.hyper, number))
         seconds += time.perf_counter() - start
         done = stop
+        params = method.params(state)
         scores = (
             float(value)
             for data in (task.train, task.scored)
-            for value in pdadmm.loss_and_accuracy(method.params(state), data, task.hyper)
+            for value in pdadmm.loss_and_accuracy(params, data, task.hyper)
         )
-        yield Point(done, seconds, compile_seconds, *scores)
+        yield Point(done, seconds, compile_seconds, *scores), params
 
 
 def _program(
@@ -144,13 +185,20 @@ def _program(
 
 
 def begin(
-    method: Method, seed: int, task: Task, number: jax.Array, first_layers: int | None
+    method: Method,
+    seed: int,
+    task: Task,
+    number: jax.Array,
+    first_layers: int | None,
+    given: pdadmm.Params | None = None,
 ) -> Any:
-    """A method's state at the weights that a seed makes, the same for all methods."""
+    """A method's state at the weights given, or those that a seed makes, the same for all."""
     widths = task.widths
     if first_layers is not None:
         widths = (*widths[:first_layers], widths[-1])
     key, own = jax.random.split(jax.random.key(seed))
+    if given is not None:  # copies, for a state's memory is taken over
+        return method.start(jax.tree.map(jnp.array, given), own, task.train, task.hyper, number)
     keys = jax.random.split(key, len(widths) - 1)
     params = [
         (task.initializer(key, (n_in, n_out), jnp.float32), jnp.zeros(n_out))
