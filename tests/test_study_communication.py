@@ -116,7 +116,7 @@ def test_devices_are_made_where_nobody_has_said_how_many(tmp_path, monkeypatch):
         (("--wires", "int8"), "wires lacks 'full'"),
         (("--wires", "full", "int8", "full"), "wires names a type twice"),
         (("--wires", "full", "int2"), "int2"),
-        (("--iterations", 100, "--evaluate-every", 1), "evaluate_every is 1: give 3 or more"),
+        (("--iterations", 100, "--evaluate-every", 1), "evaluate-every is 1: give 3 or more"),
         (("--method.rho", 0), "rho is 0.0, but has to be a finite number above 0"),
     ],
 )

@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 from rich.table import Table
 
@@ -212,7 +208,8 @@ def _short(values: list[float]) -> str:
 def figure(path: Path, found: dict[str, dict[str, Outcome]]) -> None:
     """Share of held-out samples answered wrong: a dot for the mean, a line over all seeds."""
     rows = [(axis, name, one) for axis, names in found.items() for name, one in names.items()]
-    canvas, axes = plt.subplots(figsize=(8, 0.28 * (len(rows) + 2 * len(found))))
+    drawing = Figure(figsize=(8, 0.28 * (len(rows) + 2 * len(found))))
+    axes = drawing.subplots()
     position, ticks, labels = 0.0, [], []
     for axis, names in found.items():
         axes.text(0.01, position, axis, transform=axes.get_yaxis_transform(), weight="bold")
@@ -233,5 +230,4 @@ def figure(path: Path, found: dict[str, dict[str, Outcome]]) -> None:
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25, axis="x")
-    canvas.savefig(path, dpi=110, bbox_inches="tight")
-    plt.close(canvas)
+    drawing.savefig(path, dpi=110, bbox_inches="tight")

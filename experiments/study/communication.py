@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import matplotlib.pyplot as plt
 import numpy as np
 from jax.sharding import Mesh
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
@@ -243,9 +243,8 @@ def figure(path: Path, found: list[Traffic], given: Problem) -> None:
         found: with their courses.
         given: what was trained.
     """
-    drawing, (left, right) = plt.subplots(
-        1, 2, figsize=(11, 4.6), sharex=True, layout="constrained"
-    )
+    drawing = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = drawing.subplots(1, 2, sharex=True)
     for one in found:
         ended = whole(one.courses)
         if not ended:
@@ -264,7 +263,6 @@ def figure(path: Path, found: list[Traffic], given: Problem) -> None:
         axes.set_xscale("log")
     drawing.suptitle(f"pdADMM on {given.name}, {given.network}, {found[0].boundaries + 1} stages")
     drawing.savefig(path, dpi=120)
-    plt.close(drawing)
 
 
 def _draw(axes: Axes, one: Traffic, at: Any, values: np.ndarray) -> None:

@@ -33,10 +33,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 from jax import lax
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
@@ -304,7 +304,8 @@ def figure(path: Path, settings: list[Setting], samples: int, title: str) -> Non
         samples: number of training samples.
         title: heading of the figure.
     """
-    drawing, panels = plt.subplots(1, 3, figsize=(13, 4.4), layout="constrained")
+    drawing = Figure(figsize=(13, 4.4), layout="constrained")
+    panels = drawing.subplots(1, 3)
     # Where settings coincide, the broad pale lines stay visible under the fine ones.
     styles = zip(settings, ((plots.ORANGE, 3.0, 0.45), (plots.BLUE, 1.2, 1.0)), strict=True)
     for setting, (colour, width, alpha) in styles:
@@ -328,7 +329,6 @@ def figure(path: Path, settings: list[Setting], samples: int, title: str) -> Non
         axes.set_xscale("log")
     drawing.suptitle(title)
     drawing.savefig(path, dpi=120)
-    plt.close(drawing)
 
 
 def _draw(panels: Sequence[Axes], one: Course, samples: int, look: dict[str, Any]) -> None:
