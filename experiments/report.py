@@ -58,18 +58,19 @@ def main(config: ReportConfig) -> int:
 
 
 def gathered(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """What commands have shown, the newest of each command, in the order of their names.
+    """What commands have shown, in the order of their names; of repeated ones the newest.
 
     Raises:
         UsageError: there is nothing to gather, or something is damaged.
     """
-    newest: dict[str, tuple[Path, dict[str, Any]]] = {}
+    newest: dict[tuple[str, str], tuple[Path, dict[str, Any]]] = {}
     for path in sorted(folder.glob(f"*/{SHOWN}")):
         try:
             content = json.loads(path.read_text())
-            known = newest.get(content["command"])
-            if known is None or known[1]["finished"] <= content["finished"]:
-                newest[content["command"]] = (path.parent, content)
+            # One command may make several directories; the date in front of one does not count.
+            key = content["command"], re.sub(r"^\d{8}-\d{6}-", "", path.parent.name)
+            if key not in newest or newest[key][1]["finished"] <= content["finished"]:
+                newest[key] = path.parent, content
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UsageError(
                 f"{path} is damaged ({error!r}): remove it, or run its command again."
@@ -79,7 +80,7 @@ def gathered(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
             f"nothing was run in {folder}: run other commands first, such as compare, or say where "
             "with --runs."
         )
-    return [newest[command] for command in sorted(newest)]
+    return [newest[key] for key in sorted(newest)]
 
 
 def markdown(found: list[tuple[Path, dict[str, Any]]]) -> str:

@@ -61,11 +61,16 @@ def test_the_page_holds_tables_texts_commands_hardware_and_figures(tmp_path):
 
 
 def test_of_a_command_that_was_run_twice_the_newest_counts(tmp_path):
-    shown(tmp_path, "b-old", "train", "2026-01-01 00:00:00", "old")
-    shown(tmp_path, "a-new", "train", "2026-01-02 00:00:00", "new")
-    shown(tmp_path, "other", "speed", "2025-01-01 00:00:00", "other")
+    shown(tmp_path, "20260102-000000-train", "train", "2026-01-02 00:00:00")
+    shown(tmp_path, "20260101-000000-train", "train", "2026-01-01 00:00:00")
+    shown(tmp_path, "compare-mnist-1", "performance", "2025-01-01 00:00:00")
+    shown(tmp_path, "compare-kmnist-2", "performance", "2025-01-01 00:00:00")
     found = report.gathered(tmp_path)
-    assert [path.name for path, _ in found] == ["other", "a-new"]
+    assert [path.name for path, _ in found] == [
+        "compare-kmnist-2",
+        "compare-mnist-1",
+        "20260102-000000-train",
+    ]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from experiments.config import (
     MethodConfig,
@@ -30,17 +30,7 @@ MethodName = Literal[
     "sgd_batches",
     "adam_batches",
 ]
-ALL: tuple[MethodName, ...] = (
-    "pdadmm",
-    "pdadmm_search",
-    "dladmm",
-    "gd",
-    "adadelta",
-    "adagrad",
-    "adam",
-    "sgd_batches",
-    "adam_batches",
-)
+ALL: tuple[MethodName, ...] = get_args(MethodName)
 SIX: tuple[Name, ...] = (
     "mnist",
     "fashion_mnist",

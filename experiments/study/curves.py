@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.methods import METHODS
-from experiments.plots import BLACK
+from experiments.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, YELLOW
 from experiments.study.trial import Point
 
-# Okabe and Ito's palette, and a dash for the second of a kind.
+# A dash for the second of a kind.
 STYLES = {
-    "pdadmm": ("#0072B2", "-"),
-    "pdadmm_search": ("#0072B2", "--"),
-    "dladmm": ("#009E73", "-"),
-    "gd": ("#999999", "-"),
-    "adadelta": ("#CC79A7", "-"),
-    "adagrad": ("#E69F00", "-"),
-    "adam": ("#D55E00", "-"),
-    "adam_batches": ("#D55E00", "--"),
-    "sgd_batches": ("#999999", "--"),
+    "pdadmm": (BLUE, "-"),
+    "pdadmm_search": (BLUE, "--"),
+    "dladmm": (GREEN, "-"),
+    "gd": (GREY, "-"),
+    "adadelta": (PURPLE, "-"),
+    "adagrad": (YELLOW, "-"),
+    "adam": (ORANGE, "-"),
+    "adam_batches": (ORANGE, "--"),
+    "sgd_batches": (GREY, "--"),
 }
 
 
@@ -60,7 +61,13 @@ def curves(path: Path, courses: dict[str, list[list[Point]]], title: str) -> Non
     figure.savefig(path, dpi=110)
 
 
-def _course(axes: Axes, name: str, runs: list[list[Point]], time, value) -> None:
+def _course(
+    axes: Axes,
+    name: str,
+    runs: list[list[Point]],
+    time: Callable[[Point], float],
+    value: Callable[[Point], float],
+) -> None:
     length = min(map(len, runs))  # a course that ceased to be finite is shorter
     at = np.mean([[time(point) for point in run[:length]] for run in runs], 0)
     values = np.asarray([[value(point) for point in run[:length]] for run in runs])
