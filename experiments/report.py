@@ -53,7 +53,7 @@ def main(config: ReportConfig) -> int:
         for name, content in (("report.md", text), ("report.html", page)):
             with runs.replacing(config.runs / name) as temporary:
                 temporary.write_text(content)
-    print(f"{len(found)} runs gathered in {config.runs}: report.html, report.md")
+    print(f"{len(found)} run(s) gathered in {config.runs}: report.html, report.md")
     return 0
 
 
