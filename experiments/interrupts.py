@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 130  # exit code of a command that stopped because it was asked to
+
 
 @contextmanager
 def stop_requests(*, insisting: bool = True) -> Iterator[list[int]]:

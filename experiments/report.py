@@ -103,7 +103,7 @@ def markdown(found: list[tuple[Path, dict[str, Any]]]) -> str:
 
 def html(text: str, folder: Path) -> str:
     """The same for browsers, with the figures in it."""
-    body = MarkdownIt("commonmark").enable("table").render(text)
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     body = re.sub(r"<h2>(.*?)</h2>", r'<h2 id="\1">\1</h2>', body)
 
     def with_content(source: re.Match[str]) -> str:

@@ -49,7 +49,7 @@ def _plain(table: Table) -> dict[str, Any]:
     columns = [list(column.cells) for column in table.columns]
     return {
         "table": {
-            "title": None if table.title is None else str(table.title),
+            "title": None if table.title is None else str(table.title).strip(),
             "columns": [str(column.header) for column in table.columns],
             "rows": [[str(cell) for cell in row] for row in zip(*columns, strict=True)],
             "right": [column.justify == "right" for column in table.columns],

@@ -16,13 +16,13 @@ from experiments import build, cluster, plots, runs
 from experiments.config import TrainConfig
 from experiments.data import Dataset, load
 from experiments.errors import usage_errors
-from experiments.interrupts import stop_requests
+from experiments.interrupts import INTERRUPTED, stop_requests
 from experiments.kept import keep_programs
 from experiments.progress import progress_of, progress_shown
 from experiments.shown import Shown
 from experiments.training import Chunk, Score, score_of, train
 
-INTERRUPTED, DIVERGED = 130, 1
+DIVERGED = 1
 
 
 def main(config: TrainConfig) -> int:

@@ -26,7 +26,7 @@ def shown(folder, name, command, finished="2026-01-01 00:00:00", text="so it was
     directory = folder / name
     directory.mkdir()
     Image.new("RGB", (300, 200), MAGENTA).save(directory / "figure.png")
-    made = table("", "accuracy", title="what | came out")
+    made = table("", "accuracy", title="\nwhat | came out")
     made.add_row("a|b", "12.5 %")
     page = Shown(Console(quiet=True), directory)
     page.show(made)
@@ -39,7 +39,7 @@ def shown(folder, name, command, finished="2026-01-01 00:00:00", text="so it was
 
 
 def test_the_page_holds_tables_texts_commands_hardware_and_figures(tmp_path):
-    shown(tmp_path, "one", "compare --seeds 2")
+    shown(tmp_path, "one", "compare --seeds 2", text="so it was: <u, p - q>")
     assert report.main(ReportConfig(tmp_path)) == 0
     page = (tmp_path / "report.html").read_text()
     for content in (
@@ -47,7 +47,7 @@ def test_the_page_holds_tables_texts_commands_hardware_and_figures(tmp_path):
         "<strong>what | came out</strong>",
         ">a|b</td>",
         "12.5 %",
-        "so it was",
+        "so it was: &lt;u, p - q&gt;",
         "x cpu (cpu)",
         'id="one"',
         'href="#one"',

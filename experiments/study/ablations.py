@@ -19,16 +19,14 @@ from experiments import build
 from experiments.config import GrowthConfig, MethodConfig, NetworkConfig
 from experiments.data import load
 from experiments.errors import usage_errors
-from experiments.interrupts import stop_requests
+from experiments.interrupts import INTERRUPTED, stop_requests
 from experiments.kept import keep_programs
 from experiments.measurement import Measurement, table
 from experiments.plots import BLACK, BLUE
 from experiments.study.config import AblationsConfig
+from experiments.study.courses import REFRESH_EVERY
 from experiments.study.results import spread
 from experiments.training import train
-
-INTERRUPTED = 130
-REFRESH_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -207,8 +205,8 @@ def _short(values: list[float]) -> str:
 
 def figure(path: Path, found: dict[str, dict[str, Outcome]]) -> None:
     """Share of held-out samples answered wrong: a dot for the mean, a line over all seeds."""
-    rows = [(axis, name, one) for axis, names in found.items() for name, one in names.items()]
-    drawing = Figure(figsize=(8, 0.28 * (len(rows) + 2 * len(found))))
+    lines = sum(map(len, found.values())) + 2 * len(found)
+    drawing = Figure(figsize=(8, 0.28 * lines))
     axes = drawing.subplots()
     position, ticks, labels = 0.0, [], []
     for axis, names in found.items():

@@ -11,6 +11,7 @@ import pdadmm_jax as pdadmm
 from experiments import build, runs
 from experiments.data import load
 from experiments.errors import usage_errors
+from experiments.interrupts import INTERRUPTED
 from experiments.kept import keep_programs
 from experiments.methods import METHODS
 from experiments.shown import Shown
@@ -22,7 +23,6 @@ from experiments.study.results import Result, results_table, spread, summary
 from experiments.study.trial import Task, Trial
 from experiments.study.tuning import tuned
 
-INTERRUPTED = 130
 TUNING = 1_000_000  # first seed of the tuning, beyond all that results have
 
 
@@ -51,7 +51,8 @@ def study(config: CompareConfig, console: Console) -> list[Result]:
     """
     name = f"compare-{config.data.name}"
     with usage_errors():
-        tuning, final = task_of(config, tuning=True), task_of(config, tuning=False)
+        final = task_of(config, tuning=False)
+        tuning = task_of(config, tuning=True) if config.tune else final
         directory = records.study_directory(config.out, name, config)
     shown = Shown(console, directory)
     shown.show(described(config, tuning, final))
@@ -102,7 +103,7 @@ def described(config: CompareConfig, tuning: Task, final: Task) -> str:
 def task_of(config: CompareConfig, *, tuning: bool) -> Task:
     """What is trained and scored on: held-out samples while tuning, the test samples at the end."""
     data = replace(config.data, validation=0.0)
-    if tuning and config.tune:
+    if tuning:
         limits = [n for n in (config.tuning_limit, config.data.limit) if n is not None]
         data = replace(config.data, limit=min(limits, default=None))
     dataset = load(data)

@@ -7,13 +7,14 @@ from rich.table import Table
 
 from experiments.data.dataset import DataError
 from experiments.errors import UsageError, usage_errors
+from experiments.interrupts import INTERRUPTED
 from experiments.kept import keep_programs
 from experiments.measurement import table
 from experiments.methods import METHODS
 from experiments.shown import Shown
 from experiments.study import records
 from experiments.study.bench import Interrupted
-from experiments.study.compare import INTERRUPTED, study
+from experiments.study.compare import study
 from experiments.study.config import PerformanceConfig
 from experiments.study.results import Result, spread
 
