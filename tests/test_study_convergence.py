@@ -167,9 +167,12 @@ def test_a_run_too_short_for_the_theory_fails_in_one_line(tmp_path):
 
 
 def test_values_that_blow_up_are_told_in_one_line(tmp_path):
-    out, found = finished("convergence", tmp_path, *TINY, "--nu", 5e37, code=1)
-    assert "error: paper, seed 0: values ceased to be finite at iteration 1 (and 1 more)" in out
-    assert "verdict" not in found["paper"]["courses"][0]
+    # rho is 5 nu where the theory holds, and rho + nu more than float32 can say.
+    out, found = finished("convergence", tmp_path, *TINY, "--nu", 6.5e37, code=1)
+    lost = [name for name in ("paper", "certified") if "verdict" not in found[name]["courses"][0]]
+    assert "certified" in lost  # with rho = nu it depends on how a machine rounds
+    (line,) = (line for line in out.splitlines() if line.startswith("error"))
+    assert f"error: {lost[0]}, seed 0: values ceased to be finite at iteration " in line
 
 
 @pytest.mark.parametrize(
