@@ -19,7 +19,7 @@ from pdadmm_jax.plan import Plan
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
-PURPLE, YELLOW, GREY = "#CC79A7", "#E69F00", "#999999"
+PURPLE, YELLOW, GREY, SKY = "#CC79A7", "#E69F00", "#999999", "#56B4E9"
 
 
 def training_figure(path: Path, metrics: list[dict[str, Any]], samples: int, title: str) -> None:

@@ -43,10 +43,12 @@ from pdadmm_jax.losses import (
 )
 from pdadmm_jax.mesh import make_mesh
 from pdadmm_jax.network import accuracy, forward, loss_and_accuracy, mean_loss
+from pdadmm_jax.presets import paper, recommended
 from pdadmm_jax.refresh import refresh
 from pdadmm_jax.report import Info
+from pdadmm_jax.rules import Follow, Proximal, Rule, Wish
 from pdadmm_jax.solvers import SOLVERS, Exact, LayerStep, Search, Solver, UnitStep, solver
-from pdadmm_jax.start import abstract, from_params, init
+from pdadmm_jax.start import abstract, from_params, init, random_params
 from pdadmm_jax.state import (
     Boundary,
     Data,
@@ -55,6 +57,7 @@ from pdadmm_jax.state import (
     State,
     widths,
 )
+from pdadmm_jax.sweeps import SweepInfo, Sweeps, SweepState, init_sweeps, sweep
 from pdadmm_jax.theory import Certificate, certificate, certificate_of, certified
 from pdadmm_jax.updates import (
     update_b,
@@ -79,6 +82,7 @@ __all__ = [
     "ConvexLoss",
     "Data",
     "Exact",
+    "Follow",
     "Hyperparameters",
     "Info",
     "Layer",
@@ -88,13 +92,19 @@ __all__ = [
     "MulticlassHinge",
     "NumericActivation",
     "Params",
+    "Proximal",
+    "Rule",
     "Search",
     "SoftmaxCrossEntropy",
     "Solver",
     "SquaredError",
     "State",
+    "SweepInfo",
+    "SweepState",
+    "Sweeps",
     "Terms",
     "UnitStep",
+    "Wish",
     "abstract",
     "accuracy",
     "activation",
@@ -108,6 +118,7 @@ __all__ = [
     "gelu",
     "grow",
     "init",
+    "init_sweeps",
     "leaky_relu",
     "loss",
     "loss_and_accuracy",
@@ -115,8 +126,11 @@ __all__ = [
     "mean_loss",
     "multiclass_hinge",
     "nonfinite",
+    "paper",
     "params",
     "primal_residual",
+    "random_params",
+    "recommended",
     "refresh",
     "relu",
     "run",
@@ -128,6 +142,7 @@ __all__ = [
     "solver",
     "squared_error",
     "step",
+    "sweep",
     "tanh",
     "terms",
     "unshard",

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Bool, Float, Number
 from pdadmm_jax.checks import look_up
-from pdadmm_jax.scalar_prox import scalar_prox
+from pdadmm_jax.scalar_prox import scalar_prox, scalar_response
 
 
 @runtime_checkable
@@ -39,9 +39,17 @@ class Activation(Protocol):
 
     def __call__(self, z: Array) -> Array: ...
 
-    def prox(
-        self, q: Array, centre: Array, stiffness: Number, start: Array
-    ) -> tuple[Array, Array]: ...
+    def prox(self, q: Array, centre: Array, stiffness: Number, start: Array) -> tuple[Array, Array]:
+        """The minimiser of the problem above, and whether the solve converged."""
+        ...
+
+    def respond(self, a: Array, pull: Array) -> tuple[Array, Array]:
+        """argmin_d  d^2 / 2 - pull f(a + d) near d = 0, and whether the solve converged.
+
+        How z leaves a when it has a multiplier to answer to in place of a q: with pull = u / nu, q
+        being eliminated by u = nu (q - f(z)), Lemma 4 of the paper.
+        """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +108,24 @@ class LeakyReLU:
         right_value = (q - right) ** 2 + stiffness * (right - centre) ** 2
         return jnp.where(right_value <= left_value, right, left), jnp.asarray(True)
 
+    def respond(
+        self, a: Float[Array, "*shape"], pull: Float[Array, "*shape"]
+    ) -> tuple[Float[Array, "*shape"], Bool[Array, ""]]:
+        """Exact minimiser: the better of the two branches' constrained minimisers.
+
+        Args:
+            a: the linear map's value.
+            pull: the multiplier over nu.
+
+        Returns:
+            The way from a to the minimiser, not rounded by a, and the flag True.
+        """
+        right, left = jnp.maximum(pull, -a), jnp.minimum(self.slope * pull, -a)
+        # f on each branch as its own line says: rounding may leave a + right below 0.
+        right_value = 0.5 * right**2 - pull * (a + right)
+        left_value = 0.5 * left**2 - pull * self.slope * (a + left)
+        return jnp.where(right_value <= left_value, right, left), jnp.asarray(True)
+
 
 @dataclasses.dataclass(frozen=True)
 class NumericActivation:
@@ -134,6 +160,12 @@ class NumericActivation:
     ) -> tuple[Float[Array, "*shape"], Bool[Array, ""]]:
         """Bounded numeric minimiser, never worse than ``start``; see ``scalar_prox``."""
         return scalar_prox(self.function, q, centre, stiffness, start, self.iterations)
+
+    def respond(
+        self, a: Float[Array, "*shape"], pull: Float[Array, "*shape"]
+    ) -> tuple[Float[Array, "*shape"], Bool[Array, ""]]:
+        """Bounded numeric solution of d = pull f'(a + d) near 0; see ``scalar_response``."""
+        return scalar_response(self.function, a, pull, self.iterations)
 
 
 def _gelu(z: Array) -> Array:

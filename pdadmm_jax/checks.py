@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -35,14 +36,17 @@ def is_concrete(value: Any) -> bool:
     return isinstance(value, (int, float, np.ndarray, np.generic))
 
 
-def checked_number(name: str, value: Any, *, above: float, allowed: bool = False) -> Any:
-    """A number from a user: refused if not finite and above a bound; Python's and NumPy's as float.
+def checked_number(
+    name: str, value: Any, *, above: float, allowed: bool = False, below: float = math.inf
+) -> Any:
+    """A number from a user: refused if not between two bounds; Python's and NumPy's as float.
 
     Args:
         name: for the message.
         value: a number, or an array of them to map over.
-        above: the bound.
-        allowed: whether the bound itself will do.
+        above: the lower bound.
+        allowed: whether the lower bound itself will do.
+        below: the upper bound, which itself will not.
 
     Raises:
         ValueError: naming the value and what it has to be.
@@ -50,10 +54,13 @@ def checked_number(name: str, value: Any, *, above: float, allowed: bool = False
     if isinstance(value, Tracer) or (isinstance(value, jax.Array) and not is_concrete(value)):
         return value
     needed = f"a finite number {'of at least' if allowed else 'above'} {above:g}"
+    if below < math.inf:
+        needed += f" and below {below:g}"
     if not is_concrete(value) or isinstance(value, bool):
         raise ValueError(f"{name} is {value!r}, but has to be {needed}.")
     numbers = np.asarray(value, np.float64)
-    if not (np.isfinite(numbers) & ((numbers >= above) if allowed else (numbers > above))).all():
+    high_enough = (numbers >= above) if allowed else (numbers > above)
+    if not (np.isfinite(numbers) & high_enough & (numbers < below)).all():
         raise ValueError(f"{name} is {value}, but has to be {needed}.")
     return value if isinstance(value, jax.Array) or numbers.ndim else float(value)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,22 @@ from pdadmm_jax.checks import checked_number, is_concrete
 from pdadmm_jax.losses import Loss, softmax_cross_entropy
 from pdadmm_jax.products import PRECISIONS, Precision
 from pdadmm_jax.solvers import Solver, UnitStep
+
+H = TypeVar("H")
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """What is to be learnt, whatever the way: f, R, and how precise products are."""
+
+    @property
+    def activation(self) -> Activation: ...
+
+    @property
+    def loss(self) -> Loss: ...
+
+    @property
+    def precision(self) -> Precision: ...
 
 
 @pytree_dataclass
@@ -57,30 +73,40 @@ class Hyperparameters:
         for name, allowed in (("nu", False), ("rho", False), ("mu", True), ("proximal", True)):
             number = checked_number(name, getattr(self, name), above=0.0, allowed=allowed)
             object.__setattr__(self, name, number)
-        for name, kind in (
-            ("activation", Activation),
-            ("loss", Loss),
-            ("p_solver", Solver),
-            ("W_solver", Solver),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, type) or not isinstance(value, kind):
-                find = kind.__name__.lower()
-                raise ValueError(
-                    f"{name} is {value!r}, but has to be of the kind {kind.__name__}: one that "
-                    f"pdadmm_jax.{find}(name) finds, or your own."
-                )
-        if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision is {self.precision!r}, but has to be one of {', '.join(PRECISIONS)}."
-            )
+        check_problem(self)
+        for name in ("p_solver", "W_solver"):
+            check_kind(name, getattr(self, name), Solver)
 
     def replace(self, **changes: Any) -> Hyperparameters:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
 
-def check_representable(hyper: Hyperparameters, dtype: Any) -> None:
+def check_problem(problem: Problem) -> None:
+    """Refuses names in place of an activation or a loss, and precisions that there are not.
+
+    Raises:
+        ValueError: naming what was given.
+    """
+    check_kind("activation", problem.activation, Activation)
+    check_kind("loss", problem.loss, Loss)
+    if problem.precision not in PRECISIONS:
+        raise ValueError(
+            f"precision is {problem.precision!r}, but has to be one of {', '.join(PRECISIONS)}."
+        )
+
+
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Refuses a value, such as a name or a class, that is not an object of its kind."""
+    if isinstance(value, type) or not isinstance(value, kind):
+        find = kind.__name__.lower()
+        raise ValueError(
+            f"{name} is {value!r}, but has to be of the kind {kind.__name__}: one that "
+            f"pdadmm_jax.{find}(name) finds, or your own."
+        )
+
+
+def check_representable(hyper: Problem, dtype: Any) -> None:
     """Refuses numbers that the state's dtype would round to zero or infinity."""
     limits = jnp.finfo(dtype)
     low, high = float(limits.tiny), float(limits.max)
@@ -96,6 +122,6 @@ def check_representable(hyper: Hyperparameters, dtype: Any) -> None:
             )
 
 
-def at_precision_of(hyper: Hyperparameters, dtype: Any) -> Hyperparameters:
+def at_precision_of(hyper: H, dtype: Any) -> H:
     """The same hyperparameters, their numbers as arrays of the state's dtype."""
     return jax.tree.map(lambda number: jnp.asarray(number, dtype), hyper)

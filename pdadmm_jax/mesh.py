@@ -19,7 +19,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from pdadmm_jax._typing import Array
-from pdadmm_jax.hyperparameters import Hyperparameters
 from pdadmm_jax.placement import Placement
 from pdadmm_jax.plan import Plan
 from pdadmm_jax.samples import Samples
@@ -207,7 +206,7 @@ def whole(tree: Any, mesh: Mesh) -> Any:
 
 def on_stages(
     function: Callable[..., Any], plan: Plan, placement: Placement | None, specs: Any, results: Any
-) -> Callable[[Any, Data, Hyperparameters], Any]:
+) -> Callable[[Any, Data, Any], Any]:
     """Makes what one stage does into what the whole network does.
 
     Args:
@@ -221,18 +220,18 @@ def on_stages(
         The function (variables, data, hyper) -> results of everything.
     """
 
-    def alone(variables: Any, data: Data, hyper: Hyperparameters) -> Any:
+    def alone(variables: Any, data: Data, hyper: Any) -> Any:
         mail = Mail(samples=Samples(number=data.number))
         return function(stage_of(plan, 0, mail, jax.default_backend()), variables, data, hyper)
 
-    def together(variables: Any, data: Data, hyper: Hyperparameters) -> Any:
+    def together(variables: Any, data: Data, hyper: Any) -> Any:
         assert placement is not None
         index = lax.axis_index(LAYER) if plan.stages > 1 else 0
         platform = placement.mesh.devices.flat[0].platform
         stage = stage_of(plan, index, _mail(placement, data), platform)
         return function(stage, variables, data, hyper)
 
-    def split(variables: Any, data: Data, hyper: Hyperparameters) -> Any:
+    def split(variables: Any, data: Data, hyper: Any) -> Any:
         assert placement is not None
         mesh = placement.mesh
         mapped = jax.shard_map(

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 
 from pdadmm_jax._typing import AnyArray, Array, Float, Scalar
 from pdadmm_jax.activations import Activation
-from pdadmm_jax.hyperparameters import Hyperparameters
+from pdadmm_jax.hyperparameters import Problem
 from pdadmm_jax.losses import Loss
 from pdadmm_jax.products import Precision, multiply
 from pdadmm_jax.state import Data, Params, as_arrays, check_targets
 
 
 def forward(
-    params: Params, x: Float[AnyArray, "N features"], hyper: Hyperparameters
+    params: Params, x: Float[AnyArray, "N features"], hyper: Problem
 ) -> Float[Array, "N C"]:
     """Outputs (logits) of the network.
 
@@ -36,7 +36,7 @@ def forward(
     return _forward(params, jnp.asarray(x), hyper.activation, hyper.precision)
 
 
-def loss_and_accuracy(params: Params, data: Data, hyper: Hyperparameters) -> tuple[Scalar, Scalar]:
+def loss_and_accuracy(params: Params, data: Data, hyper: Problem) -> tuple[Scalar, Scalar]:
     """Mean risk per sample and share of correct answers, from one forward pass.
 
     Raises:
@@ -46,7 +46,7 @@ def loss_and_accuracy(params: Params, data: Data, hyper: Hyperparameters) -> tup
     return _mean_loss(outputs, data, hyper.loss), _accuracy(outputs, data, hyper.loss)
 
 
-def mean_loss(params: Params, data: Data, hyper: Hyperparameters) -> Scalar:
+def mean_loss(params: Params, data: Data, hyper: Problem) -> Scalar:
     """Mean risk per sample of the forward pass.
 
     Raises:
@@ -55,7 +55,7 @@ def mean_loss(params: Params, data: Data, hyper: Hyperparameters) -> Scalar:
     return _mean_loss(*_outputs(params, data, hyper), hyper.loss)
 
 
-def accuracy(params: Params, data: Data, hyper: Hyperparameters) -> Scalar:
+def accuracy(params: Params, data: Data, hyper: Problem) -> Scalar:
     """Share of samples that the forward pass answers correctly.
 
     Raises:
@@ -64,7 +64,7 @@ def accuracy(params: Params, data: Data, hyper: Hyperparameters) -> Scalar:
     return _accuracy(*_outputs(params, data, hyper), hyper.loss)
 
 
-def _outputs(params: Params, data: Data, hyper: Hyperparameters) -> tuple[Array, Data]:
+def _outputs(params: Params, data: Data, hyper: Problem) -> tuple[Array, Data]:
     data = as_arrays(data)
     check_targets(data, params[-1][1].shape[0], hyper)
     return forward(params, data.x, hyper), data

@@ -144,6 +144,11 @@ class Plan:
         return tuple((above, below) for below, above in self.upward)
 
     @property
+    def reach(self) -> int:
+        """Messages that f(z) of a sample takes from the first layer to the last."""
+        return len(self.upward)
+
+    @property
     def work(self) -> tuple[int, ...]:
         """Multiply-adds of the matrix products of every stage, per sample and iteration."""
         shapes = list(itertools.pairwise(self.widths))

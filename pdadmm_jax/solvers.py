@@ -159,7 +159,7 @@ class Exact:
         gradient = problem.gradient
         curvature = problem.weight * problem.gram()
         mean = jnp.trace(curvature) / curvature.shape[0]
-        factor = (_cholesky(curvature, problem.floor + self.damping * mean), True)
+        factor = (cholesky(curvature, problem.floor + self.damping * mean), True)
         if problem.axis == 0:
             delta = -jax.scipy.linalg.cho_solve(factor, gradient)
         else:
@@ -167,7 +167,7 @@ class Exact:
         return Move(delta, problem.image(delta), mean + problem.floor)
 
 
-def _cholesky(matrix: Array, ridge: Array) -> Array:
+def cholesky(matrix: Array, ridge: Array) -> Array:
     """Lower Cholesky factor of matrix + ridge I, the ridge raised as far as rounding makes it need.
 
     A singular Gram matrix comes out of its sums slightly indefinite.  The first ridge has the size

@@ -59,6 +59,8 @@ class Stage(NamedTuple):
         inputs: the same of the layers whose boundary it holds: the stack's, then the head's.
         depth: layers of the network.
         hops: boundaries between the first stage and the last that holds a layer.
+        position: how many messages f(z) takes from the first stage to this one.
+        reach: how many it takes to the last layer, which in a ring is one more than ``hops``.
         mail: how it communicates.
         block_bytes: of an array that its device works on at a time (``blocks``).
     """
@@ -73,6 +75,8 @@ class Stage(NamedTuple):
     inputs: Array
     depth: int
     hops: int
+    position: int | Array
+    reach: int
     mail: Mail
     block_bytes: int
 
@@ -102,6 +106,8 @@ def stage_of(plan: Plan, index: int | Array, mail: Mail, platform: str) -> Stage
         inputs=numbers(plan.inputs, head_first=False),
         depth=plan.depth,
         hops=plan.active - 1,
+        position=index,
+        reach=plan.reach,
         mail=mail,
         block_bytes=BLOCK.get(platform, BLOCK_ELSEWHERE),
     )

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from pdadmm_jax._typing import Array, PRNGKeyArray
 from pdadmm_jax.checks import check_finite, check_widths, is_concrete
-from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
+from pdadmm_jax.hyperparameters import Hyperparameters, Problem, at_precision_of
 from pdadmm_jax.layout import dealt_out, placement_of, put_weights, samples_on
 from pdadmm_jax.mesh import abstract_data, abstract_state, on_stages, specs_of
 from pdadmm_jax.neighbours import first_messages, from_below, join, lowest
@@ -64,18 +64,32 @@ def init(
     Raises:
         ValueError: widths, inputs, labels or a mesh that do not fit each other.
     """
-    widths = tuple(widths)
     data = as_arrays(data)
-    check_widths(widths)
+    check_widths(tuple(widths))
     check_data(data, widths, hyper)
     initializer = initializer or jax.nn.initializers.he_normal()
+    return _forward_start(
+        random_params(key, widths, initializer, data.x.dtype), data, hyper, mesh, wire
+    )
+
+
+def random_params(
+    key: PRNGKeyArray, widths: Sequence[int], initializer: Initializer, dtype: Any
+) -> list[tuple[Array, Array]]:
+    """Random W, b = 0 of every layer.
+
+    Args:
+        key: PRNG key.
+        widths: (features, hidden, ..., outputs).
+        initializer: one of ``jax.nn.initializers`` or alike.
+        dtype: of the weights.
+    """
     keys = jax.random.split(key, len(widths) - 1)
-    shapes = list(itertools.pairwise(widths))
-    params = [
-        (initializer(k, shape, data.x.dtype), jnp.zeros(shape[1], data.x.dtype))
+    shapes = itertools.pairwise(widths)
+    return [
+        (initializer(k, shape, dtype), jnp.zeros(shape[1], dtype))
         for k, shape in zip(keys, shapes, strict=True)
     ]
-    return _forward_start(params, data, hyper, mesh, wire)
 
 
 def from_params(
@@ -102,11 +116,7 @@ def from_params(
         ValueError: weights, inputs or labels that do not fit each other.
     """
     data = as_arrays(data)
-    check_data(data, _widths_of(params), hyper)
-    for layer, (W, b) in enumerate(params, start=1):
-        for name, array in (("W", W), ("b", b)):
-            if is_concrete(array):
-                check_finite(f"{name} of layer {layer}", array)
+    check_params(params, data, hyper)
     return _forward_start(params, data, hyper, mesh, wire)
 
 
@@ -140,7 +150,7 @@ def abstract(
     return abstract_state(jax.eval_shape(start, data)), data
 
 
-def _widths_of(params: Params) -> tuple[int, ...]:
+def widths_of(params: Params) -> tuple[int, ...]:
     """Widths the (W, b) pairs chain to."""
     for index, (W, b) in enumerate(params):
         if W.ndim != 2 or b.shape != (W.shape[1],):
@@ -163,12 +173,41 @@ def _forward_start(
 ) -> State:
     """State with z = a = p W + b, p = q = f(z of the layer below) and u = 0."""
     dtype = data.x.dtype
+    samples = 0 if mesh is None else samples_on(mesh, data)
+    state = bare_weights(params, dtype, mesh, samples, wire)
+    return _forward_pass(state, data, at_precision_of(hyper, dtype))
+
+
+def bare_weights(
+    params: Params, dtype: Any, mesh: Mesh | None, samples: int = 0, wire: Wire = "full"
+) -> State:
+    """A state that has nothing but weights.
+
+    Args:
+        params: (W, b) of every layer.
+        dtype: of the state.
+        mesh: where it is to live; None for a single device.
+        samples: how many it will be about.
+        wire: type of the messages between stages.
+    """
     weights = [Weights(jnp.asarray(W, dtype), jnp.asarray(b, dtype)) for W, b in params]
     state = State(tuple(map(_only_weights, _stack(weights))), jnp.asarray(0, jnp.int32))
-    if mesh is not None:
-        samples = samples_on(mesh, data)
-        state = put_weights(state, placement_of(samples, _widths_of(params), mesh, wire))
-    return _forward_pass(state, data, at_precision_of(hyper, dtype))
+    if mesh is None:
+        return state
+    return put_weights(state, placement_of(samples, widths_of(params), mesh, wire))
+
+
+def check_params(params: Params, data: Data, hyper: Problem) -> None:
+    """Refuses weights that are not finite or fit neither each other nor the data.
+
+    Raises:
+        ValueError: naming the layer.
+    """
+    check_data(data, widths_of(params), hyper)
+    for layer, (W, b) in enumerate(params, start=1):
+        for name, array in (("W", W), ("b", b)):
+            if is_concrete(array):
+                check_finite(f"{name} of layer {layer}", array)
 
 
 def _only_weights(weights: Weights) -> Layer:

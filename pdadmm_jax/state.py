@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from pdadmm_jax._typing import AnyArray, Array, Bool, Float, Int, Shaped
 from pdadmm_jax.checks import check_inputs
-from pdadmm_jax.hyperparameters import Hyperparameters, check_representable
+from pdadmm_jax.hyperparameters import Hyperparameters, Problem, check_representable
 from pdadmm_jax.placement import Placement
 from pdadmm_jax.plan import Plan, plan
 
@@ -147,7 +147,7 @@ def as_arrays(data: Data) -> Data:
     return jax.tree.map(jnp.asarray, data)
 
 
-def check_data(data: Data, widths: Sequence[int], hyper: Hyperparameters) -> None:
+def check_data(data: Data, widths: Sequence[int], hyper: Problem) -> None:
     """Refuses data that do not fit the network or the loss, and penalties beyond the data's dtype.
 
     Values are looked at where they are known: outside jit.
@@ -160,7 +160,7 @@ def check_data(data: Data, widths: Sequence[int], hyper: Hyperparameters) -> Non
     check_representable(hyper, data.x.dtype)
 
 
-def check_targets(data: Data, outputs: int, hyper: Hyperparameters) -> None:
+def check_targets(data: Data, outputs: int, hyper: Problem) -> None:
     """Refuses targets that fit neither the inputs nor the loss."""
     x, y, valid = data
     if y.ndim not in (1, 2) or y.shape[0] != x.shape[0]:

@@ -6,7 +6,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
+import pytest
 
 import pdadmm_jax as pdadmm
 from tests import reference
@@ -65,3 +67,14 @@ def worst_difference(state, data, v):
         for ours, theirs in zip(getattr(mine, field.name), getattr(v, field.name), strict=True):
             worst = max(worst, float(np.max(np.abs(ours - theirs) / (1 + np.abs(theirs)))))
     return worst
+
+
+def refused(match, call, *args, **kwargs):
+    """One line of ValueError; the test suite's own type checks, which users lack, are off."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(ValueError, match=match) as caught:
+            call(*args, **kwargs)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+    assert "\n" not in str(caught.value)

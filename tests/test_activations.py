@@ -128,3 +128,44 @@ def test_declared_constants_hold(name):
 def test_slope_outside_the_unit_interval_is_refused():
     with pytest.raises(ValueError, match=r"slope is 1\.5"):
         pdadmm.LeakyReLU(1.5)
+
+
+def brute_response(activation, a, pull):
+    """argmin_d d^2 / 2 - pull f(a + d), by looking everywhere."""
+    d = np.linspace(-12, 12, 480_001)[:, None]
+    values = d**2 / 2 - pull * np.asarray(activation(jnp.asarray(a + d)))
+    return d[np.argmin(values, axis=0), 0], values.min(axis=0)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("name", pdadmm.ACTIVATIONS)
+def test_responses_to_weak_pulls_are_the_minimum(name):
+    activation = pdadmm.activation(name)
+    rng = np.random.default_rng(0)
+    a, pull = rng.normal(size=40), 0.3 * rng.normal(size=40)
+    found, solved = activation.respond(jnp.asarray(a), jnp.asarray(pull))
+    _, least = brute_response(activation, a, pull)
+    value = found**2 / 2 - pull * activation(a + found)
+    assert bool(solved)
+    assert (value <= least + 1e-12).all()  # where f bends, between two points of the brute force
+    np.testing.assert_allclose(value, least, atol=1e-5)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("name", pdadmm.ACTIVATIONS)
+def test_responses_to_strong_pulls_are_stationary_and_better_than_none(name):
+    activation = pdadmm.activation(name)
+    rng = np.random.default_rng(1)
+    a, pull = (jnp.asarray(rng.normal(size=300) * scale) for scale in (2, 5))
+    found, solved = activation.respond(a, pull)
+    assert bool(solved)
+    assert (found**2 / 2 - pull * activation(a + found) <= -pull * activation(a) + 1e-12).all()
+    if name not in ("relu", "leaky_relu"):  # whose minimum may lie at the bend
+        slope = jax.vmap(jax.grad(activation))(a + found)
+        np.testing.assert_allclose(found, pull * slope, atol=1e-6)
+
+
+def test_responses_are_not_rounded_by_where_they_start():
+    a, pull = jnp.asarray([1e4, -1e4, 3.0], jnp.float32), jnp.asarray([1e-9, 1e-9, -1e-7])
+    found, _ = pdadmm.relu.respond(a, pull)
+    np.testing.assert_array_equal(found, jnp.asarray([1e-9, 0, -1e-7], jnp.float32))

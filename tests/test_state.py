@@ -8,12 +8,11 @@ import sys
 import chex
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from tests.problems import problem
+from tests.problems import problem, refused
 
 HYPER = pdadmm.Hyperparameters()
 X = jnp.asarray(np.random.default_rng(0).uniform(size=(12, 6)), jnp.float32)
@@ -99,17 +98,6 @@ def test_initialisers_are_jaxs():
     large = pdadmm.init(KEY, DATA, (6, 50, 50, 3), HYPER)
     assert 0.005 < float(jnp.std(small.layers[1].W)) < 0.015
     assert 0.15 < float(jnp.std(large.layers[1].W)) < 0.25  # He: sqrt(2 / 50)
-
-
-def refused(match, call, *args, **kwargs):
-    """One line of ValueError; the test suite's own type checks, which users lack, are off."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        with pytest.raises(ValueError, match=match) as caught:
-            call(*args, **kwargs)
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
-    assert "\n" not in str(caught.value)
 
 
 def test_wrong_networks_are_refused():

@@ -22,6 +22,8 @@ MOST_ITERATIONS = 1_000_000  # what every one of them reports is held in memory
 MethodName = Literal[
     "pdadmm",
     "pdadmm_search",
+    "sweeps",
+    "sweeps_batches",
     "dladmm",
     "gd",
     "adadelta",

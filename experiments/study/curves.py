@@ -10,13 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.methods import METHODS
-from experiments.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, YELLOW
+from experiments.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YELLOW
 from experiments.study.trial import Point
 
 # A dash for the second of a kind.
 STYLES = {
     "pdadmm": (BLUE, "-"),
     "pdadmm_search": (BLUE, "--"),
+    "sweeps": (SKY, "-"),
+    "sweeps_batches": (SKY, "--"),
     "dladmm": (GREEN, "-"),
     "gd": (GREY, "-"),
     "adadelta": (PURPLE, "-"),

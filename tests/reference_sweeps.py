@@ -1,0 +1,154 @@
+"""The oracle of synchronised sweeps: a literal NumPy float64 transcription, layer by layer.
+
+Every layer has a tick at which it meets a block on its way up, and one on its way down; weights
+move at the end of a tick.  Where all ticks are the same, this is one batch after the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass
+class Proximal:
+    """argmin mean ||z - p W - b||^2 + ridge m ||(W, b) - old||^2 for one layer, with inertia."""
+
+    nu: float
+    ridge: float
+    inertia: float
+    average: float
+
+    def begin(self, W, b):
+        del b
+        self.gram, self.weight = np.zeros((len(W) + 1,) * 2), 0.0
+        self.velocity = 0.0
+        return self
+
+    def move(self, p, r):
+        ones = np.concatenate([p, np.ones((len(p), 1))], axis=1)
+        self.gram = self.average * self.gram + (1 - self.average) * ones.T @ ones / len(p)
+        self.weight = self.average * self.weight + 1 - self.average
+        mean = self.gram / self.weight
+        ridge = self.ridge * np.trace(mean) / len(mean)
+        wish = ones.T @ (r / self.nu) / len(p)
+        step = np.linalg.solve(mean + ridge * np.eye(len(mean)), wish)
+        self.velocity = self.inertia * self.velocity + step
+        return self.velocity[:-1], self.velocity[-1]
+
+
+@dataclasses.dataclass
+class Follow:
+    """Adam (Kingma and Ba), algorithm 1, on the negative of what the samples ask for."""
+
+    rate: float
+
+    def begin(self, W, b):
+        self.first = self.second = np.zeros((len(W) + 1, W.shape[1]))
+        self.count = 0
+        del b
+        return self
+
+    def move(self, p, r):
+        ones = np.concatenate([p, np.ones((len(p), 1))], axis=1)
+        slope = -ones.T @ r / len(p)
+        self.count += 1
+        self.first = 0.9 * self.first + 0.1 * slope
+        self.second = 0.999 * self.second + 0.001 * slope**2
+        first = self.first / (1 - 0.9**self.count)
+        second = self.second / (1 - 0.999**self.count)
+        step = -self.rate * first / (np.sqrt(second) + 1e-8)
+        return step[:-1], step[-1]
+
+
+def respond(f: Callable, slope: Callable, a: np.ndarray, pull: np.ndarray) -> np.ndarray:
+    """argmin_d d^2 / 2 - pull f(a + d) by trying: fixed points from several starts, and a kink."""
+    tries = [np.zeros_like(a), pull * 1.0, -a]
+    for start in (np.zeros_like(a), pull * 1.0):
+        d = start
+        for _ in range(200):
+            d = 0.5 * d + 0.5 * pull * slope(a + d)
+        tries.append(d)
+    values = np.stack([0.5 * d**2 - pull * f(a + d) for d in tries])
+    best = np.argmin(values, axis=0)
+    return np.take_along_axis(np.stack(tries), best[None], 0)[0]
+
+
+def softmax_prox(a: np.ndarray, y: np.ndarray, nu: float) -> np.ndarray:
+    """argmin_z R(z; y) + nu/2 ||z - a||^2, sample by sample, by Newton's method in full."""
+    z, labels = a.copy(), np.eye(a.shape[1])[y]
+    for _ in range(50):
+        s = np.exp(z - z.max(1, keepdims=True))
+        s /= s.sum(1, keepdims=True)
+        for i in range(len(z)):
+            hessian = np.diag(s[i]) - np.outer(s[i], s[i]) + nu * np.eye(len(s[i]))
+            z[i] -= np.linalg.solve(hessian, s[i] - labels[i] + nu * (z[i] - a[i]))
+    return z
+
+
+def cross_entropy(a: np.ndarray, y: np.ndarray) -> float:
+    """The mean risk."""
+    shifted = a - a.max(1, keepdims=True)
+    return float(np.mean(np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(y)), y]))
+
+
+def sweep(
+    params: Sequence[Pair],
+    rules: Sequence,
+    batches: Sequence[Pair],
+    nu: float,
+    f: Callable,
+    slope: Callable,
+    ticks: Sequence[int] | None = None,
+) -> tuple[list[Pair], list[float]]:
+    """One pass.
+
+    Args:
+        params: (W, b) of every layer.
+        rules: of every layer, begun; they are changed.
+        batches: (x, y) of every batch.
+        nu: penalty.
+        f: activation.
+        slope: its derivative.
+        ticks: after how many ticks a batch comes to each layer, if they follow one another without
+            waiting; None for one batch at a time.
+
+    Returns:
+        The weights, and the mean risk of every batch on its way up.
+    """
+    if ticks is None:
+        losses = []
+        for batch in batches:
+            params, (loss,) = sweep(params, rules, [batch], nu, f, slope, [0] * len(params))
+            losses.append(loss)
+        return list(params), losses
+    params, L, turn = [(W.copy(), b.copy()) for W, b in params], len(params), max(ticks)
+    p = {(0, k): x for k, (x, _) in enumerate(batches)}
+    a, u, losses = {}, {}, {}
+    for t in range(len(batches) + 2 * turn):
+        moves = []
+        for layer in range(L):
+            k = t - ticks[layer]
+            if 0 <= k < len(batches):
+                W, b = params[layer]
+                a[layer, k] = p[layer, k] @ W + b
+                p[layer + 1, k] = f(a[layer, k])
+        for layer in reversed(range(L)):
+            k = t - (2 * turn - ticks[layer])
+            if not 0 <= k < len(batches):
+                continue
+            if layer == L - 1:
+                y = batches[k][1]
+                r = nu * (softmax_prox(a[layer, k], y, nu) - a[layer, k])
+                losses[k] = cross_entropy(a[layer, k], y)
+            else:
+                r = nu * respond(f, slope, a[layer, k], u[layer, k] / nu)
+            u[layer - 1, k] = r @ params[layer][0].T
+            moves.append((layer, rules[layer].move(p[layer, k], r)))
+        for layer, (W, b) in moves:
+            params[layer] = params[layer][0] + W, params[layer][1] + b
+    return params, [losses[k] for k in range(len(batches))]

@@ -1,0 +1,281 @@
+"""Synchronised sweeps: the transcription's numbers on every mesh, and what they promise."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import pdadmm_jax as pdadmm
+from experiments.compiled import memory_of, messages
+from experiments.data import DataConfig, load
+from pdadmm_jax.sweeps import batches_of
+from tests import reference_sweeps as reference
+from tests.problems import refused
+
+MESHES = ((2, 1), (4, 1), (8, 1), (1, 4), (2, 2), (4, 2))
+RULES = {
+    "proximal": pdadmm.Proximal(ridge=0.1, inertia=0.5, average=0.3),
+    "follow": pdadmm.Follow(rate=0.01),
+}
+FUNCTIONS = {  # f and its derivative
+    "relu": (lambda z: np.maximum(z, 0), lambda z: np.where(z > 0, 1.0, 0.0)),
+    "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1.0, 0.01)),
+    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+}
+
+
+def network(depth, width=6):
+    return (7, *[width] * (depth - 1), 4)
+
+
+def problem(depth, samples=48, seed=0, width=6, hyper=None):
+    """Random samples and weights, and the state they make."""
+    rng = np.random.default_rng(seed)
+    x = jnp.asarray(rng.uniform(-1, 1, size=(samples, 7)), jnp.zeros(()).dtype)
+    data = pdadmm.Data(x, jnp.asarray(rng.integers(0, 4, samples), jnp.int32))
+    init = jax.nn.initializers.orthogonal(1.5)
+    params = pdadmm.random_params(jax.random.key(seed), network(depth, width), init, x.dtype)
+    params = [(W, b + 0.1) for W, b in params]
+    return params, data
+
+
+def swept(params, data, hyper, passes=2, mesh=None):
+    """The weights after some passes, as float64, and the last report."""
+    state = pdadmm.init_sweeps(params, data, hyper, mesh=mesh)
+    data = data if mesh is None else pdadmm.shard_data(data, mesh)
+    for _ in range(passes):
+        state, info = pdadmm.sweep(state, data, hyper)
+    return as_numpy(pdadmm.params(state.weights)), info
+
+
+def as_numpy(params):
+    return [tuple(np.asarray(v, np.float64) for v in pair) for pair in params]
+
+
+def transcribed(params, data, hyper, passes=2, ticks=None, batch=None):
+    """The same by the transcription."""
+    rule, nu = hyper.rule, float(hyper.nu)
+    if isinstance(rule, pdadmm.Proximal):
+        made = partial(reference.Proximal, nu, rule.ridge, rule.inertia, rule.average)
+    else:
+        made = partial(reference.Follow, rule.rate)
+    params = as_numpy(params)
+    rules = [made().begin(*pair) for pair in params]
+    x, y = np.asarray(data.x, np.float64), np.asarray(data.y)
+    cuts = range(0, len(x), batch or len(x))
+    batches = [(x[k : k + (batch or len(x))], y[k : k + (batch or len(x))]) for k in cuts]
+    name = str(hyper.activation).split("(")[0]
+    f, slope = FUNCTIONS[name]
+    for _ in range(passes):
+        params, losses = reference.sweep(params, rules, batches, nu, f, slope, ticks)
+    return params, losses
+
+
+def assert_close(some, others, tolerance=1e-9):
+    for one, other in zip(jax.tree.leaves(some), jax.tree.leaves(others), strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("activation", FUNCTIONS)
+@pytest.mark.parametrize("batch", [None, 20])  # the last of three batches has 8 samples
+def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
+    hyper = pdadmm.Sweeps(
+        nu=5.0, rule=RULES[rule], batch=batch, block=7, activation=pdadmm.activation(activation)
+    )
+    params, data = problem(5)
+    found, info = swept(params, data, hyper)
+    expected, losses = transcribed(params, data, hyper, batch=batch)
+    assert_close(found, expected)
+    assert_close(info.loss, np.asarray(losses))
+    assert bool(info.finite)
+    assert bool(info.solved.all())
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("depth", [2, 3, 5, 10, 13])
+@pytest.mark.parametrize(("stages", "shards"), MESHES)
+def test_a_mesh_gives_what_one_device_gives(stages, shards, depth):
+    """48 samples, dealt to the shards: batches of 12 have a share of each shard's."""
+    hyper = pdadmm.Sweeps(nu=5.0, rule=RULES["proximal"], batch=12, block=4)
+    params, data = problem(depth)
+    mesh = pdadmm.make_mesh(stages, shards, jax.devices()[: stages * shards])
+    found, info = swept(params, data, hyper, mesh=mesh)
+    dealt = np.arange(48).reshape(shards, -1, 12 // shards).swapaxes(0, 1).ravel()
+    alone = pdadmm.Data(data.x[dealt], data.y[dealt])
+    expected, expected_info = swept(params, alone, hyper)
+    assert_close(found, expected)
+    assert_close(info, expected_info)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("depth", "stages"), [(3, 2), (5, 4), (6, 4), (10, 4), (2, 4)])
+def test_pipelined_sweeps_are_as_late_as_the_stages_are_far(rule, depth, stages):
+    """Chains and rings: depth 6 on 4 stages has its last layer beside the first."""
+    hyper = pdadmm.Sweeps(nu=5.0, rule=RULES[rule], batch=8, pipelined=True)
+    params, data = problem(depth)
+    mesh = pdadmm.make_mesh(stages, 1, jax.devices()[:stages])
+    found, info = swept(params, data, hyper, mesh=mesh)
+    plan = pdadmm.init_sweeps(params, data, hyper, mesh=mesh).weights.placement.plan
+    ticks = [
+        plan.reach
+        if layer == depth
+        else next(s for s, held in enumerate(plan.layers) if layer in held)
+        for layer in range(1, depth + 1)
+    ]
+    expected, losses = transcribed(params, data, hyper, ticks=ticks, batch=8)
+    assert_close(found, expected)
+    assert_close(info.loss, np.asarray(losses))
+
+
+@pytest.mark.x64
+def test_alone_pipelined_changes_nothing():
+    params, data = problem(4)
+    hyper = pdadmm.Sweeps(batch=8)
+    assert_close(
+        swept(params, data, hyper.replace(pipelined=True)), swept(params, data, hyper), 1e-12
+    )
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+def test_stiff_directions_are_those_of_the_gradient(activation):
+    """Asked for by a rule that hands on what it is given; at nu = 1e6 nothing else is left."""
+    as_asked = pdadmm.Follow(rate=1.0, transformation=optax.identity())
+    hyper = pdadmm.Sweeps(nu=1e6, rule=as_asked, activation=pdadmm.activation(activation))
+    params, data = problem(10)
+    found, _ = swept(params, data, hyper, passes=1)
+    moves = jax.tree.map(lambda new, old: new - np.asarray(old), found, as_numpy(params))
+    slope = jax.grad(pdadmm.mean_loss)(list(params), data, hyper)
+    for move, down in zip(jax.tree.leaves(moves), jax.tree.leaves(slope), strict=True):
+        np.testing.assert_allclose(move, -down, rtol=1e-4, atol=1e-5 * np.abs(down).max())
+
+
+def test_a_shuffled_pass_is_one_over_shuffled_samples():
+    params, data = problem(3)
+    hyper = pdadmm.Sweeps(batch=16)
+    key = jax.random.key(5)
+    order = jax.random.permutation(key, 48)
+    state = pdadmm.init_sweeps(params, data, hyper)
+    found, _ = pdadmm.sweep(state, data, hyper, key)
+    expected, _ = pdadmm.sweep(state, pdadmm.Data(data.x[order], data.y[order]), hyper)
+    assert_close(pdadmm.params(found.weights), pdadmm.params(expected.weights), 1e-6)
+    assert int(found.weights.iteration) == 1
+
+
+def test_samples_that_do_not_count_take_part_in_nothing():
+    params, data = problem(3)
+    hyper = pdadmm.Sweeps(block=10)
+    full = pdadmm.Data(
+        jnp.concatenate([data.x, 1e3 * jnp.ones((5, 7))]),
+        jnp.concatenate([data.y, jnp.zeros(5, jnp.int32)]),
+        jnp.arange(53) < 48,
+    )
+    expected, info = swept(params, data, hyper)
+    found, other = swept(params, full, hyper)
+    assert_close(found, expected, 1e-5)
+    assert_close(other.loss, info.loss, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "block", "devices", "shape"),
+    [(10, None, 4, 1, (1, 3, 4)), (10, 4, 0, 1, (3, 1, 4)), (12, 4, 3, 2, (3, 1, 2))],
+)
+def test_every_sample_passes_once(samples, batch, block, devices, shape):
+    rows = batches_of(samples, batch, block, devices)
+    assert rows.shape == shape
+    assert sorted(rows[rows >= 0]) == list(range(samples // devices))
+
+
+@pytest.mark.parametrize("passes", [40])
+def test_ten_layers_learn_the_digits_in_few_passes(passes):
+    images = load(DataConfig())
+    train, validation = (
+        pdadmm.Data(jnp.asarray(x, jnp.float32), jnp.asarray(y))
+        for x, y in (
+            (images.x_train, images.y_train),
+            (images.x_validation, images.y_validation),
+        )
+    )
+    hyper = pdadmm.recommended()
+    init = jax.nn.initializers.orthogonal(2**0.5)
+    params = pdadmm.random_params(jax.random.key(0), (64, *[50] * 9, 10), init, train.x.dtype)
+    state = pdadmm.init_sweeps(params, train, hyper)
+    for _ in range(passes):
+        state, info = pdadmm.sweep(state, train, hyper)
+    assert float(info.loss[-1]) < 0.1
+    assert float(pdadmm.accuracy(pdadmm.params(state.weights), validation, hyper)) > 0.93
+
+
+def compiled(depth, stages, samples=64, shards=1, pipelined=False, width=32, block=8):
+    params, data = problem(depth, samples, width=width)
+    hyper = pdadmm.Sweeps(batch=8 if pipelined else None, block=block, pipelined=pipelined)
+    mesh = pdadmm.make_mesh(stages, shards, jax.devices()[: stages * shards])
+    state = pdadmm.init_sweeps(params, data, hyper, mesh=mesh)
+    data = pdadmm.shard_data(data, mesh)
+    return jax.jit(pdadmm.sweep).lower(state, data, hyper, jax.random.key(0)).compile()
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+@pytest.mark.parametrize(("depth", "stages"), [(10, 4), (6, 4)])
+def test_one_array_up_and_one_down_cross_a_boundary_per_tick(depth, stages, pipelined):
+    found = messages(compiled(depth, stages, pipelined=pipelined).as_text())
+    inside = [one for one in found if one.in_loop]
+    assert [one.kind for one in inside] == ["collective-permute"] * 2
+    assert {one.bytes for one in inside} == {8 * 32 * 4}
+    assert {one.kind for one in found if not one.in_loop} <= {"all-reduce"}
+
+
+def test_memory_does_not_grow_with_the_samples():
+    """Beyond the samples themselves and their numbers."""
+    few, many = (memory_of(compiled(10, 4, samples, width=64, block=32)) for samples in (256, 4096))
+    own = few.peak - few.given, many.peak - many.given
+    assert own[1] - own[0] < 3840 * 4 * 3  # their numbers, in order and shuffled
+
+
+def test_a_second_pass_compiles_nothing(compilations):
+    params, data = problem(3)
+    hyper = pdadmm.Sweeps(batch=16)
+    state = pdadmm.init_sweeps(params, data, hyper)
+    state, _ = pdadmm.sweep(state, data, hyper, jax.random.key(0))
+    before = compilations()
+    pdadmm.sweep(state, data, hyper.replace(nu=3.0), jax.random.key(1))
+    assert compilations() == before
+
+
+def test_wrong_settings_are_refused():
+    refused("nu is 0, but has to be a finite number above 0", pdadmm.Sweeps, nu=0)
+    refused("batch is 0", pdadmm.Sweeps, batch=0)
+    refused(r"block is 2\.5", pdadmm.Sweeps, block=2.5)
+    refused("rule is 'adam'", pdadmm.Sweeps, rule="adam")
+    refused(r"loss is 'hinge'.*pdadmm_jax\.loss", pdadmm.Sweeps, loss="hinge")
+    refused("batch is None", pdadmm.Sweeps, pipelined=True)
+    refused(r"inertia is 1\.0.*of at least 0 and below 1", pdadmm.Proximal, inertia=1.0)
+    refused("ridge is 0", pdadmm.Proximal, ridge=0)
+    refused("rate is -1", pdadmm.Follow, rate=-1)
+    refused("batch is 5, but 2 data shards", batches_of, 12, 5, 0, 2)
+
+
+def test_other_data_and_broken_weights_are_refused():
+    params, data = problem(3)
+    hyper = pdadmm.Sweeps()
+    state = pdadmm.init_sweeps(params, data, hyper)
+    narrow = data._replace(x=data.x[:, 1:])
+    refused("x has 6 features.*first width is 7", pdadmm.sweep, state, narrow, hyper)
+    broken = [params[0], (params[1][0] * jnp.nan, params[1][1]), params[2]]
+    refused("W of layer 2", pdadmm.init_sweeps, broken, data, hyper)
+
+
+def test_values_that_break_are_reported():
+    params, data = problem(3)
+    hyper = pdadmm.Sweeps()
+    state = pdadmm.init_sweeps([(1e30 * W, b) for W, b in params], data, hyper)
+    _, info = pdadmm.sweep(state, data, hyper)
+    assert not bool(info.finite)
