@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
 
 import pdadmm_jax as pdadmm
 from experiments import build, runs
-from experiments.data import load
+from experiments.data import Dataset, load
 from experiments.errors import usage_errors
 from experiments.interrupts import INTERRUPTED
 from experiments.kept import keep_programs
@@ -42,30 +43,47 @@ def main(config: CompareConfig) -> int:
     return 0
 
 
-def study(config: CompareConfig, console: Console) -> list[Result]:
+class Study(NamedTuple):
+    """What a comparison came to.
+
+    Attributes:
+        source: where the data are from.
+        train: training samples.
+        test: test samples.
+        results: one of every method.
+    """
+
+    source: str
+    train: int
+    test: int
+    results: list[Result]
+
+
+def study(config: CompareConfig, console: Console) -> Study:
     """Tunes every method, trains with what was chosen, and reports.
 
     Raises:
         UsageError: the configuration cannot be carried out.
         Interrupted: a stop was asked for.
     """
-    name = f"compare-{config.data.name}"
+    title = config.data.title
     with usage_errors():
-        final = task_of(config, tuning=False)
-        tuning = task_of(config, tuning=True) if config.tune else final
-        directory = records.study_directory(config.out, name, config)
+        dataset = load(replace(config.data, validation=0.0))
+        final = task_of(config, dataset)
+        tuning = task_of(config, tuning_part(config)) if config.tune else final
+        directory = records.study_directory(config.out, f"compare-{title}", config)
     shown = Shown(console, directory)
-    shown.show(described(config, tuning, final))
+    shown.show(described(config, dataset, tuning, final))
     with at_work(directory, console) as bench:
         results = [result(method, config, tuning, final, bench) for method in config.methods]
     shown.show(results_table(results))
-    title = f"{config.data.name}: {' - '.join(map(str, final.widths))}"
     courses = {one.method: one.courses for one in results}
-    curves(directory / "compare.png", courses, title)
+    heading = f"{title}: {' - '.join(map(str, final.widths))}"
+    curves(directory / "compare.png", courses, heading)
     runs.write_json(directory / "compare.json", {"results": [summary(one) for one in results]})
     shown.save("compare.png")
     console.print(f"saved to {directory}: config.json, trials/, compare.json, compare.png")
-    return results
+    return Study(dataset.source, len(dataset.y_train), len(dataset.y_test), results)
 
 
 def result(name: str, config: CompareConfig, tuning: Task, final: Task, bench: Bench) -> Result:
@@ -86,7 +104,7 @@ def result(name: str, config: CompareConfig, tuning: Task, final: Task, bench: B
     return found
 
 
-def described(config: CompareConfig, tuning: Task, final: Task) -> str:
+def described(config: CompareConfig, dataset: Dataset, tuning: Task, final: Task) -> str:
     """What is about to be compared."""
     widths = " - ".join(map(str, final.widths))
     tuned = (
@@ -95,18 +113,22 @@ def described(config: CompareConfig, tuning: Task, final: Task) -> str:
         else ""
     )
     return (
-        f"{config.data.name}: {len(final.train.x)} training samples, {len(final.scored.x)} test "
-        f"samples{tuned}; network {widths}; {config.passes} passes, {config.seeds} seed(s)"
+        f"{dataset.name} ({dataset.source}): {len(final.train.x)} training samples, "
+        f"{len(final.scored.x)} test samples{tuned}; network {widths}; {config.passes} passes, "
+        f"{config.seeds} seed(s)"
     )
 
 
-def task_of(config: CompareConfig, *, tuning: bool) -> Task:
-    """What is trained and scored on: held-out samples while tuning, the test samples at the end."""
-    data = replace(config.data, validation=0.0)
-    if tuning:
-        limits = [n for n in (config.tuning_limit, config.data.limit) if n is not None]
-        data = replace(config.data, limit=min(limits, default=None))
-    dataset = load(data)
+def tuning_part(config: CompareConfig) -> Dataset:
+    """The data while tuning: some samples held out, and no more trained on than there are."""
+    limits = [n for n in (config.tuning_limit, config.data.limit) if n is not None]
+    rest = load(replace(config.data, limit=None))
+    kept = slice(min(limits, default=None))
+    return replace(rest, x_train=rest.x_train[kept], y_train=rest.y_train[kept])
+
+
+def task_of(config: CompareConfig, dataset: Dataset) -> Task:
+    """What is trained and scored on: held-out samples if there are any, else the test samples."""
     splits = build.splits(dataset, np.float32, None)
     return Task(
         train=splits.train,

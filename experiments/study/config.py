@@ -69,7 +69,7 @@ class CompareConfig:
     """Tuning from so many other first weights, with every candidate."""
 
     tuning_limit: int | None = None
-    """Tune on this many training samples only, to save time."""
+    """Tune on at most that many training samples, to save time."""
 
     tune: bool = True
     """Choose every method's number on held-out samples; else the paper's, or the middle one."""
@@ -113,7 +113,10 @@ class PerformanceConfig:
     """
 
     sets: tuple[Name, ...] = SIX
-    """Data sets; the paper's six by default."""
+    """Data sets; the paper's six by default, none by --sets alone."""
+
+    files: tuple[Path, ...] = ()
+    """Further ones, each an npz file as data.file of the train command takes it."""
 
     archives: Path | None = None
     """Directory with a folder of original archives for each, such as mnist/."""
@@ -146,7 +149,7 @@ class PerformanceConfig:
     """Choose every method's number on held-out samples; else the paper's, or the middle one."""
 
     tuning_limit: int | None = 10_000
-    """Tune on this many training samples only, to save time."""
+    """Tune on at most that many training samples, to save time."""
 
     out: Path = Path("runs")
     """Directory in which the studies have theirs."""
@@ -154,21 +157,33 @@ class PerformanceConfig:
     def check(self) -> None:
         """Raises ValueError for settings that leave nothing to compare."""
         check_counts(self, least={"layers": 2})
-        if not self.sets:
-            raise ValueError("sets is empty: give at least one.")
-        for name in self.sets:
-            self.study(name).check()
+        if not self.sets and not self.files:
+            raise ValueError("sets and files are empty: give at least one of either.")
+        studies = self.studies()
+        for one in studies:
+            one.check()
+        titles = [one.data.title for one in studies]
+        doubled = {title for title in titles if titles.count(title) > 1}
+        if doubled:
+            raise ValueError(f"sets and files have {min(doubled)} twice: give each once.")
 
-    def study(self, name: Name) -> CompareConfig:
-        """The comparison on one data set."""
-        data = DataConfig(
-            name=name,
-            protocol="paper",
-            prepared=self.prepared,
-            archives=None if self.archives is None else self.archives / name,
-            limit=self.limit,
-            download=self.download,
-        )
+    def studies(self) -> list[CompareConfig]:
+        """The comparison on every data set."""
+        published = [
+            DataConfig(
+                name=name,
+                protocol="paper",
+                prepared=self.prepared,
+                archives=None if self.archives is None else self.archives / name,
+                limit=self.limit,
+                download=self.download,
+            )
+            for name in self.sets
+        ]
+        own = [DataConfig(file=file, protocol="paper", limit=self.limit) for file in self.files]
+        return [self._study(data) for data in (*published, *own)]
+
+    def _study(self, data: DataConfig) -> CompareConfig:
         return CompareConfig(
             data=data,
             network=NetworkConfig(hidden=(self.neurons,) * (self.layers - 1)),

@@ -13,19 +13,20 @@ from experiments import runs
 from experiments.study.trial import Point, Trial
 
 TRIALS = "trials"
+FILES = ("file", "files")
 PLACES = ("out", "prepared", "archives", "download")  # settings that say where things are
 
 
 def study_directory(out: Path, name: str, config: Any) -> Path:
     """The directory of the study with this configuration, made if there is none.
 
-    Its name depends on all settings but those that say where things are, so that the same command
-    finds it again.
+    Its name depends on all settings but those that say where things are, and on what is in files of
+    the user's, so that the same command finds it again.
 
     Raises:
         OSError: it cannot be made or written to.
     """
-    settings = _without_places(asdict(config))
+    settings = _settings(asdict(config))
     words = json.dumps(settings, sort_keys=True, default=str)
     path = out / f"{name}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
     try:
@@ -39,12 +40,23 @@ def study_directory(out: Path, name: str, config: Any) -> Path:
     return path
 
 
-def _without_places(settings: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without_places(value) if isinstance(value, dict) else value
-        for name, value in settings.items()
-        if name not in PLACES
-    }
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What makes a study another one; of files of the user's, what is in them."""
+    settings = {}
+    for name, value in config.items():
+        if name in FILES:
+            paths = value if isinstance(value, tuple) else (value,)
+            # Where none are used, nothing is said: studies are found that did not know of them.
+            if contents := [_content(path) for path in paths if path is not None]:
+                settings[name] = contents
+        elif name not in PLACES:
+            settings[name] = _settings(value) if isinstance(value, dict) else value
+    return settings
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as stream:
+        return f"sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}"
 
 
 def save(directory: Path, trial: Trial, points: list[Point]) -> None:
