@@ -294,6 +294,12 @@ class ScalingConfig:
     runs: int = 3
     """Times that each of the two is started."""
 
+    more_neurons: tuple[int, ...] = (1800, 2100, 2400)
+    """Further widths that are measured, once each."""
+
+    more_layers: tuple[int, ...] = (5, 10, 40)
+    """Further depths that are measured, once each."""
+
     predict_only: bool = False
     """Measure nothing: the named hardware's predictions alone."""
 
@@ -303,6 +309,12 @@ class ScalingConfig:
     def check(self) -> None:
         """Raises ValueError for numbers that leave nothing to compare."""
         check_counts(self, least={"layers": 2, "processes": 2})
+        for name, values, least in (
+            ("more-neurons", self.more_neurons, 1),
+            ("more-layers", self.more_layers, 2),
+        ):
+            if values and min(values) < least:
+                raise ValueError(f"{name} has {min(values)}: give {least} or more.")
 
 
 @dataclass(frozen=True)
