@@ -25,7 +25,7 @@ from experiments.measurement import Measurement, table
 from experiments.plots import BLACK, BLUE
 from experiments.study.config import AblationsConfig
 from experiments.study.courses import REFRESH_EVERY
-from experiments.study.results import spread
+from experiments.study.results import plus_minus
 from experiments.training import train
 
 
@@ -190,7 +190,7 @@ def _table(axis: str, rows: dict[str, Outcome]) -> Table:
     for name, one in rows.items():
         made.add_row(
             name,
-            spread([100 * share for share in one.validation], 2),
+            plus_minus([100 * share for share in one.validation], 2),
             _short(one.train_loss),
             _short(one.lagrangian),
             f"{np.mean(one.residual):.1e}",

@@ -12,15 +12,15 @@ import pdadmm_jax as pdadmm
 from experiments import build, runs
 from experiments.data import Dataset, load
 from experiments.errors import usage_errors
-from experiments.interrupts import INTERRUPTED
+from experiments.interrupts import INTERRUPTED, Interrupted
 from experiments.kept import keep_programs
 from experiments.methods import METHODS
 from experiments.shown import Shown
 from experiments.study import records
-from experiments.study.bench import Bench, Interrupted, at_work
+from experiments.study.bench import Bench, at_work
 from experiments.study.config import CompareConfig
 from experiments.study.curves import curves
-from experiments.study.results import Result, results_table, spread, summary
+from experiments.study.results import Result, plus_minus, results_table, summary
 from experiments.study.trial import Task, Trial
 from experiments.study.tuning import tuned
 
@@ -98,7 +98,7 @@ def result(name: str, config: CompareConfig, tuning: Task, final: Task, bench: B
         )
     trials = [Trial(name, number, seed, False) for seed in range(config.seeds)]
     found = Result(name, number, [bench.run(trial, final) for trial in trials])
-    accuracy = spread([100 * share for share in found.last("accuracy")], 2)
+    accuracy = plus_minus([100 * share for share in found.last("accuracy")], 2)
     seconds = sum(found.last("seconds"))
     bench.say(f"{method.title}: {method.number} {number:g}, test {accuracy} % in {seconds:.1f} s")
     return found

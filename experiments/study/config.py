@@ -45,7 +45,7 @@ SIX: tuple[Name, ...] = (
 class CompareConfig:
     """Trains one network by all methods, each with its best number, and draws them together.
 
-    Every method has one number, a learning rate or a penalty, chosen among five on held-out
+    Every method has one number, a learning rate or a penalty, chosen among five or more on held-out
     training samples; then it trains on all training samples and is scored on the test samples.
     What is finished is kept: the same command goes on where it was interrupted.
     """

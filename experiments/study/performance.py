@@ -7,16 +7,15 @@ from rich.table import Table
 
 from experiments.data.dataset import DataError
 from experiments.errors import UsageError, usage_errors
-from experiments.interrupts import INTERRUPTED
+from experiments.interrupts import INTERRUPTED, Interrupted
 from experiments.kept import keep_programs
 from experiments.measurement import table
 from experiments.methods import METHODS
 from experiments.shown import Shown
 from experiments.study import records
-from experiments.study.bench import Interrupted
 from experiments.study.compare import Study, study
 from experiments.study.config import PerformanceConfig
-from experiments.study.results import spread
+from experiments.study.results import plus_minus
 
 # Final test accuracies, read off the paper's figure 6 (to 0.002), in per cent.  What it shows of
 # CIFAR-100 does not fit the set as it describes it, and is left out.
@@ -110,7 +109,7 @@ def accuracies(config: PerformanceConfig, studies: dict[str, Study]) -> Table:
         cells = []
         for name, one in studies.items():
             (own,) = (result for result in one.results if result.method == method)
-            cell = spread([100 * share for share in own.last("accuracy")], 1)
+            cell = plus_minus([100 * share for share in own.last("accuracy")], 1)
             published = PUBLISHED.get(method, {}).get(name) if name in config.sets else None
             cells.append(cell if published is None else f"{cell} ({published})")
         made.add_row(METHODS[method].title, *cells)
