@@ -206,7 +206,7 @@ def run(words: list[str]) -> int:
     try:
         return parse(own)(launched)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # of a command that has nothing to save, or by who insists
         print("interrupted", file=sys.stderr)

@@ -7,14 +7,45 @@ import json
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from experiments import runs
+from experiments.documents import read_json
 from experiments.study.trial import Point, Trial
 
 TRIALS = "trials"
 FILES = ("file", "files")
 PLACES = ("out", "prepared", "archives", "download")  # settings that say where things are
+
+
+def _numbers(point: Any) -> Any:
+    """Numbers that are not finite are kept as null."""
+    if not isinstance(point, dict):
+        raise ValueError("no numbers by their names")
+    return {name: float("nan") if value is None else value for name, value in point.items()}
+
+
+def _begun(point: Point) -> Point:
+    if point.passes < 1:
+        raise ValueError("passes is below 1")
+    return point
+
+
+class _Kept(TypedDict):
+    """What ``find`` needs of a finished trial."""
+
+    trial: Trial
+    points: Annotated[
+        list[Annotated[Point, BeforeValidator(_numbers), AfterValidator(_begun)]],
+        Field(min_length=1),
+    ]
+
+
+_KEPT = TypeAdapter(_Kept)
+_ANYTHING = TypeAdapter(Any)
 
 
 def study_directory(out: Path, name: str, config: Any) -> Path:
@@ -25,18 +56,25 @@ def study_directory(out: Path, name: str, config: Any) -> Path:
 
     Raises:
         OSError: it cannot be made or written to.
+        ValueError: its config.json is another's, or damaged.
     """
     settings = _settings(asdict(config))
+    content = {"study": name, "config": settings}
     words = json.dumps(settings, sort_keys=True, default=str)
     path = out / f"{name}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
     try:
         (path / TRIALS).mkdir(parents=True, exist_ok=True)
         if not (path / "config.json").exists():
-            runs.write_json(path / "config.json", {"study": name, "config": settings})
+            runs.write_json(path / "config.json", content)
     except OSError as error:
         raise OSError(
             f"cannot keep a study in {out} ({error.strerror}): choose another with --out."
         ) from error
+    if read_json(path / "config.json", _ANYTHING) != json.loads(runs.to_json(content)):
+        raise ValueError(
+            f"{path / 'config.json'} is not this study's: remove {path}, or choose another place "
+            "with --out."
+        )
     return path
 
 
@@ -80,19 +118,12 @@ def find(directory: Path, trial: Trial) -> list[Point] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text())
-        if Trial(**content["trial"]) != trial:
-            raise ValueError("it is another trial's")
-        return [Point(**_numbers(point)) for point in content["points"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): remove it, and the trial is run again."
-        ) from error
-
-
-def _numbers(point: dict[str, Any]) -> dict[str, Any]:
-    """Numbers that are not finite are kept as null."""
-    return {name: float("nan") if value is None else value for name, value in point.items()}
+        content = read_json(path, _KEPT)
+    except ValueError as error:
+        raise ValueError(f"{error}: remove it, and the trial is run again.") from None
+    if content["trial"] != trial:
+        raise ValueError(f"{path} is another trial's: remove it, and the trial is run again.")
+    return content["points"]
 
 
 def _file(directory: Path, trial: Trial) -> Path:
