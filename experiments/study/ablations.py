@@ -113,6 +113,8 @@ def main(config: AblationsConfig) -> int:
     keep_programs()
     with usage_errors():
         dataset = load(config.data)
+        widths = (dataset.x_train.shape[1], *config.hidden, dataset.classes)
+        build.check_fits(widths, len(dataset.y_train))
         splits = build.splits(dataset, np.float32, None)
     measurement = Measurement("ablations", config)
     measurement.show(

@@ -129,12 +129,14 @@ def tuning_part(config: CompareConfig) -> Dataset:
 
 def task_of(config: CompareConfig, dataset: Dataset) -> Task:
     """What is trained and scored on: held-out samples if there are any, else the test samples."""
+    widths = (dataset.x_train.shape[1], *config.network.hidden, dataset.classes)
+    build.check_fits(widths, len(dataset.y_train))
     splits = build.splits(dataset, np.float32, None)
     return Task(
         train=splits.train,
         scored=splits.validation or splits.test,
         hyper=pdadmm.Hyperparameters(activation=pdadmm.activation(config.network.activation)),
-        widths=(dataset.x_train.shape[1], *config.network.hidden, dataset.classes),
+        widths=widths,
         initializer=build.INITIALIZERS[config.network.initializer],
         passes=config.passes,
         evaluate_every=config.evaluate_every,

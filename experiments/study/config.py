@@ -303,6 +303,9 @@ class CommunicationConfig(StudyConfig):
         """Raises ValueError for numbers that leave nothing to compare."""
         super().check()
         check_counts(self, least={"stages": 2})
+        layers = len(self.network.hidden) + 1
+        if self.stages > layers:
+            raise ValueError(f"stages is {self.stages}, but the network has {layers} layers.")
         if "full" not in self.wires:
             raise ValueError("wires lacks 'full', which the others are compared with: add it.")
         if len(set(self.wires)) < len(self.wires):

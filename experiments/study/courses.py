@@ -78,6 +78,7 @@ def problem(
     """
     dataset = load(config.data)
     widths = build.widths(dataset, config.network, method)
+    build.check_fits(widths, len(dataset.y_train), 1 if mesh is None else mesh.size)
     initializer = build.INITIALIZERS[config.network.initializer]
     splits = build.splits(dataset, dtype, mesh)
     return Problem(dataset.name, widths, splits, initializer, mesh)
