@@ -238,7 +238,7 @@ def test_the_protocol_is_the_papers():
     [
         (("compare", "--passes", 0), "passes is 0: give 1 or more"),
         (("compare", "--methods", "newton"), "newton"),
-        (("compare", "--network.hidden", 0), "network.hidden has 0: give widths of 1 or more"),
+        (("compare", "--network.hidden", 0), "network.hidden has 0: give widths from 1 to"),
         (("compare", "--data.limit", 10**6), "only 1437 samples can be trained on"),
         (("compare", "--methods", "adam", "adam"), "methods has adam twice"),
         (("compare", "--data.validation", 0), "tuning needs held-out samples"),
@@ -247,6 +247,8 @@ def test_the_protocol_is_the_papers():
         (("performance", "--sets"), "sets and files are empty"),
         (("performance", "--files", "none.npz"), "file is none.npz, which is no file"),
         (("performance", "--sets", "mnist", "mnist"), "sets and files have mnist twice"),
+        (("performance", "--layers", 2**31 - 1), "layers is 2147483647: give 10,000 or less"),
+        (("compare", "--network.hidden", 10**8), "but there are"),
         (("performance", "--tuning-limit", 0), "tuning-limit is 0: give 1 or more"),
     ],
 )

@@ -6,6 +6,7 @@ Every case is made from its kind and its number alone, so that one that fails ca
 from __future__ import annotations
 
 import importlib
+import re
 import time
 import types
 from collections import Counter
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from experiments import __main__, build
+from experiments.errors import UsageError
 from tests.fuzzing import documents, files, values, words
 from tests.fuzzing.engine import Hang, Kind, assert_no_halves, in_time, works
 
@@ -72,6 +74,13 @@ def assert_both(found):
 
 def test_there_are_ten_thousand_cases():
     assert sum(kind.cases for kind in KINDS.values()) + LINES + STUDIES >= 10_000
+
+
+def test_no_command_is_left_out():
+    with pytest.raises(UsageError, match="Available subcommands: ") as refused:
+        __main__.parse(["nonsense"])
+    (known,) = re.findall("Available subcommands: (.*) For full", str(refused.value))
+    assert known.split(", ") == list(words.CONFIGS)
 
 
 @pytest.mark.parametrize("name", KINDS)

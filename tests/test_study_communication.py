@@ -147,6 +147,7 @@ def test_ctrl_c_ends_it(tmp_path):
     [
         ((), "stages is 4, but JAX has 1 cpu device(s): ask for fewer stages"),
         (("--stages", 1), "stages is 1: give 2 or more"),
+        (("--stages", 5), "stages is 5, but the network has 4 layers"),
         (("--wires", "int8"), "wires lacks 'full'"),
         (("--wires", "full", "int8", "full"), "wires names a type twice"),
         (("--wires", "full", "int2"), "int2"),
