@@ -70,7 +70,11 @@ def study_directory(out: Path, name: str, config: Any) -> Path:
         raise OSError(
             f"cannot keep a study in {out} ({error.strerror}): choose another with --out."
         ) from error
-    if read_json(path / "config.json", _ANYTHING) != json.loads(runs.to_json(content)):
+    try:
+        found = read_json(path / "config.json", _ANYTHING)
+    except ValueError as error:
+        raise ValueError(f"{error}: remove it, and it is written again.") from None
+    if found != json.loads(runs.to_json(content)):
         raise ValueError(
             f"{path / 'config.json'} is not this study's: remove {path}, or choose another place "
             "with --out."
