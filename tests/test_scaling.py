@@ -113,7 +113,7 @@ def test_compile_shows_messages_without_running():
         (("compile", "--mesh.wire", "int3"), "int3"),
         (("scaling", "--runs", 0), "runs is 0: give 1 or more"),
         (("scaling", "--processes", 1), "processes is 1: give 2 or more"),
-        (("scaling", "--more-layers", 1), "more-layers has 1: give 2 or more"),
+        (("scaling", "--more-layers", 1), "more-layers is 1: give 2 or more"),
         (("scaling", "--out", "/proc/none"), "cannot make a run directory"),
     ],
 )
