@@ -21,6 +21,8 @@ from experiments.config import (
     TrainConfig,
 )
 from experiments.errors import UsageError, usage_errors
+from experiments.interrupts import INTERRUPTED
+from experiments.screen import outlive_readers
 from experiments.speed.config import (
     LiteralConfig,
     PrecisionConfig,
@@ -204,9 +206,13 @@ def run(words: list[str]) -> int:
     try:
         return parse(own)(launched)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # of a command that has nothing to save, or by who insists
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(run(sys.argv[1:]))

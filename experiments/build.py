@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +13,14 @@ from jax.sharding import Mesh
 
 import pdadmm_jax as pdadmm
 from experiments.cluster import joined
-from experiments.config import MeshConfig, MethodConfig, NetworkConfig, SolverName
+from experiments.config import (
+    GrowthConfig,
+    MeshConfig,
+    MethodConfig,
+    NetworkConfig,
+    SolverName,
+    state_bytes,
+)
 from experiments.data import Dataset
 
 INITIALIZERS = {
@@ -83,6 +92,31 @@ def widths(dataset: Dataset, network: NetworkConfig, method: MethodConfig) -> tu
             "softmax_cross_entropy."
         )
     return (dataset.x_train.shape[1], *network.hidden, 1 if binary else dataset.classes)
+
+
+def check_fits(widths: Sequence[int], samples: int, devices: int = 1) -> None:
+    """Refuses a network whose state alone is larger than the memory of the devices.
+
+    Raises:
+        ValueError: naming both.
+    """
+    limits = jax.local_devices()[0].memory_stats()
+    if limits and "bytes_limit" in limits:
+        available = devices * limits["bytes_limit"]
+    else:  # devices of a CPU share what the machine has
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = state_bytes(widths, samples)
+    if needed > available:
+        raise ValueError(
+            f"{len(widths) - 1} layers of up to {max(widths):,} neurons on {samples:,} samples "
+            f"need {needed / 1e9:,.0f} GB for their state alone, but there are "
+            f"{available / 1e9:,.0f} GB: choose fewer of them."
+        )
+
+
+def grown(widths: tuple[int, ...], growth: GrowthConfig) -> tuple[int, ...]:
+    """The widths after all growth."""
+    return (*widths[:-1], *[widths[-2]] * (len(growth.at) * growth.layers), widths[-1])
 
 
 def hyperparameters(network: NetworkConfig, method: MethodConfig) -> pdadmm.Hyperparameters:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,16 @@ InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
 
 MOST_ITERATIONS = 2**31 - 1  # the state counts them in 32 bits
 MOST_BETWEEN_EVALUATIONS = 100_000  # their reports are held in memory until the next one
+MOST = 2**31 - 1  # of anything counted
+MOST_OF = {  # of what is made one by one before anything else is looked at
+    "layers": 10_000,
+    "seeds": 1_000_000,
+    "tuning_seeds": 1_000_000,
+    "processes": 1_000,
+    "stages": 1_000,
+}
+MOST_DEVICES = 4_096  # virtual ones, each with threads of its own
+MOST_SEED = 2**32 - 1  # higher ones would begin again at 0
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,9 @@ class NetworkConfig:
         """Raises ValueError for layers without neurons, or no hidden layer."""
         if not self.hidden:
             raise ValueError("network.hidden is empty: give the width of at least 1 hidden layer.")
-        if min(self.hidden) < 1:
-            raise ValueError(f"network.hidden has {min(self.hidden)}: give widths of 1 or more.")
+        for width in self.hidden:
+            if not 1 <= width <= MOST:
+                raise ValueError(f"network.hidden has {width}: give widths from 1 to {MOST:,}.")
 
 
 @dataclass(frozen=True)
@@ -119,8 +131,7 @@ class MeshConfig:
     def check(self) -> None:
         """Raises ValueError for axes without devices."""
         for name, value in (("layer", self.layer), ("data", self.data)):
-            if value is not None and value < 1:
-                raise ValueError(f"mesh.{name} is {value}: give 1 or more.")
+            check_count(f"mesh.{name}", 1 if value is None else value, 1, MOST_DEVICES)
 
 
 @dataclass(frozen=True)
@@ -178,8 +189,7 @@ class LaunchConfig:
 
     def check(self) -> None:
         """Raises ValueError for more processes than can be started as asked for."""
-        if self.processes < 1:
-            raise ValueError(f"processes is {self.processes}: give 1 or more.")
+        check_counts(self, least={})
         if self.pin and not hasattr(os, "sched_setaffinity"):
             raise ValueError("this system cannot pin a process to a core: leave out --pin.")
         cores = len(os.sched_getaffinity(0)) if self.pin else self.processes
@@ -217,14 +227,6 @@ class SizeConfig:
         """(features, neurons, ..., classes)."""
         return (self.features, *[self.neurons] * (self.layers - 1), self.classes)
 
-    @property
-    def state_bytes(self) -> int:
-        """What the variables of all layers take in float32: W, b, z, a, and p, q, u between."""
-        pairs = list(itertools.pairwise(self.widths))
-        weights = sum((n_in + 1) * n_out for n_in, n_out in pairs)
-        rows = sum(2 * n_out for _, n_out in pairs) + sum(3 * n_in for n_in, _ in pairs[1:])
-        return 4 * (weights + self.samples * rows)
-
     def check(self) -> None:
         """Raises ValueError for numbers that make no problem."""
         check_counts(self, least={"layers": 2, "classes": 2})
@@ -248,6 +250,13 @@ class CompileConfig(ProblemConfig):
 
     topology: str | None = None
     """TPUs to compile for, such as v5e:2x4; virtual devices of the CPU by default."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no problem, or more devices than can be made."""
+        super().check()
+        devices = (self.mesh.layer or 1) * self.mesh.data
+        if devices > MOST_DEVICES:
+            raise ValueError(f"the mesh has {devices:,} devices: give {MOST_DEVICES:,} or less.")
 
 
 @dataclass(frozen=True)
@@ -294,6 +303,12 @@ class ScalingConfig:
     runs: int = 3
     """Times that each of the two is started."""
 
+    more_neurons: tuple[int, ...] = (1800, 2100, 2400)
+    """Further widths that are measured, once each."""
+
+    more_layers: tuple[int, ...] = (5, 10, 40)
+    """Further depths that are measured, once each."""
+
     predict_only: bool = False
     """Measure nothing: the named hardware's predictions alone."""
 
@@ -303,6 +318,12 @@ class ScalingConfig:
     def check(self) -> None:
         """Raises ValueError for numbers that leave nothing to compare."""
         check_counts(self, least={"layers": 2, "processes": 2})
+        for name, values, least in (
+            ("more-neurons", self.more_neurons, 1),
+            ("more-layers", self.more_layers, 2),
+        ):
+            for value in values:
+                check_count(name, value, least, MOST_OF["layers"])
 
 
 @dataclass(frozen=True)
@@ -349,8 +370,7 @@ class TrainConfig:
         ):
             if not 1 <= value <= most:
                 raise ValueError(f"{name} is {value}: give a number from 1 to {most:,}.")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}: give 0 or more.")
+        check_seed(self.seed)
         if self.double and self.method.precision != "float32":
             raise ValueError(
                 f"method.precision is {self.method.precision}, but double asks for more than "
@@ -365,8 +385,7 @@ class TrainConfig:
             )
         self.mesh.check()
         self.cluster.check(self.distributed)
-        if self.growth.layers < 1:
-            raise ValueError(f"growth.layers is {self.growth.layers}: give at least 1.")
+        check_count("growth.layers", self.growth.layers, 1, MOST_OF["layers"])
 
 
 @dataclass(frozen=True)
@@ -389,9 +408,29 @@ class ReportConfig:
 
 
 def check_counts(config: object, least: dict[str, int]) -> None:
-    """Refuses whole numbers below 1, or below what their names need."""
+    """Refuses whole numbers below 1, or below what their names need, and those that never end."""
     for name, value in vars(config).items():
-        needed = least.get(name, 1)
-        if type(value) is int and value < needed:
-            option = name.replace("_", "-")
-            raise ValueError(f"{option} is {value}: give {needed} or more.")
+        if type(value) is int:
+            most = MOST_OF.get(name, MOST)
+            check_count(name.replace("_", "-"), value, least.get(name, 1), most)
+
+
+def check_count(option: str, value: int, least: int = 1, most: int = MOST) -> None:
+    """Refuses a whole number that is too small or too large."""
+    if value < least:
+        raise ValueError(f"{option} is {value}: give {least} or more.")
+    if value > most:
+        raise ValueError(f"{option} is {value}: give {most:,} or less.")
+
+
+def check_seed(seed: int) -> None:
+    """Refuses a seed that first weights cannot be made from."""
+    check_count("seed", seed, 0, MOST_SEED)
+
+
+def state_bytes(widths: Sequence[int], samples: int) -> int:
+    """What the variables of all layers take in float32: W, b, z, a, and p, q, u between."""
+    pairs = list(itertools.pairwise(widths))
+    weights = sum((n_in + 1) * n_out for n_in, n_out in pairs)
+    rows = sum(2 * n_out for _, n_out in pairs) + sum(3 * n_in for n_in, _ in pairs[1:])
+    return 4 * (weights + samples * rows)

@@ -10,6 +10,10 @@ from types import FrameType
 INTERRUPTED = 130  # exit code of a command that stopped because it was asked to
 
 
+class Interrupted(Exception):
+    """A stop was asked for; the message says what is kept."""
+
+
 @contextmanager
 def stop_requests(*, insisting: bool = True) -> Iterator[list[int]]:
     """Yields a list that grows by every signal that asks for a stop.

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 from markdown_it import MarkdownIt
 
 from experiments import runs
 from experiments.config import ReportConfig
-from experiments.errors import UsageError, usage_errors
-from experiments.shown import SHOWN
+from experiments.errors import usage_errors
+from experiments.shown import SHOWN, ShownContent, ShownTable, read_shown
+
+Found = list[tuple[Path, ShownContent]]
+PNG = b"\x89PNG\r\n\x1a\n"  # how every such file begins
 
 STYLE = """
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222;
@@ -46,47 +48,67 @@ def main(config: ReportConfig) -> int:
     Raises:
         UsageError: there is nothing to gather, or something is damaged.
     """
-    found = gathered(config.runs)
-    text = markdown(found)
     with usage_errors():
-        page = PAGE.format(style=STYLE, body=html(text, config.runs))
+        found = gathered(config.runs)
+        text = markdown(found)
+        page = PAGE.format(style=STYLE, body=html(text, figures(found)))
         for name, content in (("report.md", text), ("report.html", page)):
             with runs.replacing(config.runs / name) as temporary:
-                temporary.write_text(content)
+                temporary.write_text(content, encoding="utf-8")
     print(f"{len(found)} run(s) gathered in {config.runs}: report.html, report.md")
     return 0
 
 
-def gathered(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+def gathered(folder: Path) -> Found:
     """What commands have shown, in the order of their names; of repeated ones the newest.
 
     Raises:
-        UsageError: there is nothing to gather, or something is damaged.
+        ValueError: there is nothing to gather, or something is damaged.
+        OSError: something cannot be read.
     """
-    newest: dict[tuple[str, str], tuple[Path, dict[str, Any]]] = {}
-    for path in sorted(folder.glob(f"*/{SHOWN}")):
+    newest: dict[tuple[str, str], tuple[Path, ShownContent]] = {}
+    for path in sorted(one.parent for one in folder.glob(f"*/{SHOWN}")):
         try:
-            content = json.loads(path.read_text())
-            # One command may make several directories; the date in front of one does not count.
-            key = content["command"], re.sub(r"^\d{8}-\d{6}-", "", path.parent.name)
-            if key not in newest or newest[key][1]["finished"] <= content["finished"]:
-                newest[key] = path.parent, content
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise UsageError(
-                f"{path} is damaged ({error!r}): remove it, or run its command again."
-            ) from error
+            content = read_shown(path)
+        except ValueError as error:
+            raise ValueError(f"{error}: remove it, or run its command again.") from error
+        # One command may make several directories; the date in front of one does not count.
+        key = content["command"], re.sub(r"^\d{8}-\d{6}-", "", path.name)
+        if key not in newest or newest[key][1]["finished"] <= content["finished"]:
+            newest[key] = path, content
     if not newest:
-        raise UsageError(
+        raise ValueError(
             f"nothing was run in {folder}: run other commands first, such as compare, or say where "
             "with --runs."
         )
     return [newest[key] for key in sorted(newest)]
 
 
-def markdown(found: list[tuple[Path, dict[str, Any]]]) -> str:
-    """The page's text, figures by their names."""
+def figures(found: Found) -> dict[str, bytes]:
+    """Figures by the addresses that the page's text has for them.
+
+    Raises:
+        ValueError: one is no figure.
+        OSError: one cannot be read.
+    """
+    contents = {}
+    for path, content in found:
+        for name in content["figures"]:
+            contents[_address(path, name)] = figure = (path / name).read_bytes()
+            if not figure.startswith(PNG):
+                raise ValueError(f"{path / name} is no PNG file: run the command again.")
+    return contents
+
+
+def _address(*parts: Path | str) -> str:
+    """Of something beside the page: a directory may have any name."""
+    return quote("/".join(part.name if isinstance(part, Path) else part for part in parts))
+
+
+def markdown(found: Found) -> str:
+    """The page's text, figures by their addresses."""
     sections = ["# Experiments with pdadmm_jax"]
-    sections.append("\n".join(f"- [{path.name}](#{path.name})" for path, _ in found))
+    sections.append("\n".join(f"- [{path.name}](#{_address(path)})" for path, _ in found))
     for path, content in found:
         environment = content["environment"]
         sections.append(f"## {path.name}")
@@ -97,23 +119,25 @@ def markdown(found: list[tuple[Path, dict[str, Any]]]) -> str:
             f"pdadmm_jax {environment['pdadmm_jax']}."
         )
         sections += [_table(p["table"]) if "table" in p else p["text"] for p in content["parts"]]
-        sections += [f"![{name} of {path.name}]({path.name}/{name})" for name in content["figures"]]
+        sections += [
+            f"![{name} of {path.name}]({_address(path, name)})" for name in content["figures"]
+        ]
     return "\n\n".join(sections) + "\n"
 
 
-def html(text: str, folder: Path) -> str:
-    """The same for browsers, with the figures in it."""
+def html(text: str, contents: dict[str, bytes]) -> str:
+    """The same for browsers, with the figures in it, and nothing that is fetched from elsewhere."""
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     body = re.sub(r"<h2>(.*?)</h2>", r'<h2 id="\1">\1</h2>', body)
 
     def with_content(source: re.Match[str]) -> str:
-        content = base64.b64encode((folder / source[1]).read_bytes()).decode()
+        content = base64.b64encode(contents.get(source[1], b"")).decode()
         return f'<img src="data:image/png;base64,{content}"'
 
     return re.sub(r'<img src="(.*?)"', with_content, body)
 
 
-def _table(table: dict[str, Any]) -> str:
+def _table(table: ShownTable) -> str:
     rows = [
         table["columns"],
         ["---:" if right else ":---" for right in table["right"]],

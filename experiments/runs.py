@@ -12,12 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import jax
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter
+from typing_extensions import TypedDict
 
 import pdadmm_jax as pdadmm
+from experiments.arrays import read_npz
+from experiments.documents import checked_json
 from experiments.training import Chunk
 
 METRICS = "metrics.jsonl"
@@ -54,12 +58,42 @@ def _made(path: Path) -> bool:
 def append_metrics(path: Path, chunk: Chunk) -> None:
     """Adds a line per iteration to metrics.jsonl; the last of a chunk has its evaluation."""
     with (path / METRICS).open("a") as file:
-        file.writelines(_json(line) + "\n" for line in metric_lines(chunk))
+        file.writelines(to_json(line) + "\n" for line in metric_lines(chunk))
+
+
+class _MetricLine(TypedDict):
+    """What every line of metrics.jsonl has; one with an evaluation has more."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # pyright: ignore[reportGeneralTypeIssues]
+
+    iteration: int
+    layers: int
+    lagrangian: float | None
+    objective: float | None
+    residual: float | None
+    residual_per_boundary: list[float | None]
+    finite: bool
+    converged: bool
+    train_loss: NotRequired[float | None]
+    train_accuracy: NotRequired[float | None]
+    validation_loss: NotRequired[float | None]
+    validation_accuracy: NotRequired[float | None]
+
+
+_METRIC_LINE = TypeAdapter(_MetricLine)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl."""
-    return [json.loads(line) for line in (path / METRICS).read_text().splitlines()]
+    """The lines of metrics.jsonl.
+
+    Raises:
+        ValueError: one of them is damaged.
+    """
+    lines = (path / METRICS).read_bytes().splitlines()
+    return [
+        dict(checked_json(line, _METRIC_LINE, f"{path / METRICS}, line {number},"))
+        for number, line in enumerate(lines, start=1)
+    ]
 
 
 def metric_lines(chunk: Chunk) -> list[dict[str, Any]]:
@@ -106,19 +140,38 @@ def write_weights(path: Path, params: pdadmm.Params) -> None:
 
 
 def read_weights(path: Path) -> pdadmm.Params:
-    """The weights of weights.npz, from input to output."""
-    with np.load(path / "weights.npz", allow_pickle=False) as stored:
-        layers = range(1, len(stored.files) // 2 + 1)
-        return [(stored[f"W{layer}"], stored[f"b{layer}"]) for layer in layers]
+    """The weights of weights.npz, from input to output.
+
+    Raises:
+        ValueError: they are not those of a network.
+    """
+    file = path / "weights.npz"
+    arrays = read_npz(file)
+    depth = max(len(arrays) // 2, 1)
+    names = [f"{kind}{layer}" for layer in range(1, depth + 1) for kind in "Wb"]
+    if sorted(arrays) != sorted(names):
+        raise ValueError(f"{file} has {', '.join(arrays) or 'no arrays'}, not W1, b1, W2, ...")
+    if odd := [name for name in names if arrays[name].dtype.kind != "f"]:
+        raise ValueError(f"{file}: {odd[0]} is {arrays[odd[0]].dtype}, but has to be floating")
+    params = [(arrays[f"W{layer}"], arrays[f"b{layer}"]) for layer in range(1, depth + 1)]
+    n_in = params[0][0].shape[:1]
+    for layer, (W, b) in enumerate(params, start=1):
+        if W.ndim != 2 or W.shape[:1] != n_in or b.shape != W.shape[1:]:
+            raise ValueError(
+                f"{file}: W{layer} and b{layer} have the shapes {W.shape} and {b.shape}, which do "
+                "not fit each other or the layer below"
+            )
+        n_in = b.shape
+    return params
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file."""
     with replacing(path) as temporary:
-        temporary.write_text(_json(content, indent=2, default=str) + "\n")
+        temporary.write_text(to_json(content, indent=2) + "\n")
 
 
-def _json(content: Any, **options: Any) -> str:
+def to_json(content: Any, **options: Any) -> str:
     """JSON proper, which knows no NaN: numbers that are not finite become null."""
 
     def proper(value: Any) -> Any:
@@ -128,15 +181,18 @@ def _json(content: Any, **options: Any) -> str:
             return [proper(entry) for entry in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return json.dumps(proper(content), allow_nan=False, **options)
+    return json.dumps(proper(content), allow_nan=False, default=str, **options)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name to write to that takes the place of ``path`` once all is written."""
     temporary = path.with_name(f".{path.name}.partial")
-    yield temporary
-    temporary.replace(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def environment() -> dict[str, str]:

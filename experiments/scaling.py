@@ -12,27 +12,19 @@ import json
 import statistics
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from experiments.config import ProblemConfig, ScalingConfig
+from experiments.config import ScalingConfig
 from experiments.errors import UsageError
 from experiments.measurement import Measurement, table
+from experiments.scaling_figure import figure
+from experiments.speedup import PAPER, SAMPLES, Curve, Curves, Pair
 from pdadmm_jax.plan import Plan, plan
 
-SAMPLES, FEATURES, CLASSES = 55_000, 196, 10  # MNIST as the paper has it
-NEURONS = tuple(range(1500, 2500, 100))
-LAYERS = (5, 10, 15, 20, 40, 80)
-
-# Figure 4 of the paper: neurons -> speedup of 20 layers on 20 nodes over its own serial code.
-PAPER = dict(
-    zip(
-        NEURONS,
-        (8.87, 10.97, 10.91, 11.50, 10.15, 11.26, 10.38, 10.68, 10.10, 12.27),
-        strict=True,
-    )
-)
+FEATURES, CLASSES = 196, 10  # MNIST as the paper has it
+NEURONS, LAYERS = tuple(PAPER), (5, 10, 15, 20, 40, 80)
 
 
 class Hardware(NamedTuple):
@@ -75,22 +67,10 @@ HARDWARE = (
 )
 
 
-class Prediction(NamedTuple):
-    """Seconds per iteration on one device and on one per stage."""
-
-    alone: float
-    together: float
-
-    @property
-    def speedup(self) -> float:
-        """How much faster the stages are."""
-        return self.alone / self.together
-
-
-def predict(widths: tuple[int, ...], stages: int, samples: int, on: Hardware) -> Prediction:
-    """What the model says of a network on so many stages."""
+def predict(widths: tuple[int, ...], stages: int, samples: int, on: Hardware) -> Pair:
+    """What the model says of a network on one device and on so many stages."""
     alone = sum(plan(widths, 1).work) * samples / on.rate
-    return Prediction(alone, _pace(plan(widths, stages), samples, on))
+    return Pair(alone, _pace(plan(widths, stages), samples, on))
 
 
 def _pace(dealt: Plan, samples: int, on: Hardware) -> float:
@@ -111,32 +91,54 @@ def main(config: ScalingConfig) -> int:
         UsageError: the configuration cannot be carried out.
     """
     measurement = Measurement("scaling", config)
-    hardware, found = HARDWARE, {}
+    hardware, found, measured = HARDWARE, {}, None
     if not config.predict_only:
         here, found = _measured(config, measurement)
         hardware = (here, *HARDWARE)
-    predictions = {}
+        measured = _measured_curves(config, Pair(found["alone"], found["together"]))
+        for name, curve in measured._asdict().items():
+            measurement.show(_measured_table(name.removeprefix("by_"), curve, config))
+        found |= measured.plain()
+    predicted = {one.name: _predicted_curves(one) for one in hardware}
     for one in hardware:
         measurement.show(f"\nPREDICTED, not measured: {one.name} ({one.source})")
-        by_neurons = {h: predict(_network(20, h), 20, SAMPLES, one) for h in NEURONS}
-        by_layers = {n: predict(_network(n, 1500), n, SAMPLES, one) for n in LAYERS}
-        measurement.show(_by_neurons(by_neurons))
-        measurement.show(_by_layers(by_layers))
-        predictions[one.name] = {
-            "by_neurons": {h: made._asdict() for h, made in by_neurons.items()},
-            "by_layers": {n: made._asdict() for n, made in by_layers.items()},
-        }
-    measurement.save({"measured": found, "predicted": predictions})
+        measurement.show(_by_neurons(predicted[one.name].by_neurons))
+        measurement.show(_by_layers(predicted[one.name].by_layers))
+    figure(
+        measurement.figure(),
+        paper=Curves(PAPER, {20: PAPER[1500]}).per_thousand(SAMPLES),
+        measured=measured and measured.per_thousand(config.samples),
+        named=_named(config),
+        several=f"{config.processes} processes",
+        # Of others the speedup is nearly the same, and the seconds are decades away.
+        predicted=predicted[hardware[0].name].per_thousand(SAMPLES),
+        hardware=hardware[0].name,
+    )
+    plain = {name: made.plain() for name, made in predicted.items()}
+    measurement.save({"measured": found, "predicted": plain})
     return 0
+
+
+def _named(config: ScalingConfig) -> str:
+    """What was measured, for the legend; the figure is about 20 layers and 1,500 neurons."""
+    around = f" around {config.layers} layers x {config.neurons}"
+    return f"measured here{'' if (config.layers, config.neurons) == (20, 1500) else around}"
+
+
+def _predicted_curves(on: Hardware) -> Curves:
+    return Curves(
+        {h: predict(_network(20, h), 20, SAMPLES, on) for h in NEURONS},
+        {n: predict(_network(n, 1500), n, SAMPLES, on) for n in LAYERS},
+    )
 
 
 def _network(layers: int, neurons: int) -> tuple[int, ...]:
     return (FEATURES, *[neurons] * (layers - 1), CLASSES)
 
 
-def _measured(config: ScalingConfig, measurement: Measurement) -> tuple[Hardware, dict[str, float]]:
+def _measured(config: ScalingConfig, measurement: Measurement) -> tuple[Hardware, dict[str, Any]]:
     """One process against several, in turn; and this machine as the model needs it."""
-    sizes = ["--layers", config.layers, "--neurons", config.neurons, "--samples", config.samples]
+    sizes = _sizes(config.layers, config.neurons, config.samples)
     alone, together = [], []
     for _ in range(config.runs):
         alone.append(_timed(1, sizes))
@@ -146,7 +148,7 @@ def _measured(config: ScalingConfig, measurement: Measurement) -> tuple[Hardware
             f"measured: 1 process {one:.3f} s, {config.processes} processes {several:.3f} s per "
             f"iteration, {one / several:.3f} times"
         )
-    small = _timed(config.processes, ["--layers", config.layers, "--neurons", 8, "--samples", 8])
+    small = _timed(config.processes, _sizes(config.layers, 8, 8))
 
     one = statistics.median(run["seconds"] for run in alone)
     several = statistics.median(run["seconds"] for run in together)
@@ -160,8 +162,7 @@ def _measured(config: ScalingConfig, measurement: Measurement) -> tuple[Hardware
         latency=latency,
         source="measured",
     )
-    widths = ProblemConfig(config.layers, config.neurons).widths  # as ``time`` has them
-    made = predict(widths, config.processes, config.samples, here)
+    made = predict(_network(config.layers, config.neurons), config.processes, config.samples, here)
     measurement.show(
         f"{config.layers} layers x {config.neurons}, {config.samples} samples, every process "
         f"pinned to one core, median of {config.runs} runs each: {one:.3f} s alone, {several:.3f} "
@@ -175,6 +176,32 @@ def _measured(config: ScalingConfig, measurement: Measurement) -> tuple[Hardware
     rates = {"rate": here.rate, "bandwidth": here.bandwidth, "latency": here.latency}
     seconds = {"alone": one, "together": several, "model": made.together}
     return here, {**seconds, "speedup": one / several, **rates}
+
+
+def _measured_curves(config: ScalingConfig, middle: Pair) -> Curves:
+    """Other widths and depths, once each, around the size that was measured thoroughly."""
+
+    def pair(layers: int, neurons: int) -> Pair:
+        if (layers, neurons) == (config.layers, config.neurons):
+            return middle
+        sizes = [*_sizes(layers, neurons, config.samples), "--repeats", 1]
+        return Pair(*(_timed(count, sizes)["seconds"] for count in (1, config.processes)))
+
+    widths, depths = {config.neurons, *config.more_neurons}, {config.layers, *config.more_layers}
+    return Curves(
+        {neurons: pair(config.layers, neurons) for neurons in sorted(widths)},
+        {layers: pair(layers, config.neurons) for layers in sorted(depths)},
+    )
+
+
+def _sizes(layers: int, neurons: int, samples: int) -> list[object]:
+    """Of the network that is predicted too."""
+    sizes = {"layers": layers, "neurons": neurons, "samples": samples}
+    return [
+        word
+        for name, value in (sizes | {"features": FEATURES, "classes": CLASSES}).items()
+        for word in (f"--{name}", value)
+    ]
 
 
 def _timed(processes: int, sizes: list[object]) -> dict[str, float]:
@@ -191,15 +218,24 @@ def _timed(processes: int, sizes: list[object]) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _by_neurons(predictions: dict[int, Prediction]) -> Table:
-    title = "20 layers on 20 stages, 55,000 samples"
-    made = table("neurons", "1 device", "20 stages", "speedup", "paper's, measured", title=title)
-    for neurons, one in predictions.items():
-        made.add_row(str(neurons), *_cells(one), f"{PAPER[neurons]:.2f}")
+def _measured_table(name: str, curve: Curve, config: ScalingConfig) -> Table:
+    fixed = {"neurons": f"{config.layers} layers", "layers": f"{config.neurons} neurons"}[name]
+    title = f"measured: {fixed}, {config.samples} samples"
+    made = table(name, "1 process", f"{config.processes} processes", "speedup", title=title)
+    for at, one in curve.items():
+        made.add_row(str(at), *_cells(one))
     return made
 
 
-def _by_layers(predictions: dict[int, Prediction]) -> Table:
+def _by_neurons(predictions: Curve) -> Table:
+    title = "20 layers on 20 stages, 55,000 samples"
+    made = table("neurons", "1 device", "20 stages", "speedup", "paper's, measured", title=title)
+    for neurons, one in predictions.items():
+        made.add_row(str(neurons), *_cells(one), f"{PAPER[neurons].speedup:.2f}")
+    return made
+
+
+def _by_layers(predictions: Curve) -> Table:
     title = "1,500 neurons, a stage per layer"
     made = table("layers", "1 device", "a stage each", "speedup", title=title)
     for layers, one in predictions.items():
@@ -207,5 +243,5 @@ def _by_layers(predictions: dict[int, Prediction]) -> Table:
     return made
 
 
-def _cells(made: Prediction) -> tuple[str, str, str]:
+def _cells(made: Pair) -> tuple[str, str, str]:
     return f"{made.alone:.4g} s", f"{made.together:.4g} s", f"{made.speedup:.2f}"

@@ -6,14 +6,70 @@ import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter
 from rich.console import Console
 from rich.table import Table
+from typing_extensions import TypedDict
 
 from experiments import runs
+from experiments.documents import read_json
 
 SHOWN = "shown.json"
+
+
+class ShownTable(TypedDict):
+    """A table: its cells, and which columns are to the right."""
+
+    title: str | None
+    columns: list[str]
+    rows: list[list[str]]
+    right: list[bool]
+
+
+class TextPart(TypedDict):
+    """A text."""
+
+    text: str
+
+
+class TablePart(TypedDict):
+    """A table."""
+
+    table: ShownTable
+
+
+class ShownEnvironment(TypedDict):
+    """What the report says of hardware and versions."""
+
+    devices: str
+    cores: str
+    jax: str
+    pdadmm_jax: str
+
+
+class ShownContent(TypedDict):
+    """What shown.json holds."""
+
+    command: str
+    finished: str
+    environment: ShownEnvironment
+    parts: list[TextPart | TablePart]
+    figures: list[Annotated[str, Field(pattern=r"^\w[\w.-]*$")]]  # names beside it, no paths
+
+
+_CONTENT = TypeAdapter(ShownContent)
+
+
+def read_shown(directory: Path) -> ShownContent:
+    """What a command has shown.
+
+    Raises:
+        ValueError: it is damaged.
+        OSError: it cannot be read.
+    """
+    return read_json(directory / SHOWN, _CONTENT)
 
 
 class Shown:

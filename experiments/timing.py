@@ -6,7 +6,6 @@ As one of several processes too, which is how ``scaling`` uses it.
 from __future__ import annotations
 
 import json
-import os
 import time
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ import pdadmm_jax as pdadmm
 from experiments import build, cluster, runs
 from experiments.compiled import messages, products
 from experiments.config import SizeConfig, TimeConfig, WireName
-from experiments.errors import UsageError, usage_errors
+from experiments.errors import usage_errors
 from pdadmm_jax.mesh import message_alone
 
 
@@ -99,7 +98,8 @@ def problem(
     Raises:
         UsageError: its state alone is larger than the memory of the devices.
     """
-    _check_memory(config, 1 if mesh is None else mesh.size)
+    with usage_errors():
+        build.check_fits(config.widths, config.samples, 1 if mesh is None else mesh.size)
     rng = np.random.default_rng(0)
     x: Any = rng.random((config.samples, config.features), np.float32)
     y: Any = rng.integers(0, config.classes, config.samples).astype(np.int32)
@@ -108,20 +108,6 @@ def problem(
         data = pdadmm.shard_data(data, mesh)
     state = pdadmm.init(jax.random.key(0), data, config.widths, hyper, mesh=mesh, wire=wire)
     return state, jax.tree.map(jax.numpy.asarray, data)
-
-
-def _check_memory(config: SizeConfig, devices: int) -> None:
-    limits = jax.local_devices()[0].memory_stats()
-    if limits and "bytes_limit" in limits:
-        available = devices * limits["bytes_limit"]
-    else:  # devices of a CPU share what the machine has
-        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if config.state_bytes > available:
-        raise UsageError(
-            f"{config.layers} layers x {config.neurons} neurons on {config.samples} samples need "
-            f"{config.state_bytes / 1e9:,.0f} GB for their state alone, but there are "
-            f"{available / 1e9:,.0f} GB: choose fewer of them."
-        )
 
 
 def time_message(state: pdadmm.State, repeats: int = 20) -> float:

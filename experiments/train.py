@@ -47,6 +47,8 @@ def run(config: TrainConfig) -> int:
         mesh = build.mesh(config.mesh)
         dataset = cluster.first_alone(lambda: load(config.data))
         widths = build.widths(dataset, config.network, config.method)
+        devices = 1 if mesh is None else mesh.size
+        build.check_fits(build.grown(widths, config.growth), len(dataset.y_train), devices)
         splits = build.splits(dataset, np.float64 if config.double else np.float32, mesh)
         state = pdadmm.init(
             jax.random.key(config.seed),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +57,38 @@ def finished(command, out, *words, code=0, settings=ALONE):
     for name in screen.splitlines()[-1].split(": ")[1].split(", "):
         assert (directory / name).stat().st_size > 0
     return screen, json.loads((directory / f"{command}.json").read_text())
+
+
+class _Countdown(list):
+    """A list of signals that has one as soon as it was looked at so many times."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    def __len__(self):
+        self.looks -= 1
+        return int(self.looks < 0)
+
+
+@contextmanager
+def stopping(looks):
+    """Stands in for ``stop_requests``: a stop is asked for after so many looks."""
+    yield _Countdown(looks)
+
+
+def assert_ends_when_asked(command, out, *words, settings=ALONE):
+    """A study on its way ends at Ctrl-C, and saves what there is."""
+    process = start(command, *words, "--out", out, settings=settings)
+    assert process.stdout is not None
+    process.stdout.readline()  # what is about to be done
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    code, screen, err = finish(process, 100)
+    assert code == 130, err
+    assert err == ""
+    assert "interrupted: runs that were finished are saved" in screen
+    (directory,) = out.iterdir()
+    assert (directory / f"{command}.json").exists()
 
 
 def assert_refused(words, complaint, settings=ALONE):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from typing import get_args
 
@@ -14,7 +17,7 @@ from experiments import config, runs
 from experiments.data import DataConfig, load
 from pdadmm_jax.products import PRECISIONS
 from pdadmm_jax.wire import WIRES
-from tests.commands import ALONE, assert_refused, finish, run, start
+from tests.commands import ALONE, ROOT, assert_refused, finish, run, start
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,9 @@ def test_the_run_directory_says_how_it_came_about(trained):
         (["--iterations", 10**20], "give a number from 1 to 2,147,483,647"),
         (["--evaluate-every", 10**9], "evaluate-every is 1000000000"),
         (["--refresh-every", 0], "refresh-every is 0"),
+        (["--seed", 2**32], "seed is 4294967296: give 4,294,967,295 or less"),
+        (["--network.hidden", 10**7, 10**7], "choose fewer of them"),
+        (["--growth.at", 5, "--growth.layers", 10**7], "growth.layers is 10000000: give 10,000 or"),
         (["--double", "--method.precision", "tf32"], "precision is tf32, but double asks for more"),
         (["--network.hidden", 0], "network.hidden has 0"),
         (["--network.hidden"], "network.hidden is empty"),
@@ -158,6 +164,40 @@ def test_an_interrupt_saves_what_was_done(tmp_path):
     assert "Traceback" not in errors
     (directory,) = tmp_path.iterdir()
     assert (directory / "weights.npz").exists()
+
+
+def piped(words, reader, tmp_path):
+    """Exit code of a command whose output goes to a reader that ends early, and its errors."""
+    script = f'set -o pipefail; "$0" -m experiments "$@" 2> {tmp_path / "errors"} | {reader}'
+    done = subprocess.run(
+        ["bash", "-c", script, sys.executable, *map(str, words)],
+        cwd=ROOT,
+        env=os.environ | ALONE,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, (tmp_path / "errors").read_text()
+
+
+@pytest.mark.parametrize("words", [("--help",), ("train", "--help"), ("report", "--help")])
+def test_help_may_be_cut_off(words, tmp_path):
+    assert piped(words, "head -1", tmp_path) == (0, "")
+
+
+def test_a_training_outlives_who_reads_along(tmp_path):
+    words = ("train", "--iterations", 40, "--network.hidden", 8, "--out", tmp_path / "runs")
+    assert piped(words, "head -1", tmp_path) == (0, "")
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert json.loads((directory / "summary.json").read_text())["iterations"] == 40
+
+
+def test_an_interrupt_of_what_saves_nothing_is_no_traceback():
+    process = start("time", "--iterations", 100_000, "--samples", 200, "--neurons", 64)
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    code, _, errors = finish(process, 60)
+    assert (code, errors) == (130, "interrupted\n")
 
 
 def test_the_options_name_all_that_the_library_has():

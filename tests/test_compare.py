@@ -96,7 +96,8 @@ def compared(tmp_path_factory):
 def test_compare_says_what_came_out(compared):
     _, directory, screen = compared
     lines = screen.splitlines()
-    assert lines[0].startswith("digits: 200 training samples, 360 test samples; tuning trains on")
+    start = "digits (bundled with the code): 200 training samples, 360 test samples; tuning trains"
+    assert lines[0].startswith(start)
     found = json.loads((directory / "compare.json").read_text())["results"]
     assert [one["method"] for one in found] == ["pdadmm", "adam"]
     for one, title in zip(found, ("pdADMM", "Adam"), strict=True):
@@ -173,9 +174,52 @@ def test_performance_names_the_sets_that_are_not_at_hand(tmp_path):
     assert len(err.splitlines()) == 1
 
 
+@pytest.fixture
+def own(tmp_path):
+    """An npz file as users have them: images that a network can tell apart."""
+    random = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 120), ("test", 30)):
+        arrays[f"y_{split}"] = labels = np.arange(count) % 2
+        dark = random.integers(0, 100, (count, 8, 8))
+        arrays[f"x_{split}"] = (dark + 120 * labels[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "stripes.npz", x_test_plain=np.arange(30) < 9, **arrays)
+    return tmp_path / "stripes.npz"
+
+
+def test_performance_takes_files_and_says_how_large_they_are(own, tmp_path):
+    small = ("--layers", 4, "--neurons", 8, "--passes", 20, "--seeds", 1, "--methods", "adam")
+    words = ("performance", "--sets", "--files", own, *small, "--out", tmp_path / "runs")
+    code, out, err = run(*words)
+    assert code == 0, err
+    rows = {" ".join(line.split()[:-1]): line.split()[-1] for line in out.splitlines()}
+    assert float(rows["Adam"]) > 80
+    assert (rows["training samples"], rows["test samples"]) == ("120", "30")
+    assert f"stripes: {own}, x_test_plain marks 9 of 30" in out
+    assert "tuning trains on 108 and is scored on 12 others; network 16 - 8 - 8 - 8 - 2;" in out
+    assert len(list((tmp_path / "runs").glob("compare-stripes-*"))) == 1
+
+    arrays = dict(np.load(own))
+    np.savez(own, **arrays | {"y_train": 1 - arrays["y_train"]})  # another set by the same name
+    code, _, err = run(*words)
+    assert code == 0, err
+    assert len(list((tmp_path / "runs").glob("compare-stripes-*"))) == 2
+
+
+def test_train_takes_a_file(own, tmp_path):
+    words = ("--data.file", own, "--network.hidden", 8, "--iterations", 20)
+    code, out, err = run("train", *words, "--out", tmp_path / "runs")
+    assert code == 0, err
+    assert out.startswith(f"stripes ({own}, x_test_plain marks 9 of 30): 108 train, 12 validation,")
+    assert len(list((tmp_path / "runs").glob("*-train-stripes"))) == 1
+    own.write_bytes(own.read_bytes()[:500])
+    assert_refused(("train", "--data.file", own), f"{own}: no sound npz file")
+
+
 def test_the_protocol_is_the_papers():
     config = PerformanceConfig()
-    study = config.study("mnist")
+    study = config.studies()[0]
+    assert study.data.name == "mnist"
     assert config.sets == (
         "mnist",
         "fashion_mnist",
@@ -194,13 +238,17 @@ def test_the_protocol_is_the_papers():
     [
         (("compare", "--passes", 0), "passes is 0: give 1 or more"),
         (("compare", "--methods", "newton"), "newton"),
-        (("compare", "--network.hidden", 0), "network.hidden has 0: give widths of 1 or more"),
-        (("compare", "--tuning-limit", 10**6), "only 1150 samples can be trained on"),
+        (("compare", "--network.hidden", 0), "network.hidden has 0: give widths from 1 to"),
+        (("compare", "--data.limit", 10**6), "only 1437 samples can be trained on"),
         (("compare", "--methods", "adam", "adam"), "methods has adam twice"),
         (("compare", "--data.validation", 0), "tuning needs held-out samples"),
         (("compare", "--first-layers", 4), "the network has 4 layers: give a number from 2 to 3"),
         (("compare", "--out", "/proc/none"), "choose another with --out"),
-        (("performance", "--sets"), "sets"),
+        (("performance", "--sets"), "sets and files are empty"),
+        (("performance", "--files", "none.npz"), "file is none.npz, which is no file"),
+        (("performance", "--sets", "mnist", "mnist"), "sets and files have mnist twice"),
+        (("performance", "--layers", 2**31 - 1), "layers is 2147483647: give 10,000 or less"),
+        (("compare", "--network.hidden", 10**8), "but there are"),
         (("performance", "--tuning-limit", 0), "tuning-limit is 0: give 1 or more"),
     ],
 )

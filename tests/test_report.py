@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -119,6 +120,28 @@ def test_a_damaged_run_is_named(tmp_path):
     directory = shown(tmp_path, "one", "compare")
     (directory / SHOWN).write_text("{")
     assert_refused(("report", "--runs", tmp_path), f"{directory / SHOWN} is damaged")
+
+
+def test_what_is_no_figure_is_named(tmp_path):
+    directory = shown(tmp_path, "one", "compare")
+    (directory / "figure.png").write_bytes(b"GIF89a")
+    assert_refused(("report", "--runs", tmp_path), "figure.png is no PNG file")
+
+
+def test_directories_may_have_any_name(tmp_path):
+    shown(tmp_path, "été (2) & more", "compare")
+    assert report.main(ReportConfig(tmp_path)) == 0
+    assert (tmp_path / "report.html").read_text().count("data:image/png;base64,iVBOR") == 1
+
+
+def test_texts_fetch_nothing(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("not for others")
+    shown(tmp_path, "one", "compare", text=f"![a]({secret}) ![b](secret) ![c](http://a.b/c.png)")
+    assert report.main(ReportConfig(tmp_path)) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert base64.b64encode(b"not for others").decode() not in page
+    assert "a.b/c.png" not in page
 
 
 def test_a_missing_figure_is_named(tmp_path):

@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from experiments import scaling_figure
 from experiments.compiled import Message, messages, products, scheduled_products
-from experiments.scaling import HARDWARE, NEURONS, PAPER, Hardware, predict
+from experiments.scaling import HARDWARE, NEURONS, Hardware, predict
+from experiments.speedup import PAPER, Curves, Pair
 from pdadmm_jax.plan import plan
 from tests.commands import assert_refused, run
 
@@ -43,16 +45,54 @@ def test_predictions_are_labelled_and_saved(tmp_path):
     saved = json.loads((directory / "scaling.json").read_text())["predicted"]
     for tables in saved.values():
         assert sorted(map(int, tables["by_neurons"])) == list(NEURONS)
+    assert json.loads((directory / "shown.json").read_text())["figures"] == ["scaling.png"]
+    assert out.splitlines()[-1].endswith(": config.json, scaling.json, scaling.png")
 
 
 def test_scaling_measures_one_process_against_two(tmp_path):
     small = ("--layers", 4, "--neurons", 32, "--samples", 64, "--runs", 1)
-    code, _, err = run("scaling", *small, "--out", tmp_path)
+    more = ("--more-neurons", 48, "--more-layers", 3)
+    code, out, err = run("scaling", *small, *more, "--out", tmp_path)
     assert code == 0, err
     (directory,) = tmp_path.iterdir()
     found = json.loads((directory / "scaling.json").read_text())["measured"]
     assert found["speedup"] == pytest.approx(found["alone"] / found["together"])
+    curves = {name: found.pop(name) for name in ("by_neurons", "by_layers")}
     assert all(value > 0 for value in found.values())
+    assert {name: list(curve) for name, curve in curves.items()} == {
+        "by_neurons": ["32", "48"],
+        "by_layers": ["3", "4"],
+    }
+    middle = {"alone": found["alone"], "together": found["together"]}
+    assert curves["by_neurons"]["32"] == curves["by_layers"]["4"] == middle
+    assert all(min(one.values()) > 0 for curve in curves.values() for one in curve.values())
+    assert "measured: 4 layers, 64 samples" in out
+    assert (directory / "scaling.png").stat().st_size > 20_000
+
+
+def drawn(path, monkeypatch, **given):
+    """The figure's lines: panel -> label or None, and whether they are dashed."""
+    kept = []
+    monkeypatch.setattr(scaling_figure.Figure, "savefig", lambda self, *_, **__: kept.append(self))
+    scaling_figure.figure(path, named="here", several="2 processes", hardware="chips", **given)
+    return [
+        {(line.get_linestyle(), line.get_marker(), tuple(line.get_xdata())) for line in axes.lines}
+        for axes in kept[0].axes
+    ]
+
+
+def test_the_figure_tells_measured_from_predicted(tmp_path, monkeypatch):
+    curves = [Curves({at: Pair(2.0, 1.0)}, {at + 1: Pair(2.0, 1.0)}) for at in (1, 3, 5)]
+    measured, paper, predicted = curves
+    panels = drawn(tmp_path, monkeypatch, measured=measured, paper=paper, predicted=predicted)
+    for panel, shift in zip(panels, (0, 1, 0, 1), strict=True):
+        solid, papers, dashed = ((at + shift,) for at in (1, 3, 5))
+        assert panel == {("-", "o", solid), ("-", "s", papers), ("--", "None", dashed)}
+
+
+def test_the_papers_speedups_are_those_it_prints():
+    printed = [8.87, 10.97, 10.91, 11.50, 10.15, 11.26, 10.38, 10.68, 10.10, 12.27]
+    assert [one.speedup for one in PAPER.values()] == pytest.approx(printed, abs=0.006)
 
 
 def test_compile_shows_messages_without_running():
@@ -73,6 +113,7 @@ def test_compile_shows_messages_without_running():
         (("compile", "--mesh.wire", "int3"), "int3"),
         (("scaling", "--runs", 0), "runs is 0: give 1 or more"),
         (("scaling", "--processes", 1), "processes is 1: give 2 or more"),
+        (("scaling", "--more-layers", 1), "more-layers is 1: give 2 or more"),
         (("scaling", "--out", "/proc/none"), "cannot make a run directory"),
     ],
 )

@@ -100,10 +100,13 @@ def test_precision_shows_drift_with_and_without_refreshing(tmp_path):
     [
         (("speed", "--layers", 2), "layers is 2: give 3 or more"),
         (("speed", "--precision", "fp8"), "fp8"),
-        (("speed", "--neurons", 2_000_000), "10 layers x 2000000 neurons on 10000 samples need"),
+        (
+            ("speed", "--neurons", 2_000_000),
+            "10 layers of up to 2,000,000 neurons on 10,000 samples need",
+        ),
         (("literal", "--samples", 0), "samples is 0: give 1 or more"),
         (("sizes", "--repeats", 0), "repeats is 0: give 1 or more"),
-        (("startup", "--layers", 10, 1), "layers has 1: give 2 or more"),
+        (("startup", "--layers", 10, 1), "layers is 1: give 2 or more"),
         (("precision", "--iterations", 100), "iterations is 100: give at least 2 x 100"),
         (("precision", "--out", "/proc/none"), "choose another with --out"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import jax
@@ -10,15 +11,19 @@ import pytest
 
 import pdadmm_jax as pdadmm
 from experiments.compiled import messages
+from experiments.config import NetworkConfig
+from experiments.data import DataConfig
+from experiments.study import communication
 from experiments.study.communication import (
     Traffic,
     bytes_per_turn,
     iterated,
-    spread,
+    mean_and_deviation,
     summary,
 )
+from experiments.study.config import CommunicationConfig
 from experiments.study.courses import Course, Report, error
-from tests.commands import ALONE, assert_refused, finished
+from tests.commands import ALONE, assert_ends_when_asked, assert_refused, finished, stopping
 
 WIDTH, SAMPLES = 30, 200
 SMALL = ("--data.limit", SAMPLES, "--network.hidden", WIDTH, WIDTH, WIDTH, "--iterations", 60)
@@ -53,7 +58,7 @@ def test_ends_are_summed_up_over_seeds_that_stayed_finite():
 
 
 def test_a_single_seed_deviates_by_nothing():
-    assert spread([0.7]) == (0.7, 0.0)
+    assert mean_and_deviation([0.7]) == (0.7, 0.0)
 
 
 def test_bytes_add_up_over_boundaries_and_iterations():
@@ -109,10 +114,40 @@ def test_devices_are_made_where_nobody_has_said_how_many(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("stops", "kept"), [(1, {}), (3, {"int8": 1}), (5, {"int8": 2}), (7, {"int8": 2, "full": 1})]
+)
+def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, kept):
+    """Two seeds of two evaluations for each of two types, stopped at one of them."""
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "16")  # as is set for all tests
+    monkeypatch.setattr(communication, "stop_requests", lambda: stopping(stops))
+    config = CommunicationConfig(
+        DataConfig(limit=40),
+        NetworkConfig(hidden=(8, 8)),
+        wires=("int8", "full"),
+        stages=2,
+        iterations=20,
+        seeds=2,
+        out=tmp_path,
+    )
+    assert communication.main(config) == 130
+    (directory,) = tmp_path.iterdir()
+    found = json.loads((directory / "communication.json").read_text())
+    assert {wire: len(one["courses"]) for wire, one in found.items()} == kept
+    assert "interrupted: runs that were finished are saved" in capsys.readouterr().out
+    assert (directory / "communication.png").exists() == bool(kept)
+
+
+def test_ctrl_c_ends_it(tmp_path):
+    words = ("--iterations", 1_000_000, "--network.hidden", 8, 8, 8, "--data.limit", 50)
+    assert_ends_when_asked("communication", tmp_path, *words, settings=DEVICES)
+
+
+@pytest.mark.parametrize(
     ("words", "complaint"),
     [
         ((), "stages is 4, but JAX has 1 cpu device(s): ask for fewer stages"),
         (("--stages", 1), "stages is 1: give 2 or more"),
+        (("--stages", 5), "stages is 5, but the network has 4 layers"),
         (("--wires", "int8"), "wires lacks 'full'"),
         (("--wires", "full", "int8", "full"), "wires names a type twice"),
         (("--wires", "full", "int2"), "int2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import jax
@@ -9,6 +10,10 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
+from experiments.config import NetworkConfig
+from experiments.data import DataConfig
+from experiments.study import convergence
+from experiments.study.config import ConvergenceConfig
 from experiments.study.convergence import (
     Setting,
     complaints_of,
@@ -19,7 +24,7 @@ from experiments.study.convergence import (
     squared_step,
 )
 from experiments.study.courses import ROUNDING, Course, Report, report_of, rises
-from tests.commands import assert_refused, finished
+from tests.commands import assert_ends_when_asked, assert_refused, finished, stopping
 from tests.problems import problem
 
 SMALL = ("--data.limit", 300, "--network.hidden", 30, 30, "--evaluate-every", 5)
@@ -173,6 +178,28 @@ def test_values_that_blow_up_are_told_in_one_line(tmp_path):
     assert "certified" in lost  # with rho = nu it depends on how a machine rounds
     (line,) = (line for line in out.splitlines() if line.startswith("error"))
     assert f"error: {lost[0]}, seed 0: values ceased to be finite at iteration " in line
+
+
+@pytest.mark.parametrize(("stops", "kept"), [(3, {0: 0}), (15, {0: 1}), (25, {0: 2, 1: 0})])
+def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, kept):
+    """Two seeds of ten evaluations for each of two settings, stopped at one of them."""
+    monkeypatch.setattr(convergence, "stop_requests", lambda: stopping(stops))
+    data, network = DataConfig(limit=50), NetworkConfig(hidden=(8,))
+    config = ConvergenceConfig(data, network, iterations=100, seeds=2, out=tmp_path)
+    assert convergence.main(config) == 130
+    (directory,) = tmp_path.iterdir()
+    found = list(json.loads((directory / "convergence.json").read_text()).values())
+    for setting, courses in kept.items():
+        assert [one["seed"] for one in found[setting]["courses"]] == list(range(courses))
+    out = capsys.readouterr().out
+    assert "interrupted: runs that were finished are saved" in out
+    assert "never rose by more" not in out  # who knows
+    assert (directory / "convergence.png").exists() == (stops > 10)
+
+
+def test_ctrl_c_ends_it(tmp_path):
+    words = ("--iterations", 1_000_000, "--network.hidden", 8, "--data.limit", 50, "--seeds", 1)
+    assert_ends_when_asked("convergence", tmp_path, *words)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class DataError(ValueError):
 class Images:
     """One split as its authors published it, in their order."""
 
-    pixels: np.ndarray  # (N, height, width, channels) uint8
+    pixels: np.ndarray  # (N, height, width, channels), uint8 if published as images
     labels: Mapping[str, np.ndarray]  # kind of label -> (N,) integers
 
     def first(self, count: int | None) -> "Images":

@@ -6,6 +6,7 @@ size, range of the labels) is checked by `Images.check`.
 """
 
 import gzip
+import math
 import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -48,10 +49,10 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     magic = bytes((0, 0, 8, dimensions))
     if content[:4] != magic or len(content) < header:
         raise DataError(f"{path}: starts with {content[:4].hex()}, expected idx {magic.hex()}")
-    sizes = np.frombuffer(content, ">u4", count=dimensions, offset=4).astype(int)
+    sizes = np.frombuffer(content, ">u4", count=dimensions, offset=4).tolist()
     values = np.frombuffer(content, np.uint8, offset=header)
-    if values.size != sizes.prod():
-        raise DataError(f"{path}: {values.size} values, but its header says {sizes.prod()}")
+    if values.size != (announced := math.prod(sizes)):  # of which NumPy's integers know too few
+        raise DataError(f"{path}: {values.size} values, but its header says {announced}")
     return values.reshape(sizes)
 
 
@@ -70,8 +71,8 @@ def _read_mat(path: Path) -> Images:
         raise DataError(f"{path}: no MATLAB 5 file with X and y ({error})") from None
     if pixels.dtype != np.uint8 or pixels.ndim != 4:
         raise DataError(f"{path}: X is {pixels.ndim}-d {pixels.dtype}, expected 4-d uint8")
-    if not np.isin(labels, np.arange(1, 11)).all():
-        raise DataError(f"{path}: labels {labels.min()}..{labels.max()}, expected 1..10")
+    if labels.dtype.kind not in "iuf" or not np.isin(labels, np.arange(1, 11)).all():
+        raise DataError(f"{path}: y has other values than the whole numbers 1 to 10")
     return Images(pixels, {"label": labels % 10})
 
 

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 
+from experiments.data import own
 from experiments.data.catalogue import ENTRIES, Entry
 from experiments.data.config import DataConfig
 from experiments.data.dataset import DataError, Dataset, Splits
@@ -13,9 +14,9 @@ from experiments.data.protocol import FULL, features, select
 def load(config: DataConfig) -> Dataset:
     """Loads a dataset.
 
-    Images come from, in this order: a prepared TFDS data directory, the original archives in a
-    directory of the user's, the network. The last two prepare a directory for the next time. There
-    is never a substitute for what was asked for.
+    Images come from a file of the user's, if one is given; else, in this order, from a prepared
+    TFDS data directory, the original archives in a directory of the user's, the network. The last
+    two prepare a directory for the next time. There is never a substitute for what was asked for.
 
     The training images are shuffled by the seed; the first of them are held out for validation, the
     next ones are trained on. The test images stay as published.
@@ -30,15 +31,17 @@ def load(config: DataConfig) -> Dataset:
       DataError: It cannot be had as asked for.
     """
     config.check()
-    entry = ENTRIES[config.name]
-    splits, source = _images(config, entry)
+    entry, splits, source = own.read(config.file) if config.file else _published(config)
     selection = entry.paper if config.protocol == "paper" and entry.paper else FULL
+    if selection.halve and any(size % 2 for size in entry.shape[:2]):
+        height, width, _ = entry.shape
+        raise DataError(f"protocol 'paper' halves images, not {height} x {width}: use 'full'")
     pixels, y = select(splits["train"].first(selection.train), selection)
     test_pixels, y_test = select(splits["test"], selection)
     train, validation = hold_out(len(y), config)
     flatten = partial(features, halved=selection.halve, levels=entry.levels)
     return Dataset(
-        name=config.name,
+        name=config.title,
         classes=len(selection.classes or range(entry.classes[selection.label])),
         source=source,
         x_train=flatten(pixels[train]),
@@ -71,9 +74,10 @@ def hold_out(count: int, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
     return train[: config.limit], validation
 
 
-def _images(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
+def _published(config: DataConfig) -> tuple[Entry, Splits, str]:
+    entry = ENTRIES[config.name]
     if not entry.archives:
-        return entry.checked(entry.parse({}), config.name), "bundled with the code"
+        return entry, entry.checked(entry.parse({}), config.name), "bundled with the code"
     try:
         from experiments.data import official  # imports TFDS, which digits can do without
     except ImportError as error:
@@ -82,6 +86,6 @@ def _images(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
             " tensorflow-datasets, importlib_resources and pillow, or use digits"
         ) from None
     try:
-        return official.images(config, entry)
+        return entry, *official.images(config, entry)
     except OSError as error:  # a file or directory that may not be read, say
         raise DataError(f"{config.name}: {error}") from None

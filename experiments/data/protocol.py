@@ -29,7 +29,7 @@ def select(images: Images, selection: Selection) -> tuple[np.ndarray, np.ndarray
       selection: What to keep; its `train` is up to the caller, who knows the split.
 
     Returns:
-      Pixels, (M, height, width, channels) uint8; and labels, (M,) int32.
+      Pixels, (M, height, width, channels); and labels, (M,) int32.
     """
     labels = images.labels[selection.label]
     if selection.classes is None:
@@ -42,7 +42,7 @@ def features(pixels: np.ndarray, *, halved: bool, levels: int) -> np.ndarray:
     """Flattens and scales images.
 
     Args:
-      pixels: (N, height, width, channels) uint8.
+      pixels: (N, height, width, channels).
       halved: Whether to halve height and width first.
       levels: The pixel value that stands for 1.0.
 

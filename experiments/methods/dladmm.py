@@ -154,7 +154,7 @@ def params(state: State) -> pdadmm.Params:
 METHOD = Method(
     title="dlADMM",
     number="penalty",
-    candidates=(1e-3, 1e-2, 1e-1, 1.0, 10.0),
+    candidates=(1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
     published=1e-6,
     start=start,
     advance=advance,

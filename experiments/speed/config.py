@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.config import PrecisionName, SizeConfig, check_counts
+from experiments.config import (
+    MOST_OF,
+    PrecisionName,
+    SizeConfig,
+    check_count,
+    check_counts,
+    check_seed,
+)
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,8 @@ class StartupConfig:
     def check(self) -> None:
         """Raises ValueError for numbers that make no problem."""
         check_counts(self, least={})
-        if min(self.layers) < 2:
-            raise ValueError(f"layers has {min(self.layers)}: give 2 or more.")
+        for layers in self.layers:
+            check_count("layers", layers, 2, MOST_OF["layers"])
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,7 @@ class PrecisionConfig:
     def check(self) -> None:
         """Raises ValueError for numbers that leave nothing to compare."""
         check_counts(self, least={"seed": 0})
+        check_seed(self.seed)
         if self.iterations < 2 * self.refresh_every:
             raise ValueError(
                 f"iterations is {self.iterations}: give at least 2 x {self.refresh_every}, twice "

@@ -16,7 +16,14 @@ from experiments.compiled import memory_of, products
 from experiments.measurement import Measurement, table
 from experiments.speed.config import SpeedConfig
 from experiments.speed.profile import time_by_kind
-from experiments.speed.programs import adam, admm, median, products_alone, spread, timed_in_turn
+from experiments.speed.programs import (
+    adam,
+    admm,
+    median,
+    middle_and_ends,
+    products_alone,
+    timed_in_turn,
+)
 from pdadmm_jax.plan import plan
 
 
@@ -76,7 +83,7 @@ def _table(seconds: dict[str, list[float]], needed: int) -> Table:
     for name, rounds in seconds.items():
         middle = median(rounds)
         rate = "" if name == "Adam" else f"{2 * needed / middle / 1e9:.0f}"
-        made.add_row(name, *spread(rounds), rate, f"{middle / alone:.3f}")
+        made.add_row(name, *middle_and_ends(rounds), rate, f"{middle / alone:.3f}")
     return made
 
 

@@ -21,6 +21,7 @@ import pdadmm_jax as pdadmm
 from experiments import build, plots, runs
 from experiments.config import DataConfig
 from experiments.data import load
+from experiments.errors import usage_errors
 from experiments.measurement import Measurement
 from experiments.speed.config import PrecisionConfig
 from pdadmm_jax.products import PRECISIONS
@@ -62,8 +63,11 @@ def main(config: PrecisionConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out.
     """
+    with usage_errors():
+        dataset = load(DataConfig())
+        widths = (dataset.x_train.shape[1], *[config.neurons] * HIDDEN_LAYERS, dataset.classes)
+        build.check_fits(widths, len(dataset.y_train))
     measurement = Measurement("precision", config)
-    dataset = load(DataConfig())
     measurement.show(
         f"{dataset.name}, {HIDDEN_LAYERS} hidden layers x {config.neurons}, "
         f"{config.iterations} iterations on {runs.environment()['devices']}"

@@ -143,6 +143,6 @@ def median(rounds: list[float]) -> float:
     return float(np.median(rounds))
 
 
-def spread(rounds: list[float], digits: int = 4) -> list[str]:
+def middle_and_ends(rounds: list[float], digits: int = 4) -> list[str]:
     """The median, the fastest and the slowest, as a table shows them."""
     return [f"{seconds:.{digits}f}" for seconds in (median(rounds), min(rounds), max(rounds))]

@@ -15,7 +15,7 @@ from experiments import plots, runs
 from experiments.config import SizeConfig
 from experiments.measurement import Measurement, table
 from experiments.speed.config import SizesConfig
-from experiments.speed.programs import admm, median, spread, timed_in_turn
+from experiments.speed.programs import admm, median, middle_and_ends, timed_in_turn
 from pdadmm_jax.plan import plan
 
 FACTORS = (1, 2, 4, 8)
@@ -77,7 +77,7 @@ def _table(name: str, others: str, points: list[Point]) -> Table:
         assert one is not None
         rate = f"{2 * one.multiply_adds / median(one.seconds) / 1e9:.0f}"
         grown = f"{exponent(before, one):.2f}" if before else ""
-        made.add_row(str(one.value), *spread(one.seconds), rate, grown)
+        made.add_row(str(one.value), *middle_and_ends(one.seconds), rate, grown)
     return made
 
 

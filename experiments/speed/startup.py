@@ -13,7 +13,7 @@ from rich.table import Table
 from experiments import runs
 from experiments.measurement import Measurement, table
 from experiments.speed.config import StartupConfig
-from experiments.speed.programs import median, spread
+from experiments.speed.programs import median, middle_and_ends
 
 _IMPORTS = """
 import json, time
@@ -102,5 +102,5 @@ def once(code: str, *words: str, cache: str | None = None) -> tuple[float, float
 def _table(found: dict[str, list[float]]) -> Table:
     made = table("", "s", "fastest", "slowest")
     for name, seconds in found.items():
-        made.add_row(name, *spread(seconds, digits=2))
+        made.add_row(name, *middle_and_ends(seconds, digits=2))
     return made

@@ -25,7 +25,7 @@ from experiments.measurement import Measurement, table
 from experiments.plots import BLACK, BLUE
 from experiments.study.config import AblationsConfig
 from experiments.study.courses import REFRESH_EVERY
-from experiments.study.results import spread
+from experiments.study.results import plus_minus
 from experiments.training import train
 
 
@@ -113,6 +113,8 @@ def main(config: AblationsConfig) -> int:
     keep_programs()
     with usage_errors():
         dataset = load(config.data)
+        widths = (dataset.x_train.shape[1], *config.hidden, dataset.classes)
+        build.check_fits(widths, len(dataset.y_train))
         splits = build.splits(dataset, np.float32, None)
     measurement = Measurement("ablations", config)
     measurement.show(
@@ -190,7 +192,7 @@ def _table(axis: str, rows: dict[str, Outcome]) -> Table:
     for name, one in rows.items():
         made.add_row(
             name,
-            spread([100 * share for share in one.validation], 2),
+            plus_minus([100 * share for share in one.validation], 2),
             _short(one.train_loss),
             _short(one.lagrangian),
             f"{np.mean(one.residual):.1e}",

@@ -12,15 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.errors import usage_errors
-from experiments.interrupts import stop_requests
+from experiments.interrupts import Interrupted, stop_requests
 from experiments.study import records
 from experiments.study.trial import Point, Programs, Task, Trial, course
 
 _LONG = 10.0  # seconds from which a trial has a line of its own
-
-
-class Interrupted(Exception):
-    """A stop was asked for; the message says what is kept."""
 
 
 class Bench(NamedTuple):

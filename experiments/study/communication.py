@@ -9,7 +9,9 @@ what is gathered to be looked at.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Sized
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,10 +29,12 @@ from experiments import build, plots
 from experiments.compiled import messages
 from experiments.config import WireName
 from experiments.errors import usage_errors
+from experiments.interrupts import INTERRUPTED, Interrupted, stop_requests
 from experiments.kept import keep_programs
 from experiments.measurement import Measurement, table
 from experiments.study.config import CommunicationConfig
 from experiments.study.courses import (
+    INTERRUPTION,
     Course,
     Problem,
     Report,
@@ -109,16 +113,21 @@ def main(config: CommunicationConfig) -> int:
         given.start(0, hyper)
     measurement = Measurement("communication", config)
     measurement.show(given.described(config.iterations))
-    found = [
-        traffic(config, given, hyper, wire)
-        for wire in track(
-            config.wires,
-            "wires",
-            console=measurement.console,
-            disable=not measurement.console.is_terminal,
-        )
-    ]
-    measurement.show(_table(found, config.seeds))
+    found = []
+    wires = track(
+        config.wires,
+        "wires",
+        console=measurement.console,
+        disable=not measurement.console.is_terminal,
+    )
+    with stop_requests() as asked:
+        for wire in wires:
+            found.append(traffic(config, given, hyper, wire, asked))
+            if asked:
+                break
+    found = [one for one in found if one.courses]
+    if found:
+        measurement.show(_table(found))
     broken = [
         f"{one.wire}, seed {each.seed}: values ceased to be finite at iteration {each.broken}"
         for one in found
@@ -127,9 +136,13 @@ def main(config: CommunicationConfig) -> int:
     ]
     if broken:
         measurement.show(error(broken))
+    if asked:
+        measurement.show(INTERRUPTION)
     if any(whole(one.courses) for one in found):
         figure(measurement.figure(), found, given)
     measurement.save({one.wire: _plain(one) for one in found})
+    if asked:
+        return INTERRUPTED
     return FAILED if broken else 0
 
 
@@ -149,18 +162,23 @@ def _mesh(stages: int) -> Mesh:
 
 
 def traffic(
-    config: CommunicationConfig, given: Problem, hyper: pdadmm.Hyperparameters, wire: WireName
+    config: CommunicationConfig,
+    given: Problem,
+    hyper: pdadmm.Hyperparameters,
+    wire: WireName,
+    asked: Sized,
 ) -> Traffic:
-    """Compiles a run with messages of one type, and starts it from every seed."""
+    """Compiles a run with messages of one type, and starts it from every seed, or until a stop."""
     run = jax.jit(partial(iterated, iterations=config.evaluate_every), donate_argnums=0)
     state, data = given.start(0, hyper, wire), given.splits.solved
     program = run.lower(state, data, hyper).compile()
-    courses = [
-        course(
-            program, seed, given.start(seed, hyper, wire), given.splits, hyper, config.iterations
-        )
-        for seed in range(config.seeds)
-    ]
+    courses = []
+    with contextlib.suppress(Interrupted):
+        for seed in range(config.seeds):
+            start = given.start(seed, hyper, wire)
+            courses.append(
+                course(program, seed, start, given.splits, hyper, config.iterations, asked)
+            )
     return Traffic(wire, bytes_per_turn(program.as_text() or ""), config.stages - 1, courses)
 
 
@@ -182,16 +200,16 @@ def summary(one: Traffic) -> Summary:
     ended = whole(one.courses)
     risen = [rises(each.lagrangian) for each in ended]
     return Summary(
-        lagrangian=spread([each.report.lagrangian[-1] for each in ended]),
-        residual=spread([each.report.residual[-1] for each in ended]),
-        loss=spread([each.validation[-1][0] for each in ended]),
-        accuracy=spread([each.validation[-1][1] for each in ended]),
+        lagrangian=mean_and_deviation([each.report.lagrangian[-1] for each in ended]),
+        residual=mean_and_deviation([each.report.residual[-1] for each in ended]),
+        loss=mean_and_deviation([each.validation[-1][0] for each in ended]),
+        accuracy=mean_and_deviation([each.validation[-1][1] for each in ended]),
         rises=sum(each.number for each in risen),
         largest_rise=max(each.largest for each in risen),
     )
 
 
-def spread(numbers: list[float]) -> tuple[float, float]:
+def mean_and_deviation(numbers: list[float]) -> tuple[float, float]:
     """Mean and standard deviation; that of a single number is 0."""
     return float(np.mean(numbers)), float(np.std(numbers, ddof=min(1, len(numbers) - 1)))
 
@@ -206,8 +224,9 @@ def _plain(one: Traffic) -> dict[str, Any]:
     }
 
 
-def _table(found: list[Traffic], seeds: int) -> Table:
-    (full,) = (one.bytes for one in found if one.wire == "full")
+def _table(found: list[Traffic]) -> Table:
+    full = next((one.bytes for one in found if one.wire == "full"), None)  # None if interrupted
+    seeds = " to ".join(map(str, sorted({len(one.courses) for one in found})))
     headings = "bytes", "of full", "L", "residual", "loss", "accuracy", "+-", "rises"
     made = table(
         "",
@@ -216,7 +235,8 @@ def _table(found: list[Traffic], seeds: int) -> Table:
         f"residual; loss, accuracy: of held-out samples; all of them means of {seeds} seed(s)",
     )
     for one in found:
-        made.add_row(one.wire, f"{one.bytes:,}", f"{one.bytes / full:.3f}", *_cells(one))
+        share = f"{one.bytes / full:.3f}" if full else ""
+        made.add_row(one.wire, f"{one.bytes:,}", share, *_cells(one))
     return made
 
 

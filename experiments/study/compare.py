@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
 
 import pdadmm_jax as pdadmm
 from experiments import build, runs
-from experiments.data import load
+from experiments.data import Dataset, load
 from experiments.errors import usage_errors
-from experiments.interrupts import INTERRUPTED
+from experiments.interrupts import INTERRUPTED, Interrupted
 from experiments.kept import keep_programs
 from experiments.methods import METHODS
 from experiments.shown import Shown
 from experiments.study import records
-from experiments.study.bench import Bench, Interrupted, at_work
+from experiments.study.bench import Bench, at_work
 from experiments.study.config import CompareConfig
 from experiments.study.curves import curves
-from experiments.study.results import Result, results_table, spread, summary
+from experiments.study.results import Result, plus_minus, results_table, summary
 from experiments.study.trial import Task, Trial
 from experiments.study.tuning import tuned
 
@@ -42,30 +43,47 @@ def main(config: CompareConfig) -> int:
     return 0
 
 
-def study(config: CompareConfig, console: Console) -> list[Result]:
+class Study(NamedTuple):
+    """What a comparison came to.
+
+    Attributes:
+        source: where the data are from.
+        train: training samples.
+        test: test samples.
+        results: one of every method.
+    """
+
+    source: str
+    train: int
+    test: int
+    results: list[Result]
+
+
+def study(config: CompareConfig, console: Console) -> Study:
     """Tunes every method, trains with what was chosen, and reports.
 
     Raises:
         UsageError: the configuration cannot be carried out.
         Interrupted: a stop was asked for.
     """
-    name = f"compare-{config.data.name}"
+    title = config.data.title
     with usage_errors():
-        final = task_of(config, tuning=False)
-        tuning = task_of(config, tuning=True) if config.tune else final
-        directory = records.study_directory(config.out, name, config)
+        dataset = load(replace(config.data, validation=0.0))
+        final = task_of(config, dataset)
+        tuning = task_of(config, tuning_part(config)) if config.tune else final
+        directory = records.study_directory(config.out, f"compare-{title}", config)
     shown = Shown(console, directory)
-    shown.show(described(config, tuning, final))
+    shown.show(described(config, dataset, tuning, final))
     with at_work(directory, console) as bench:
         results = [result(method, config, tuning, final, bench) for method in config.methods]
     shown.show(results_table(results))
-    title = f"{config.data.name}: {' - '.join(map(str, final.widths))}"
     courses = {one.method: one.courses for one in results}
-    curves(directory / "compare.png", courses, title)
+    heading = f"{title}: {' - '.join(map(str, final.widths))}"
+    curves(directory / "compare.png", courses, heading)
     runs.write_json(directory / "compare.json", {"results": [summary(one) for one in results]})
     shown.save("compare.png")
     console.print(f"saved to {directory}: config.json, trials/, compare.json, compare.png")
-    return results
+    return Study(dataset.source, len(dataset.y_train), len(dataset.y_test), results)
 
 
 def result(name: str, config: CompareConfig, tuning: Task, final: Task, bench: Bench) -> Result:
@@ -80,13 +98,13 @@ def result(name: str, config: CompareConfig, tuning: Task, final: Task, bench: B
         )
     trials = [Trial(name, number, seed, False) for seed in range(config.seeds)]
     found = Result(name, number, [bench.run(trial, final) for trial in trials])
-    accuracy = spread([100 * share for share in found.last("accuracy")], 2)
+    accuracy = plus_minus([100 * share for share in found.last("accuracy")], 2)
     seconds = sum(found.last("seconds"))
     bench.say(f"{method.title}: {method.number} {number:g}, test {accuracy} % in {seconds:.1f} s")
     return found
 
 
-def described(config: CompareConfig, tuning: Task, final: Task) -> str:
+def described(config: CompareConfig, dataset: Dataset, tuning: Task, final: Task) -> str:
     """What is about to be compared."""
     widths = " - ".join(map(str, final.widths))
     tuned = (
@@ -95,24 +113,30 @@ def described(config: CompareConfig, tuning: Task, final: Task) -> str:
         else ""
     )
     return (
-        f"{config.data.name}: {len(final.train.x)} training samples, {len(final.scored.x)} test "
-        f"samples{tuned}; network {widths}; {config.passes} passes, {config.seeds} seed(s)"
+        f"{dataset.name} ({dataset.source}): {len(final.train.x)} training samples, "
+        f"{len(final.scored.x)} test samples{tuned}; network {widths}; {config.passes} passes, "
+        f"{config.seeds} seed(s)"
     )
 
 
-def task_of(config: CompareConfig, *, tuning: bool) -> Task:
-    """What is trained and scored on: held-out samples while tuning, the test samples at the end."""
-    data = replace(config.data, validation=0.0)
-    if tuning:
-        limits = [n for n in (config.tuning_limit, config.data.limit) if n is not None]
-        data = replace(config.data, limit=min(limits, default=None))
-    dataset = load(data)
+def tuning_part(config: CompareConfig) -> Dataset:
+    """The data while tuning: some samples held out, and no more trained on than there are."""
+    limits = [n for n in (config.tuning_limit, config.data.limit) if n is not None]
+    rest = load(replace(config.data, limit=None))
+    kept = slice(min(limits, default=None))
+    return replace(rest, x_train=rest.x_train[kept], y_train=rest.y_train[kept])
+
+
+def task_of(config: CompareConfig, dataset: Dataset) -> Task:
+    """What is trained and scored on: held-out samples if there are any, else the test samples."""
+    widths = (dataset.x_train.shape[1], *config.network.hidden, dataset.classes)
+    build.check_fits(widths, len(dataset.y_train))
     splits = build.splits(dataset, np.float32, None)
     return Task(
         train=splits.train,
         scored=splits.validation or splits.test,
         hyper=pdadmm.Hyperparameters(activation=pdadmm.activation(config.network.activation)),
-        widths=(dataset.x_train.shape[1], *config.network.hidden, dataset.classes),
+        widths=widths,
         initializer=build.INITIALIZERS[config.network.initializer],
         passes=config.passes,
         evaluate_every=config.evaluate_every,

@@ -47,7 +47,7 @@ SIX: tuple[Name, ...] = (
 class CompareConfig:
     """Trains one network by all methods, each with its best number, and draws them together.
 
-    Every method has one number, a learning rate or a penalty, chosen among five on held-out
+    Every method has one number, a learning rate or a penalty, chosen among five or more on held-out
     training samples; then it trains on all training samples and is scored on the test samples.
     What is finished is kept: the same command goes on where it was interrupted.
     """
@@ -71,7 +71,7 @@ class CompareConfig:
     """Tuning from so many other first weights, with every candidate."""
 
     tuning_limit: int | None = None
-    """Tune on this many training samples only, to save time."""
+    """Tune on at most that many training samples, to save time."""
 
     tune: bool = True
     """Choose every method's number on held-out samples; else the paper's, or the middle one."""
@@ -115,7 +115,10 @@ class PerformanceConfig:
     """
 
     sets: tuple[Name, ...] = SIX
-    """Data sets; the paper's six by default."""
+    """Data sets; the paper's six by default, none by --sets alone."""
+
+    files: tuple[Path, ...] = ()
+    """Further ones, each an npz file as data.file of the train command takes it."""
 
     archives: Path | None = None
     """Directory with a folder of original archives for each, such as mnist/."""
@@ -148,7 +151,7 @@ class PerformanceConfig:
     """Choose every method's number on held-out samples; else the paper's, or the middle one."""
 
     tuning_limit: int | None = 10_000
-    """Tune on this many training samples only, to save time."""
+    """Tune on at most that many training samples, to save time."""
 
     out: Path = Path("runs")
     """Directory in which the studies have theirs."""
@@ -156,21 +159,33 @@ class PerformanceConfig:
     def check(self) -> None:
         """Raises ValueError for settings that leave nothing to compare."""
         check_counts(self, least={"layers": 2})
-        if not self.sets:
-            raise ValueError("sets is empty: give at least one.")
-        for name in self.sets:
-            self.study(name).check()
+        if not self.sets and not self.files:
+            raise ValueError("sets and files are empty: give at least one of either.")
+        studies = self.studies()
+        for one in studies:
+            one.check()
+        titles = [one.data.title for one in studies]
+        doubled = {title for title in titles if titles.count(title) > 1}
+        if doubled:
+            raise ValueError(f"sets and files have {min(doubled)} twice: give each once.")
 
-    def study(self, name: Name) -> CompareConfig:
-        """The comparison on one data set."""
-        data = DataConfig(
-            name=name,
-            protocol="paper",
-            prepared=self.prepared,
-            archives=None if self.archives is None else self.archives / name,
-            limit=self.limit,
-            download=self.download,
-        )
+    def studies(self) -> list[CompareConfig]:
+        """The comparison on every data set."""
+        published = [
+            DataConfig(
+                name=name,
+                protocol="paper",
+                prepared=self.prepared,
+                archives=None if self.archives is None else self.archives / name,
+                limit=self.limit,
+                download=self.download,
+            )
+            for name in self.sets
+        ]
+        own = [DataConfig(file=file, protocol="paper", limit=self.limit) for file in self.files]
+        return [self._study(data) for data in (*published, *own)]
+
+    def _study(self, data: DataConfig) -> CompareConfig:
         return CompareConfig(
             data=data,
             network=NetworkConfig(hidden=(self.neurons,) * (self.layers - 1)),
@@ -290,6 +305,9 @@ class CommunicationConfig(StudyConfig):
         """Raises ValueError for numbers that leave nothing to compare."""
         super().check()
         check_counts(self, least={"stages": 2})
+        layers = len(self.network.hidden) + 1
+        if self.stages > layers:
+            raise ValueError(f"stages is {self.stages}, but the network has {layers} layers.")
         if "full" not in self.wires:
             raise ValueError("wires lacks 'full', which the others are compared with: add it.")
         if len(set(self.wires)) < len(self.wires):

@@ -25,6 +25,7 @@ absorb the labels.  So the loss of the forward pass is drawn beside it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from functools import partial
@@ -44,10 +45,12 @@ import pdadmm_jax as pdadmm
 from experiments import build, plots
 from experiments.config import MethodConfig
 from experiments.errors import usage_errors
+from experiments.interrupts import INTERRUPTED, Interrupted, stop_requests
 from experiments.kept import keep_programs
 from experiments.measurement import Measurement, table
 from experiments.study.config import ConvergenceConfig
 from experiments.study.courses import (
+    INTERRUPTION,
     ROUNDING,
     Course,
     Problem,
@@ -117,24 +120,35 @@ def main(config: ConvergenceConfig) -> int:
     measurement = Measurement("convergence", config)
     measurement.show(given.described(config.iterations))
     program = jax.jit(partial(iterated, iterations=config.evaluate_every), donate_argnums=0)
-    for setting, seed in track(
+    jobs = track(
         list(itertools.product(settings, range(config.seeds))),
         "runs",
         console=measurement.console,
         disable=not measurement.console.is_terminal,
-    ):
-        state, hyper = given.start(seed, setting.hyper), setting.hyper
-        setting.courses.append(course(program, seed, state, given.splits, hyper, config.iterations))
+    )
+    with stop_requests() as asked, contextlib.suppress(Interrupted):
+        for (_, hyper, _, courses), seed in jobs:
+            start = given.start(seed, hyper)
+            courses.append(
+                course(program, seed, start, given.splits, hyper, config.iterations, asked)
+            )
     rounding = ROUNDING[dtype.name]
     measurement.show(COLUMNS)
     for setting in settings:
         measurement.show(_table(setting, given.splits.samples, rounding))
     complaints = [complaint for one in settings for complaint in complaints_of(one, rounding)]
-    measurement.show(error(complaints) if complaints else _all_kept(rounding))
+    if complaints:
+        measurement.show(error(complaints))
+    if asked:
+        measurement.show(INTERRUPTION)
+    elif not complaints:
+        measurement.show(_all_kept(rounding))
     title = f"pdADMM on {given.name}, {given.network}"
     if any(whole(one.courses) for one in settings):
         figure(measurement.figure(), settings, given.splits.samples, title)
     measurement.save({one.name: _plain(one, rounding) for one in settings})
+    if asked:
+        return INTERRUPTED
     return FAILED if complaints else 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ import pdadmm_jax as pdadmm
 from experiments import build, runs
 from experiments.config import MethodConfig, WireName
 from experiments.data import load
+from experiments.interrupts import Interrupted
 from experiments.study.config import StudyConfig
 from experiments.training import Score, score_of
 
@@ -77,6 +78,7 @@ def problem(
     """
     dataset = load(config.data)
     widths = build.widths(dataset, config.network, method)
+    build.check_fits(widths, len(dataset.y_train), 1 if mesh is None else mesh.size)
     initializer = build.INITIALIZERS[config.network.initializer]
     splits = build.splits(dataset, dtype, mesh)
     return Problem(dataset.name, widths, splits, initializer, mesh)
@@ -165,6 +167,7 @@ def course(
     splits: build.Splits,
     hyper: pdadmm.Hyperparameters,
     iterations: int,
+    asked: Sized = (),
 ) -> Course:
     """Trains to the end, or to where values cease to be finite.
 
@@ -175,11 +178,17 @@ def course(
         splits: data.
         hyper: hyperparameters.
         iterations: how many, a multiple of the program's.
+        asked: holds something as soon as a stop is asked for.
+
+    Raises:
+        Interrupted: a stop was asked for before the end.
     """
     first = float(pdadmm.terms(state, splits.solved, hyper).lagrangian)
     reports, at, train, validation = [], [], [], []
     done = 0
     while done < iterations and (not reports or reports[-1].finite.all()):
+        if len(asked):
+            raise Interrupted(f"after {done} of {iterations} iterations")
         state, report = program(state, splits.solved, hyper)
         reports.append(jax.tree.map(np.asarray, report))
         before, done = done, int(state.iteration)
@@ -196,6 +205,9 @@ def course(
 def _joined(reports: list[Report]) -> Report:
     """All iterations in one report, numbers in double precision."""
     return jax.tree.map(lambda *parts: np.concatenate(parts).astype(np.float64), *reports)
+
+
+INTERRUPTION = "interrupted: runs that were finished are saved"
 
 
 def whole(courses: list[Course]) -> list[Course]:

@@ -7,16 +7,15 @@ from rich.table import Table
 
 from experiments.data.dataset import DataError
 from experiments.errors import UsageError, usage_errors
-from experiments.interrupts import INTERRUPTED
+from experiments.interrupts import INTERRUPTED, Interrupted
 from experiments.kept import keep_programs
 from experiments.measurement import table
 from experiments.methods import METHODS
 from experiments.shown import Shown
 from experiments.study import records
-from experiments.study.bench import Interrupted
-from experiments.study.compare import study
+from experiments.study.compare import Study, study
 from experiments.study.config import PerformanceConfig
-from experiments.study.results import Result, spread
+from experiments.study.results import plus_minus
 
 # Final test accuracies, read off the paper's figure 6 (to 0.002), in per cent.  What it shows of
 # CIFAR-100 does not fit the set as it describes it, and is left out.
@@ -74,11 +73,11 @@ def main(config: PerformanceConfig) -> int:
     """
     console = Console(highlight=False, soft_wrap=True)
     keep_programs()
-    results: dict[str, list[Result]] = {}
+    studies: dict[str, Study] = {}
     missing = []
-    for name in config.sets:
+    for one in config.studies():
         try:
-            results[name] = study(config.study(name), console)
+            studies[one.data.title] = study(one, console)
         except UsageError as error:
             if not isinstance(error.__cause__, DataError):
                 raise
@@ -86,27 +85,34 @@ def main(config: PerformanceConfig) -> int:
         except Interrupted as stop:
             console.print(f"interrupted: {stop}")
             return INTERRUPTED
-    if not results:
+    if not studies:
         raise UsageError(missing[0])
     with usage_errors():
         directory = records.study_directory(config.out, "performance", config)
     shown = Shown(console, directory)
-    shown.show(accuracies(config, results))
+    shown.show(accuracies(config, studies))
+    for name, one in studies.items():
+        shown.show(f"{name}: {one.source}")
     for error in missing:
         shown.show(f"left out: {error}")
     shown.save()
     return 0
 
 
-def accuracies(config: PerformanceConfig, results: dict[str, list[Result]]) -> Table:
-    """Test accuracy of every method on every set, the paper's in brackets."""
-    made = table("", *results, title="test accuracy in %, in brackets the paper's")
+def accuracies(config: PerformanceConfig, studies: dict[str, Study]) -> Table:
+    """Test accuracy of every method on every set, the paper's in brackets; and how large they are.
+
+    For a set may have been cut, and the paper's were not.
+    """
+    made = table("", *studies, title="test accuracy in %, in brackets the paper's")
     for method in config.methods:
         cells = []
-        for name, found in results.items():
-            (own,) = (one for one in found if one.method == method)
-            cell = spread([100 * share for share in own.last("accuracy")], 1)
-            published = PUBLISHED.get(method, {}).get(name)
+        for name, one in studies.items():
+            (own,) = (result for result in one.results if result.method == method)
+            cell = plus_minus([100 * share for share in own.last("accuracy")], 1)
+            published = PUBLISHED.get(method, {}).get(name) if name in config.sets else None
             cells.append(cell if published is None else f"{cell} ({published})")
         made.add_row(METHODS[method].title, *cells)
+    made.add_row("training samples", *(f"{one.train:,}" for one in studies.values()))
+    made.add_row("test samples", *(f"{one.test:,}" for one in studies.values()))
     return made

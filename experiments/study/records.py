@@ -7,44 +7,98 @@ import json
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from experiments import runs
+from experiments.documents import read_json
 from experiments.study.trial import Point, Trial
 
 TRIALS = "trials"
+FILES = ("file", "files")
 PLACES = ("out", "prepared", "archives", "download")  # settings that say where things are
+
+
+def _numbers(point: Any) -> Any:
+    """Numbers that are not finite are kept as null."""
+    if not isinstance(point, dict):
+        raise ValueError("no numbers by their names")
+    return {name: float("nan") if value is None else value for name, value in point.items()}
+
+
+def _begun(point: Point) -> Point:
+    if point.passes < 1:
+        raise ValueError("passes is below 1")
+    return point
+
+
+class _Kept(TypedDict):
+    """What ``find`` needs of a finished trial."""
+
+    trial: Trial
+    points: Annotated[
+        list[Annotated[Point, BeforeValidator(_numbers), AfterValidator(_begun)]],
+        Field(min_length=1),
+    ]
+
+
+_KEPT = TypeAdapter(_Kept)
+_ANYTHING = TypeAdapter(Any)
 
 
 def study_directory(out: Path, name: str, config: Any) -> Path:
     """The directory of the study with this configuration, made if there is none.
 
-    Its name depends on all settings but those that say where things are, so that the same command
-    finds it again.
+    Its name depends on all settings but those that say where things are, and on what is in files of
+    the user's, so that the same command finds it again.
 
     Raises:
         OSError: it cannot be made or written to.
+        ValueError: its config.json is another's, or damaged.
     """
-    settings = _without_places(asdict(config))
+    settings = _settings(asdict(config))
+    content = {"study": name, "config": settings}
     words = json.dumps(settings, sort_keys=True, default=str)
     path = out / f"{name}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
     try:
         (path / TRIALS).mkdir(parents=True, exist_ok=True)
         if not (path / "config.json").exists():
-            runs.write_json(path / "config.json", {"study": name, "config": settings})
+            runs.write_json(path / "config.json", content)
     except OSError as error:
         raise OSError(
             f"cannot keep a study in {out} ({error.strerror}): choose another with --out."
         ) from error
+    try:
+        found = read_json(path / "config.json", _ANYTHING)
+    except ValueError as error:
+        raise ValueError(f"{error}: remove it, and it is written again.") from None
+    if found != json.loads(runs.to_json(content)):
+        raise ValueError(
+            f"{path / 'config.json'} is not this study's: remove {path}, or choose another place "
+            "with --out."
+        )
     return path
 
 
-def _without_places(settings: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without_places(value) if isinstance(value, dict) else value
-        for name, value in settings.items()
-        if name not in PLACES
-    }
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What makes a study another one; of files of the user's, what is in them."""
+    settings = {}
+    for name, value in config.items():
+        if name in FILES:
+            paths = value if isinstance(value, tuple) else (value,)
+            # Where none are used, nothing is said: studies are found that did not know of them.
+            if contents := [_content(path) for path in paths if path is not None]:
+                settings[name] = contents
+        elif name not in PLACES:
+            settings[name] = _settings(value) if isinstance(value, dict) else value
+    return settings
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as stream:
+        return f"sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}"
 
 
 def save(directory: Path, trial: Trial, points: list[Point]) -> None:
@@ -68,19 +122,12 @@ def find(directory: Path, trial: Trial) -> list[Point] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text())
-        if Trial(**content["trial"]) != trial:
-            raise ValueError("it is another trial's")
-        return [Point(**_numbers(point)) for point in content["points"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): remove it, and the trial is run again."
-        ) from error
-
-
-def _numbers(point: dict[str, Any]) -> dict[str, Any]:
-    """Numbers that are not finite are kept as null."""
-    return {name: float("nan") if value is None else value for name, value in point.items()}
+        content = read_json(path, _KEPT)
+    except ValueError as error:
+        raise ValueError(f"{error}: remove it, and the trial is run again.") from None
+    if content["trial"] != trial:
+        raise ValueError(f"{path} is another trial's: remove it, and the trial is run again.")
+    return content["points"]
 
 
 def _file(directory: Path, trial: Trial) -> Path:

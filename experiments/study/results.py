@@ -45,7 +45,7 @@ def results_table(results: list[Result]) -> Table:
         made.add_row(
             method.title,
             f"{method.number} {one.number:g}",
-            spread([100 * share for share in one.last("accuracy")], 2),
+            plus_minus([100 * share for share in one.last("accuracy")], 2),
             f"{np.mean(one.last('loss')):.3f}",
             f"{100 * np.mean(one.last('train_accuracy')):.2f}",
             f"{np.median(seconds):.4f}",
@@ -53,7 +53,7 @@ def results_table(results: list[Result]) -> Table:
     return made
 
 
-def spread(values: list[float], digits: int) -> str:
+def plus_minus(values: list[float], digits: int) -> str:
     """Mean and standard deviation of a sample."""
     mean = f"{np.mean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
