@@ -311,6 +311,7 @@ def _descend(
 
     def layer(u: Array, known: tuple[Weights, Slots]) -> tuple[Array, tuple[Sums, Array]]:
         weights, (p, a) = known
+        assert p is not None  # hidden layers keep it
         r, sums, unsolved = answer(u, p, a)
         return multiply(r, weights.W.T, hyper.precision), (sums, unsolved)
 
