@@ -26,7 +26,7 @@ from pdadmm_jax.growth import check_growable, grow
 from pdadmm_jax.hyperparameters import Hyperparameters
 from pdadmm_jax.iteration import run, step
 from pdadmm_jax.lagrangian import Terms, primal_residual, terms
-from pdadmm_jax.layout import nonfinite, params, shard, shard_data, unshard
+from pdadmm_jax.layout import moved, nonfinite, params, shard, shard_data, unshard
 from pdadmm_jax.losses import (
     LOSSES,
     BinaryLogistic,
@@ -46,7 +46,7 @@ from pdadmm_jax.network import accuracy, forward, loss_and_accuracy, mean_loss
 from pdadmm_jax.refresh import refresh
 from pdadmm_jax.report import Info
 from pdadmm_jax.solvers import SOLVERS, Exact, LayerStep, Search, Solver, UnitStep, solver
-from pdadmm_jax.start import abstract, from_params, init
+from pdadmm_jax.start import abstract, abstract_elsewhere, from_params, init
 from pdadmm_jax.state import (
     Boundary,
     Data,
@@ -96,6 +96,7 @@ __all__ = [
     "Terms",
     "UnitStep",
     "abstract",
+    "abstract_elsewhere",
     "accuracy",
     "activation",
     "binary_logistic",
@@ -114,6 +115,7 @@ __all__ = [
     "make_mesh",
     "mean_loss",
     "multiclass_hinge",
+    "moved",
     "nonfinite",
     "params",
     "primal_residual",
