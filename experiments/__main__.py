@@ -21,6 +21,7 @@ from experiments.config import (
     TrainConfig,
 )
 from experiments.errors import UsageError, usage_errors
+from experiments.resuming import begun_with
 from experiments.speed.config import (
     LiteralConfig,
     PrecisionConfig,
@@ -158,6 +159,16 @@ def launch(config: Annotated[LaunchConfig, tyro.conf.arg(name="")]) -> Command:
     return command
 
 
+def _train_config(words: list[str], default: TrainConfig) -> TrainConfig:
+    """What ``train`` is told to do, where it is told something."""
+    return tyro.cli(
+        Annotated[TrainConfig, tyro.conf.arg(name="")],
+        args=words,
+        prog="python -m experiments train",
+        default=default,
+    )
+
+
 def _main_of(module: str, config: Any) -> Command:
     """``main`` of a module that is imported when it runs, for JAX takes its time to load."""
     with usage_errors():
@@ -175,9 +186,12 @@ def parse(words: list[str]) -> Command:
     Raises:
         UsageError: what tyro has against the words, its box made one line.
     """
+    begun = begun_with(words) if words[:1] == ["train"] else None
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
+            if begun:  # what is not said now is what was said then
+                return _main_of("train", _train_config(words[1:], begun))
             return app.cli(
                 args=words,
                 prog="python -m experiments",
