@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from experiments.cluster import speaks
 from experiments.errors import UsageError
@@ -211,6 +212,22 @@ def restore(found: Found, shapes: Any, *, resize: bool = False) -> Any:
                 )
         arrays = orbax.restore(path, args=ocp.args.StandardRestore(named, strict=not resize))
     return jax.tree.unflatten(jax.tree.structure(shapes), [arrays[name] for name in named])
+
+
+def contents(found: Found) -> dict[str, np.ndarray]:
+    """All arrays of a checkpoint in this process's memory, by the names of their places."""
+    import orbax.checkpoint as ocp
+
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as orbax:
+        path = found.path.absolute() / _ARRAYS
+        stored: Any = orbax.metadata(path).item_metadata
+        shapes = {
+            name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=here)
+            for name, array in stored.tree.items()
+        }
+        arrays = orbax.restore(path, args=ocp.args.StandardRestore(shapes))
+    return {name: np.asarray(array) for name, array in arrays.items()}
 
 
 def sealed(directory: Path) -> list[tuple[int, Path]]:
