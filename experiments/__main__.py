@@ -21,8 +21,8 @@ from experiments.config import (
     TrainConfig,
 )
 from experiments.errors import UsageError, usage_errors
-from experiments.resuming import begun_with
 from experiments.reliability.config import CrashConfig, DamageConfig, RanksConfig, SoakConfig
+from experiments.resuming import begun_with
 from experiments.speed.config import (
     LiteralConfig,
     PrecisionConfig,

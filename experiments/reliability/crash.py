@@ -23,7 +23,6 @@ from experiments.reliability.processes import (
     start,
 )
 
-
 _EARLY = 0.1  # share of the runs that are killed before their first iteration
 
 
