@@ -66,11 +66,11 @@ def follow(
                 show(chunk)
                 if rise:
                     turned, watch, said = _answer(rise, chunk, watch, keeper, config)
+                    if turned is None and config.divergence.answer != "warn":
+                        return Ended(chunk.end, FAILED, said)
                     console.print(said)
                     if turned is not None:
                         break
-                    if config.divergence.answer != "warn":
-                        return Ended(chunk.end, FAILED, said)
                 keeper.save_if_due(chunk, watch)
                 if cluster.agreed(bool(asked)):
                     return _interrupted(chunk, watch, keeper)

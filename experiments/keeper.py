@@ -215,13 +215,18 @@ def _check_same(run: Path, found: Found, facts: dict[str, Any]) -> None:
             f"{run} was begun on other data than these of the same name: give those back, or begin "
             "a new run."
         )
-    # Where the devices are others, the mesh says so; of the rest, rounding may depend.
+    before, now = then["environment"], facts["environment"]
     _warn(
-        f"{name} was {then['environment'].get(name)} and is {facts['environment'][name]}: results "
-        "may differ by rounding from those of a run without the change"
+        f"{name} was {before.get(name)} and is {now[name]}: results may differ by rounding from "
+        "those of a run without the change"
         for name in ("devices", "jax", "machine")
-        if then["environment"].get(name) != facts["environment"][name]
+        if _kind(before.get(name)) != _kind(now[name])
     )
+
+
+def _kind(text: str | None) -> str:
+    """Of devices what they are: how many there are is the mesh's business."""
+    return (text or "").rpartition(" x ")[2]
 
 
 def _ended(run: Path) -> int | None:
