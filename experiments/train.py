@@ -128,19 +128,19 @@ def report(console: Console, run: Path, ended: Ended, mode: FullBatch, dataset: 
         return
     title = title_of(dataset, pdadmm.widths(last.state), last.hyper)
     with runs.writing_to(run):
+        runs.write_weights(run, params)
         write(Shown(console, run), run, ended, scores, splits.samples, title)
 
 
 def write(
     shown: Shown, run: Path, ended: Ended, scores: dict[str, Score], samples: int, title: str
 ) -> None:
-    """The part of ``report`` that one process does; summary.json comes last, and says it is done.
+    """Tables, figure and numbers; summary.json comes last, and says that all is there.
 
     Raises:
         OSError: there is no room for it.
     """
     last, metrics, files = ended.last, runs.read_metrics(run), ["config.json", runs.METRICS]
-    runs.write_weights(run, pdadmm.params(last.state))
     if any("train_loss" in line for line in metrics):
         plots.training_figure(run / "training.png", metrics, samples, title)
         files.append("training.png")
