@@ -18,8 +18,9 @@ import logging
 import os
 import re
 import shutil
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,8 +89,7 @@ class Writer:
         self.wait()
         if number == self._last:
             return path
-        with self._failing_at(path):
-            self._begin(path, arrays)
+        self._attempt(path, lambda: self._begin(path, arrays))
         self._last = number
         self._sealing = threading.Thread(target=self._seal, args=(path, facts), daemon=True)
         self._sealing.start()
@@ -121,7 +121,8 @@ class Writer:
 
         if self._orbax is None:
             # What goes wrong is told by the UsageError, in one line instead of a traceback.
-            logging.getLogger("absl").setLevel(logging.CRITICAL)
+            for name in ("absl", "asyncio"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             self._orbax = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
         if speaks():
             shutil.rmtree(path, ignore_errors=True)  # what a killed run may have left
@@ -129,29 +130,32 @@ class Writer:
         self._orbax.save(path.absolute() / _ARRAYS, args=ocp.args.StandardSave(_named(arrays)))
 
     def _seal(self, path: Path, facts: dict[str, Any]) -> None:
+        def seal() -> None:
+            self._orbax.wait_until_finished()  # of all processes
+            if speaks():
+                _write_manifest(path, facts)
+                _delete_old(self._directory, self._keep)
+
         try:
-            with self._failing_at(path):
-                self._orbax.wait_until_finished()  # of all processes
-                if speaks():
-                    _write_manifest(path, facts)
-                    _delete_old(self._directory, self._keep)
+            self._attempt(path, seal)
         except BaseException as error:
             self._failure = error
 
-    @contextmanager
-    def _failing_at(self, path: Path) -> Iterator[None]:
-        """Says what could not be saved, why, and what is left."""
+    def _attempt(self, path: Path, work: Callable[[], None]) -> None:
+        """Does a part of saving; if it fails, says what, why, and what is left."""
         try:
-            yield
+            return work()
         except Exception as error:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(path)
-            left = [str(number) for number, _ in sealed(self._directory)][-1:]
-            rest = f"the last one is {left[0]}" if left else "there is none before it"
-            raise UsageError(
-                f"checkpoint {path.name.lstrip('0') or 0} could not be written to {path.parent} "
-                f"({_reason(error)}); {rest}: make room or writable, and resume."
-            ) from error
+            reason = _reason(error)
+        _silence_pending()
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path)
+        left = [number for number, _ in sealed(self._directory)][-1:]
+        rest = f"the last one is {left[0]}" if left else "there is none before it"
+        raise UsageError(
+            f"checkpoint {int(path.name)} could not be written to {path.parent} ({reason}); "
+            f"{rest}: make room or writable, and resume."
+        )
 
 
 @contextmanager
@@ -332,6 +336,22 @@ def _delete_old(directory: Path, keep: int) -> None:
     for _, path in sealed(directory)[:-keep]:
         (path / _MANIFEST).unlink()  # first: half a checkpoint must not look like one
         shutil.rmtree(path)
+
+
+def _silence_pending() -> None:
+    """Keeps the writes that Orbax has begun, and forgets when one fails, off the screen.
+
+    They end after the loop they belong to, or with the interpreter, and would then complain beside
+    the one line that counts.  All other complaints go where they went.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        what = f"{unraisable.object!r} {unraisable.exc_value}"
+        if "async_serialize" not in what and "Event loop is closed" not in what:
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _reason(error: BaseException) -> str:

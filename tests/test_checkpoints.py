@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import resource
+import shutil
 from typing import NamedTuple
 
 import jax
@@ -52,8 +54,6 @@ def three(tmp_path_factory):
 @pytest.fixture
 def directory(three, tmp_path):
     """A copy of it to do as one likes with."""
-    import shutil
-
     return shutil.copytree(three, tmp_path / "checkpoints")
 
 
@@ -148,3 +148,21 @@ def test_a_failed_save_is_one_line_and_costs_no_older_one(directory):
     writer.save(5, tree(5), {})
     writer.close()
     assert checkpoints.newest(directory)[0].number == 5
+
+
+def test_a_disk_without_room_is_named_and_costs_no_older_one(directory):
+    """Files that cannot grow, for a disk that is full: the same calls fail."""
+    large = tree()._replace(first=jax.random.normal(jax.random.key(0), (500, 500)))
+    writer = checkpoints.Writer(directory, keep=2, last=3)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        writer.save(4, large, {})
+        with pytest.raises(UsageError) as failure:
+            writer.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        writer.close()
+    assert "checkpoint 4 could not be written" in str(failure.value)
+    assert "(File too large); the last one is 3" in str(failure.value)
+    assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]

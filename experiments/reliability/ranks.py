@@ -35,6 +35,8 @@ _RUN = (
     *("--iterations", "200"),
 )
 
+_WELL_UNDER_WAY = 45  # the first checkpoints are sealed, and half the run is still to come
+
 What = Literal["kill", "stop", "delay"]
 When = Literal["training", "saving"]
 
@@ -140,7 +142,7 @@ def _delayed(case: Case, out: Path, expected: Path) -> Outcome:
         for number in range(case.processes)
     ]
     first, victim = processes[0], processes[case.victim]
-    await_iteration(first, 5)
+    await_iteration(first, _WELL_UNDER_WAY)
     _await(case, out)
     begin = time.monotonic()
     victim.send_signal(signal.SIGSTOP)
@@ -154,7 +156,7 @@ def _delayed(case: Case, out: Path, expected: Path) -> Outcome:
 
 def _under_way(command: subprocess.Popen[str], case: Case, out: Path) -> list[int]:
     """The processes of a run that has done some iterations, or is about to save."""
-    if not await_iteration(command, 15):
+    if not await_iteration(command, _WELL_UNDER_WAY):
         raise RuntimeError(command.communicate()[1])
     path = Path(f"/proc/{command.pid}/task/{command.pid}/children")
     victims = [int(number) for number in path.read_text().split()]
@@ -176,7 +178,7 @@ def _wrong_after(out: Path, case: Case, expected: Path) -> list[str]:
     directory = directory_in(out)
     done = run("launch", "--processes", case.processes, "train", "--resume", directory)
     if done.code or "going on after iteration" not in done.out:
-        return [f"resumed with code {done.code}: {done.out} {done.err}"]
+        return [f"resumed with code {done.code}: {done.err}"]
     return outcome.unlike(directory, expected)
 
 

@@ -20,7 +20,7 @@ MOST_DRIFT = 1e-4  # of p W + b between two refreshes, relative to its largest e
 
 _RUN = (
     *("train", "--network.hidden", "32", "32", "32", "--data.limit", "400"),
-    *("--method.certified", "--checkpoint.every", "500", "--evaluate-every", "20"),
+    *("--method.certified", "--checkpoint.every", "100", "--evaluate-every", "20"),
 )
 
 
