@@ -65,6 +65,7 @@ def main(config: RanksConfig) -> int:
         UsageError: the configuration cannot be carried out.
     """
     measurement = Measurement("ranks", config)
+    _keep_programs(measurement.directory / "programs")
     outcomes = []
     for processes in config.processes:
         where = measurement.directory / str(processes)
@@ -74,9 +75,17 @@ def main(config: RanksConfig) -> int:
             measurement.show(described(outcomes[-1]))
             shutil.rmtree(where / "case")
         shutil.rmtree(where)
+    shutil.rmtree(measurement.directory / "programs", ignore_errors=True)
     measurement.show(_table(outcomes))
     measurement.save({"outcomes": [one._asdict() for one in outcomes]})
     return 1 if any(one.wrong for one in outcomes) else 0
+
+
+def _keep_programs(directory: Path) -> None:
+    """Has all processes from here on compile each program once."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(directory.absolute())
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 def cases(processes: int) -> list[Case]:
