@@ -22,6 +22,8 @@ from experiments.config import (
 )
 from experiments.errors import UsageError, usage_errors
 from experiments.interrupts import INTERRUPTED
+from experiments.reliability.config import CrashConfig, DamageConfig, RanksConfig, SoakConfig
+from experiments.resuming import begun_with
 from experiments.screen import outlive_readers
 from experiments.speed.config import (
     LiteralConfig,
@@ -130,6 +132,30 @@ for _command in (
         ScalingConfig,
         "Measure the speedup of several processes, and predict that of more.",
     ),
+    (
+        "crash",
+        "reliability.crash",
+        CrashConfig,
+        "Kill runs at random moments, go on with them, and compare them with one left alone.",
+    ),
+    (
+        "damage",
+        "reliability.damage",
+        DamageConfig,
+        "Damage checkpoints, fill the disk, and look at what becomes of the run.",
+    ),
+    (
+        "ranks",
+        "reliability.ranks",
+        RanksConfig,
+        "Kill, stop and delay each of several processes, and go on with what they leave.",
+    ),
+    (
+        "soak",
+        "reliability.soak",
+        SoakConfig,
+        "Train for long, and watch memory, descent and rounding.",
+    ),
     ("report", "report", ReportConfig, "Gather what was run into one page."),
 ):
     _add(*_command)
@@ -160,6 +186,16 @@ def launch(config: Annotated[LaunchConfig, tyro.conf.arg(name="")]) -> Command:
     return command
 
 
+def _train_config(words: list[str], default: TrainConfig) -> TrainConfig:
+    """What ``train`` is told to do, where it is told something."""
+    return tyro.cli(
+        Annotated[TrainConfig, tyro.conf.arg(name="")],
+        args=words,
+        prog="python -m experiments train",
+        default=default,
+    )
+
+
 def _main_of(module: str, config: Any) -> Command:
     """``main`` of a module that is imported when it runs, for JAX takes its time to load."""
     with usage_errors():
@@ -177,9 +213,12 @@ def parse(words: list[str]) -> Command:
     Raises:
         UsageError: what tyro has against the words, its box made one line.
     """
+    begun = begun_with(words) if words[:1] == ["train"] else None
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
+            if begun:  # what is not said now is what was said then
+                return _main_of("train", _train_config(words[1:], begun))
             return app.cli(
                 args=words,
                 prog="python -m experiments",

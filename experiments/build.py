@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -81,6 +82,16 @@ def splits(dataset: Dataset, dtype: Any, mesh: Mesh | None) -> Splits:
         test=split("test"),
         samples=len(dataset.y_train),
     )
+
+
+def digest(dataset: Dataset) -> str:
+    """SHA-256 of all samples, by which a run recognises its data."""
+    found = hashlib.sha256()
+    for name, rows in vars(dataset).items():
+        if isinstance(rows, np.ndarray):
+            found.update(f"{name} {rows.shape} {rows.dtype}".encode())
+            found.update(np.ascontiguousarray(rows).data)
+    return found.hexdigest()
 
 
 def widths(dataset: Dataset, network: NetworkConfig, method: MethodConfig) -> tuple[int, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -69,6 +70,19 @@ def agreed(flag: bool) -> bool:
     from jax.experimental import multihost_utils
 
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def told(value: Any) -> Any:
+    """What the first process says, in all of them; anything that JSON can hold."""
+    if not joined():
+        return value
+    from jax.experimental import multihost_utils
+
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.asarray(len(text))))
+    own = text if speaks() else np.zeros(length, np.uint8)
+    heard = multihost_utils.broadcast_one_to_all(own)
+    return json.loads(np.asarray(heard, np.uint8).tobytes())
 
 
 def first_alone(work: Callable[[], T]) -> T:

@@ -21,6 +21,7 @@ LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", 
 SolverName = Literal["search", "layer", "unit", "exact"]
 WireName = Literal["full", "float32", "bfloat16", "int8", "int4"]
 PrecisionName = Literal["float32", "tf32", "bfloat16"]
+DivergenceAnswer = Literal["warn", "stop", "raise", "return"]
 InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
 
 MOST_ITERATIONS = 2**31 - 1  # the state counts them in 32 bits
@@ -112,6 +113,53 @@ class GrowthConfig:
 
     layers: int = 5
     """How many layers are inserted each time."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """Checkpoints, from which --resume goes on; interrupts and the end of a run save one too."""
+
+    every: int = 100
+    """Iterations after which the next evaluation saves; 0 for interrupts and the end alone."""
+
+    keep: int = 2
+    """How many are kept, the newest; 0 saves none."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that say nothing."""
+        for name, value in vars(self).items():
+            if not 0 <= value <= MOST_ITERATIONS:
+                raise ValueError(
+                    f"checkpoint.{name} is {value}: give a number from 0 to {MOST_ITERATIONS:,}."
+                )
+
+
+@dataclass(frozen=True)
+class DivergenceConfig:
+    """What to do if the Lagrangian rises instead of falling."""
+
+    factor: float = 10.0
+    """How often the lowest Lagrangian so far an iteration's has to be; what lies below a
+    thousandth of the first one counts as that."""
+
+    answer: DivergenceAnswer = "warn"
+    """Say so and go on; stop; raise rho and go on; or return to the last checkpoint, and raise rho
+    from there."""
+
+    raised: float = 2.0
+    """Factor by which rho is raised."""
+
+    times: int = 5
+    """How often it is raised before the run stops."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that are no answer."""
+        for name in ("factor", "raised"):
+            value = getattr(self, name)
+            if not 1 < value < float("inf"):
+                raise ValueError(f"divergence.{name} is {value}: give a number above 1.")
+        if self.times < 0:
+            raise ValueError(f"divergence.times is {self.times}: give 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -331,13 +379,20 @@ class TrainConfig:
     """Trains a network with pdADMM, full batch, and writes a run directory.
 
     Without options: the bundled digits, a network of 4 layers, some seconds on a laptop.
+    A run that ended early goes on with --resume DIRECTORY.
     """
+
+    resume: Path | None = None
+    """Run directory of a run to go on with, under the options it was begun with; iterations, mesh,
+    cluster, checkpoint and divergence can be given anew."""
 
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     growth: GrowthConfig = field(default_factory=GrowthConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     distributed: bool = False
@@ -384,6 +439,8 @@ class TrainConfig:
                 f"one, {self.iterations - 1}."
             )
         self.mesh.check()
+        self.checkpoint.check()
+        self.divergence.check()
         self.cluster.check(self.distributed)
         check_count("growth.layers", self.growth.layers, 1, MOST_OF["layers"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -14,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from experiments.runs import metric_lines
 from experiments.training import Chunk
 
 
@@ -40,13 +42,15 @@ def progress_shown(iterations: int, console: Console) -> Iterator[Callable[[Chun
 
 def describe(chunk: Chunk) -> str:
     """Progress and accuracies in one line."""
-    parts = [progress_of(chunk), f"train {chunk.train[1]:.1%}"]
+    parts = [progress_of(metric_lines(chunk)[-1]), f"train {chunk.train[1]:.1%}"]
     if chunk.validation:
         parts.append(f"val {chunk.validation[1]:.1%}")
     return " ".join(parts)
 
 
-def progress_of(chunk: Chunk) -> str:
-    """Lagrangian and squared residual after the chunk."""
-    residual = float((chunk.info.primal_residual[-1] ** 2).sum())
-    return f"Lagrangian {float(chunk.info.lagrangian[-1]):.4g} residual {residual:.1e}"
+def progress_of(line: dict[str, Any]) -> str:
+    """Lagrangian and squared residual of an iteration, of which metrics.jsonl has this line."""
+    lagrangian, residual = (
+        float("nan") if line[name] is None else line[name] for name in ("lagrangian", "residual")
+    )
+    return f"Lagrangian {lagrangian:.4g} residual {residual:.1e}"

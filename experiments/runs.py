@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import hashlib
 import itertools
 import json
 import math
@@ -22,8 +24,10 @@ from typing_extensions import TypedDict
 import pdadmm_jax as pdadmm
 from experiments.arrays import read_npz
 from experiments.documents import checked_json
+from experiments.errors import UsageError
 from experiments.training import Chunk
 
+CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 
 
@@ -34,16 +38,21 @@ def create(out: Path, name: str, config: Any) -> Path:
         OSError: it cannot be made or written to.
     """
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
-    content = {"config": dataclasses.asdict(config), "environment": environment()}
     try:
         names = (f"{stem}-{k}" if k else stem for k in itertools.count())
         path = next(out / name for name in names if _made(out / name))
-        write_json(path / "config.json", content)
+        write_config(path, config)
     except OSError as error:
         raise OSError(
             f"cannot make a run directory in {out} ({error.strerror}): choose another with --out."
         ) from error
     return path
+
+
+def write_config(path: Path, config: Any) -> None:
+    """Writes config.json: what was asked for, and of which hardware and versions."""
+    content = {"config": dataclasses.asdict(config), "environment": environment()}
+    write_json(path / CONFIG, content)
 
 
 def _made(path: Path) -> bool:
@@ -55,10 +64,93 @@ def _made(path: Path) -> bool:
     return True
 
 
-def append_metrics(path: Path, chunk: Chunk) -> None:
-    """Adds a line per iteration to metrics.jsonl; the last of a chunk has its evaluation."""
-    with (path / METRICS).open("a") as file:
-        file.writelines(to_json(line) + "\n" for line in metric_lines(chunk))
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps a run directory to this process.
+
+    The lock is the operating system's, on the directory itself: it leaves no file, and goes with
+    the process that holds it, however that ends.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise ValueError(
+            f"another process is at work in {path}: wait until it has ended, or end it."
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Tells in one line why a run directory cannot be written to, and how to go on.
+
+    Raises:
+        UsageError: in place of the operating system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {path} ({error.strerror}): make room or writable, and go on with "
+            f"--resume {path}; what was saved so far is whole."
+        ) from error
+
+
+class Metrics:
+    """metrics.jsonl, a line for every iteration."""
+
+    def __init__(self, run: Path) -> None:
+        """Takes the file as it is, to go on with.
+
+        Args:
+            run: the run directory.
+        """
+        self._path = run / METRICS
+        text = self._path.read_bytes() if self._path.exists() else b""
+        self._size, self._digest = len(text), hashlib.sha256(text)
+
+    def append(self, lines: list[dict[str, Any]]) -> None:
+        """Adds lines."""
+        text = "".join(to_json(line) + "\n" for line in lines).encode()
+        with self._path.open("ab") as file:
+            file.write(text)
+        self._size += len(text)
+        self._digest.update(text)
+
+    def mark(self) -> dict[str, Any]:
+        """What ``cut_back`` needs to find back to here, once all of it has reached the disk."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                os.fsync(file.fileno())
+        return {"bytes": self._size, "sha256": self._digest.hexdigest()}
+
+
+def cut_back(run: Path, mark: dict[str, Any] | None) -> str | None:
+    """Drops the lines of metrics.jsonl after a mark, or all of them.
+
+    Returns:
+        What is wrong with those before it, if anything; then the file is set aside and begins
+        anew, for numbers that cannot be trusted are no ground to lose a run on.
+    """
+    path, size = run / METRICS, mark["bytes"] if mark else 0
+    if not path.exists():
+        return f"{path} is missing and begins anew" if size else None
+    with path.open("rb") as file:
+        whole = mark is None or hashlib.sha256(file.read(size)).hexdigest() == mark["sha256"]
+    if whole:
+        os.truncate(path, size)
+        return None
+    aside = path.with_name(f"{METRICS}.damaged")
+    path.replace(aside)
+    return f"{path} is not what was written: it is now {aside.name} and begins anew"
 
 
 class _MetricLine(TypedDict):
@@ -84,25 +176,26 @@ _METRIC_LINE = TypeAdapter(_MetricLine)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl.
+    """The lines of metrics.jsonl; none if there is no such file.
 
     Raises:
         ValueError: one of them is damaged.
     """
-    lines = (path / METRICS).read_bytes().splitlines()
+    file = path / METRICS
+    lines = file.read_bytes().splitlines() if file.exists() else []
     return [
-        dict(checked_json(line, _METRIC_LINE, f"{path / METRICS}, line {number},"))
+        dict(checked_json(line, _METRIC_LINE, f"{file}, line {number},"))
         for number, line in enumerate(lines, start=1)
     ]
 
 
 def metric_lines(chunk: Chunk) -> list[dict[str, Any]]:
-    """One flat record per iteration, ready for JSON."""
+    """One flat record per iteration, ready for JSON; the last one has the evaluation."""
     info = chunk.info
     length = len(info.finite)
     lines = [
         {
-            "iteration": chunk.iteration - length + 1 + i,
+            "iteration": chunk.before + 1 + i,
             "layers": chunk.layers,
             "lagrangian": float(info.lagrangian[i]),
             "objective": float(info.terms.objective[i]),
@@ -118,7 +211,8 @@ def metric_lines(chunk: Chunk) -> list[dict[str, Any]]:
         for i in range(length)
     ]
     lines[-1] |= {
-        "seconds": chunk.seconds,
+        "seconds": chunk.end.seconds,
+        "rho": float(chunk.end.hyper.rho),
         "train_loss": chunk.train[0],
         "train_accuracy": chunk.train[1],
     }

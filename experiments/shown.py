@@ -76,12 +76,12 @@ class Shown:
     """Shows texts and tables, and remembers them until they are saved."""
 
     def __init__(self, console: Console, directory: Path) -> None:
-        self._console, self._directory = console, directory
+        self.console, self._directory = console, directory
         self._parts: list[dict[str, Any]] = []
 
     def show(self, what: str | Table) -> None:
         """Prints a text or a table."""
-        self._console.print(what)
+        self.console.print(what)
         self._parts.append(_plain(what) if isinstance(what, Table) else {"text": what})
 
     def save(self, *figures: str) -> None:

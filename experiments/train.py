@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,15 @@ import pdadmm_jax as pdadmm
 from experiments import build, cluster, plots, runs
 from experiments.config import TrainConfig
 from experiments.data import Dataset, load
+from experiments.divergence import Watch
 from experiments.errors import usage_errors
-from experiments.interrupts import INTERRUPTED, stop_requests
+from experiments.following import Ended, follow
+from experiments.full_batch import FullBatch
+from experiments.keeper import Keeper, Opened, opened
 from experiments.kept import keep_programs
-from experiments.progress import progress_of, progress_shown
+from experiments.progress import progress_of
 from experiments.shown import Shown
-from experiments.training import Chunk, Score, score_of, train
-
-DIVERGED = 1
+from experiments.training import Score, Start, score_of
 
 
 def main(config: TrainConfig) -> int:
@@ -43,150 +43,141 @@ def run(config: TrainConfig) -> int:
             cluster.join(config.cluster)
         else:
             keep_programs()
-        hyper = build.hyperparameters(config.network, config.method)
-        mesh = build.mesh(config.mesh)
         dataset = cluster.first_alone(lambda: load(config.data))
-        widths = build.widths(dataset, config.network, config.method)
-        devices = 1 if mesh is None else mesh.size
-        build.check_fits(build.grown(widths, config.growth), len(dataset.y_train), devices)
-        splits = build.splits(dataset, np.float64 if config.double else np.float32, mesh)
-        state = pdadmm.init(
-            jax.random.key(config.seed),
-            splits.solved,
-            widths,
-            hyper,
-            build.INITIALIZERS[config.network.initializer],
-            mesh=mesh,
-            wire=config.mesh.wire,
-        )
-        if config.growth.at:
-            pdadmm.check_growable(hyper)
-        speaks = cluster.speaks()
-        directory = runs.create(config.out, f"train-{dataset.name}", config) if speaks else None
-    console = Console(highlight=False, soft_wrap=True, quiet=not speaks)
-    announce(console, dataset, widths, hyper, state)
-
-    chunks = train(
-        state,
-        splits,
-        hyper,
-        iterations=config.iterations,
-        evaluate_every=config.evaluate_every,
-        refresh_every=config.refresh_every,
-        grow_at=config.growth.at,
-        grow_by=config.growth.layers,
-    )
-    last, code = follow(chunks, directory, config.iterations, console)
-    title = title_of(dataset, pdadmm.widths(last.state), hyper)
-    report(console, directory, last, splits, hyper, title, code)
-    return code
+        mode = mode_of(config, dataset)
+    console = Console(highlight=False, soft_wrap=True, quiet=not cluster.speaks())
+    with opened(config, f"train-{dataset.name}", build.digest(dataset)) as directory:
+        if directory.finished:
+            console.print(
+                f"nothing is left to do: {directory.run} has all its {config.iterations} "
+                "iterations; --iterations with more of them goes on"
+            )
+            return 0
+        with usage_errors():
+            start, watch = begun(mode, directory)
+        announce(console, dataset, start, directory)
+        keeper = Keeper(directory, mode, config)
+        ended = follow(mode, start, watch, keeper, config, console)
+        report(console, directory.run, ended, mode, dataset)
+        keeper.finish()
+        return ended.code
 
 
-def follow(
-    chunks: Iterator[Chunk], run: Path | None, iterations: int, console: Console
-) -> tuple[Chunk, int]:
-    """Runs to the end, or to where the run has to stop; returns the last chunk and exit code.
+def mode_of(config: TrainConfig, dataset: Dataset) -> FullBatch:
+    """The way of training that was asked for.
 
-    Of several processes, one has the run directory and the screen; they stop together.
+    Raises:
+        ValueError: data, network, method or mesh do not fit each other.
     """
-    chunk = None
-    # The iteration in flight has been given the old state's memory: nothing can be saved before.
-    with stop_requests() as asked, progress_shown(iterations, console) as show:
-        for chunk in chunks:
-            if run is not None:
-                runs.append_metrics(run, chunk)
-            show(chunk)
-            if not chunk.info.finite.all():
-                return chunk, DIVERGED
-            if cluster.agreed(bool(asked)):
-                return chunk, INTERRUPTED
-    assert chunk is not None  # there is at least one iteration
-    return chunk, 0
+    hyper = build.hyperparameters(config.network, config.method)
+    if config.growth.at:
+        pdadmm.check_growable(hyper)
+    mesh = build.mesh(config.mesh)
+    widths = build.widths(dataset, config.network, config.method)
+    devices = 1 if mesh is None else mesh.size
+    build.check_fits(build.grown(widths, config.growth), len(dataset.y_train), devices)
+    return FullBatch(
+        config=config,
+        splits=build.splits(dataset, np.float64 if config.double else np.float32, mesh),
+        widths=widths,
+        hyper=hyper,
+        mesh=mesh,
+    )
 
 
-def announce(
-    console: Console,
-    dataset: Dataset,
-    widths: tuple[int, ...],
-    hyper: pdadmm.Hyperparameters,
-    state: pdadmm.State,
-) -> None:
+def begun(mode: FullBatch, directory: Opened) -> tuple[Start, Watch]:
+    """Where the run starts or goes on, and what it knows of the Lagrangian there."""
+    if directory.found is None:
+        return mode.first(), Watch()
+    return mode.restored(directory.found), Watch(**directory.found.facts["watch"])
+
+
+def announce(console: Console, dataset: Dataset, start: Start, directory: Opened) -> None:
     """Says what is about to be trained, and warns where the theory does not reach."""
     console.print(
         f"{dataset.name} ({dataset.source}): {len(dataset.y_train)} train, "
         f"{len(dataset.y_validation)} validation, {len(dataset.y_test)} test samples"
     )
-    console.print(f"network {' - '.join(map(str, widths))} on {runs.environment()['devices']}")
-    if state.placement is not None:
-        held = "  ".join(", ".join(map(str, layers)) for layers in state.placement.plan.layers)
+    widths = " - ".join(map(str, pdadmm.widths(start.state)))
+    console.print(f"network {widths} on {directory.facts['environment']['devices']}")
+    if directory.found:
+        console.print(f"going on after iteration {start.iteration}: {directory.found.path}")
+    if start.state.placement is not None:
+        held = "  ".join(", ".join(map(str, k)) for k in start.state.placement.plan.layers)
         console.print(f"layers of each stage: {held}")
-    found = pdadmm.certificate_of(hyper)
+    found = pdadmm.certificate_of(start.hyper)
     if not found.holds:
         console.print(
-            f"note: rho = {float(hyper.rho):g} is not above {float(found.least_rho):g}, so that "
-            "the Lagrangian is not certain to fall (--method.certified raises rho)"
+            f"note: rho = {float(start.hyper.rho):g} is not above {float(found.least_rho):g}, so "
+            "that the Lagrangian is not certain to fall (--method.certified raises rho)"
         )
 
 
-def report(
-    console: Console,
-    run: Path | None,
-    last: Chunk,
-    splits: build.Splits,
-    hyper: pdadmm.Hyperparameters,
-    title: str,
-    code: int,
-) -> None:
-    """Writes weights, summary and figure into the run directory, and tells what came out."""
+def report(console: Console, run: Path, ended: Ended, mode: FullBatch, dataset: Dataset) -> None:
+    """Writes weights, figure and summary into the run directory, and tells what came out."""
+    last, splits = ended.last, mode.splits
     params = pdadmm.params(last.state)
-    scores = {"train": last.train}
-    if last.validation:
-        scores["validation"] = last.validation
-    scores["test"] = score_of(params, splits.test, hyper.replace(precision="float32"))
-    broken = _where(last.state) if code == DIVERGED else ""
-    if run is None:  # another process writes
+    exact = last.hyper.replace(precision="float32")
+    scores = {
+        name: score_of(params, data, exact)
+        for name, data in (
+            ("train", splits.train),
+            ("validation", splits.validation),
+            ("test", splits.test),
+        )
+        if data is not None
+    }
+    if not cluster.speaks():  # another process writes
         return
-    metrics = runs.read_metrics(run)
-    summary = summary_of(last, scores, metrics)
-    runs.write_weights(run, params)
-    runs.write_json(run / "summary.json", summary)
-    plots.training_figure(run / "training.png", metrics, splits.samples, title)
+    title = title_of(dataset, pdadmm.widths(last.state), last.hyper)
+    with runs.writing_to(run):
+        runs.write_weights(run, params)
+        write(Shown(console, run), run, ended, scores, splits.samples, title)
 
-    shown = Shown(console, run)
+
+def write(
+    shown: Shown, run: Path, ended: Ended, scores: dict[str, Score], samples: int, title: str
+) -> None:
+    """Tables, figure and numbers; summary.json comes last, and says that all is there.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    last, metrics, files = ended.last, runs.read_metrics(run), ["config.json", runs.METRICS]
+    if any("train_loss" in line for line in metrics):
+        plots.training_figure(run / "training.png", metrics, samples, title)
+        files.append("training.png")
+    summary = summary_of(last, scores, metrics)
+
     shown.show(_table(title, scores))
     shown.show(
         f"{last.iteration} iterations in {last.seconds:.2f} s "
-        f"({1000 * last.seconds / last.iteration:.1f} ms each, {last.compile_seconds:.1f} s "
-        f"compiling apart); {progress_of(last)}"
+        f"({1000 * summary['seconds_per_iteration']:.1f} ms each, {last.compile_seconds:.1f} s "
+        f"compiling apart)"
+        + (f"; {progress_of(metrics[-1])}" if metrics and not ended.reason else "")
     )
     if unconverged := summary["unconverged_iterations"]:
         shown.show(f"warning: inner solves met their bound in {unconverged} iteration(s)")
-    if code == DIVERGED:
-        first = next(line["iteration"] for line in metrics if not line["finite"])
-        shown.show(
-            f"error: values ceased to be finite at iteration {first}, now {broken}; "
-            "other penalties or --double may help"
-        )
-    if code == INTERRUPTED:
-        shown.show(f"interrupted after iteration {last.iteration}: what was done is saved")
-    shown.save("training.png")
-    console.print(
-        f"saved to {run}: config.json, metrics.jsonl, summary.json, weights.npz, training.png"
-    )
+    if ended.reason:
+        shown.show(ended.reason)
+    shown.save(*(name for name in files if name.endswith(".png")))
+    runs.write_json(run / "summary.json", summary)
+    shown.console.print(f"saved to {run}: {', '.join([*files, 'summary.json', 'weights.npz'])}")
 
 
 def summary_of(
-    last: Chunk, scores: dict[str, Score], metrics: list[dict[str, Any]]
+    last: Start, scores: dict[str, Score], metrics: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The numbers that summary.json keeps."""
+    after = next((line for line in metrics if line["iteration"] == last.iteration), {})
     return {
         "iterations": last.iteration,
-        "layers": last.layers,
+        "layers": len(pdadmm.widths(last.state)) - 1,
         "seconds": last.seconds,
-        "seconds_per_iteration": last.seconds / last.iteration,
+        "seconds_per_iteration": last.seconds / max(last.iteration, 1),
         "compile_seconds": last.compile_seconds,
-        "lagrangian": metrics[-1]["lagrangian"],
-        "residual": metrics[-1]["residual"],
+        "lagrangian": after.get("lagrangian"),
+        "residual": after.get("residual"),
         "unconverged_iterations": sum(not line["converged"] for line in metrics),
         **{f"{name}_loss": loss for name, (loss, _) in scores.items()},
         **{f"{name}_accuracy": accuracy for name, (_, accuracy) in scores.items()},
@@ -208,12 +199,3 @@ def _table(title: str, scores: dict[str, Score]) -> Table:
     for name, (loss, accuracy) in scores.items():
         table.add_row(name, f"{loss:.4f}", f"{accuracy:.2%}")
     return table
-
-
-def _where(state: pdadmm.State) -> str:
-    """The first variables that are not finite."""
-    names = pdadmm.nonfinite(state)
-    if not names:
-        return "the Lagrangian alone, which overflowed"
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

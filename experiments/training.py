@@ -16,28 +16,20 @@ from experiments.build import Splits
 Score = tuple[float, float]  # mean loss and accuracy of the forward pass
 
 
-class Chunk(NamedTuple):
-    """What one dispatch did.
+class Start(NamedTuple):
+    """All that the next iteration depends on, and the time it took to come here.
 
     Attributes:
-        state: state after the chunk.
-        info: reports of its iterations, on the host, leading axis (iterations,).
-        seconds: training time since the start, compilation and evaluation apart.
-        compile_seconds: time spent compiling since the start.
-        train: mean loss and accuracy on the training samples.
-        validation: the same on the held-out ones, if there are any.
-        layers: depth of the network.
-        drift: largest relative error that p W + b had, if it was computed anew.
+        state: the variables; its counter says how many iterations were done.
+        hyper: hyperparameters from here on.
+        seconds: training time so far, compilation and evaluation apart.
+        compile_seconds: time spent compiling so far.
     """
 
     state: pdadmm.State
-    info: pdadmm.Info
-    seconds: float
-    compile_seconds: float
-    train: Score
-    validation: Score | None
-    layers: int
-    drift: float | None
+    hyper: pdadmm.Hyperparameters
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
 
     @property
     def iteration(self) -> int:
@@ -45,10 +37,43 @@ class Chunk(NamedTuple):
         return int(self.state.iteration)
 
 
+class Chunk(NamedTuple):
+    """What one dispatch did.
+
+    Attributes:
+        end: where the next chunk starts.
+        info: reports of its iterations, on the host, leading axis (iterations,).
+        train: mean loss and accuracy on the training samples.
+        validation: the same on the held-out ones, if there are any.
+        layers: depth of the network.
+        drift: largest relative error that p W + b had, if it was computed anew.
+    """
+
+    end: Start
+    info: pdadmm.Info
+    train: Score
+    validation: Score | None
+    layers: int
+    drift: float | None
+
+    @property
+    def iteration(self) -> int:
+        """Number of its last iteration, from 1."""
+        return self.end.iteration
+
+    @property
+    def before(self) -> int:
+        """Number of the last iteration before it."""
+        return self.iteration - len(self.info.finite)
+
+    def passes(self, every: int) -> bool:
+        """Whether a multiple of ``every`` iterations is reached within it."""
+        return self.before // every < self.iteration // every
+
+
 def train(
-    state: pdadmm.State,
+    start: Start,
     splits: Splits,
-    hyper: pdadmm.Hyperparameters,
     *,
     iterations: int,
     evaluate_every: int,
@@ -58,11 +83,13 @@ def train(
 ) -> Iterator[Chunk]:
     """Runs the iterations, yielding after every evaluation.
 
+    Where chunks end follows from the iterations' numbers alone, so that a run that goes on from
+    the end of a chunk computes what it would have computed without the pause.
+
     Args:
-        state: where to start.
+        start: where to start; its state is used up.
         splits: data.
-        hyper: hyperparameters.
-        iterations: how many.
+        iterations: number of the last one.
         evaluate_every: iterations between two evaluations.
         refresh_every: iterations after which the next evaluation computes p W + b anew.
         grow_at: iterations after which the network grows.
@@ -70,8 +97,8 @@ def train(
     """
     run = jax.jit(pdadmm.run, static_argnames="iterations", donate_argnames="state")
     refresh = jax.jit(pdadmm.refresh, donate_argnames="state")
-    seconds = compile_seconds = 0.0
-    done = 0
+    state, hyper, seconds, compile_seconds = start
+    done = start.iteration
     programs = {}
 
     def ready(key: Any, function: Any, **static: int) -> Any:
@@ -103,10 +130,8 @@ def train(
         params = pdadmm.params(state)
         score = partial(score_of, params, hyper=hyper.replace(precision="float32"))
         yield Chunk(
-            state=state,
+            end=Start(state, hyper, seconds, compile_seconds),
             info=jax.tree.map(np.asarray, info),
-            seconds=seconds,
-            compile_seconds=compile_seconds,
             train=score(splits.train),
             validation=score(splits.validation) if splits.validation else None,
             layers=len(params),

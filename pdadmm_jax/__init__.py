@@ -26,7 +26,7 @@ from pdadmm_jax.growth import check_growable, grow
 from pdadmm_jax.hyperparameters import Hyperparameters
 from pdadmm_jax.iteration import run, step
 from pdadmm_jax.lagrangian import Terms, primal_residual, terms
-from pdadmm_jax.layout import nonfinite, params, shard, shard_data, unshard
+from pdadmm_jax.layout import moved, nonfinite, params, shard, shard_data, unshard
 from pdadmm_jax.losses import (
     LOSSES,
     BinaryLogistic,
@@ -48,7 +48,7 @@ from pdadmm_jax.refresh import refresh
 from pdadmm_jax.report import Info
 from pdadmm_jax.rules import Follow, Proximal, Rule, Wish
 from pdadmm_jax.solvers import SOLVERS, Exact, LayerStep, Search, Solver, UnitStep, solver
-from pdadmm_jax.start import abstract, from_params, init, random_params
+from pdadmm_jax.start import abstract, abstract_elsewhere, from_params, init, random_params
 from pdadmm_jax.state import (
     Boundary,
     Data,
@@ -106,6 +106,7 @@ __all__ = [
     "UnitStep",
     "Wish",
     "abstract",
+    "abstract_elsewhere",
     "accuracy",
     "activation",
     "binary_logistic",
@@ -124,6 +125,7 @@ __all__ = [
     "loss_and_accuracy",
     "make_mesh",
     "mean_loss",
+    "moved",
     "multiclass_hinge",
     "nonfinite",
     "paper",

@@ -143,6 +143,38 @@ def unshard(state: State) -> State:
     return jax.tree_util.tree_map_with_path(local, canonical)
 
 
+def moved(state: State, mesh: Mesh | None, samples: int, wire: Wire = "full") -> State:
+    """Deals a state that lies as ``abstract_elsewhere`` says out to the stages of a mesh.
+
+    What rounded messages of its former stages had agreed on is forgotten: as at the start of a
+    run, the first one brings all of f(z).
+
+    Args:
+        state: the state, on devices of the same mesh.
+        mesh: where it is to live; None for a single device.
+        samples: how many of its rows are samples.
+        wire: type of the messages between the stages of the mesh.
+
+    Raises:
+        ValueError: a mesh or wire type that cannot be used.
+    """
+    target = None if mesh is None else placement_of(samples, plan_of(state).widths, mesh, wire)
+    rows = samples + (-samples % shards(target.mesh) if target else 0)
+
+    def with_rows(path: Any, leaf: Array) -> Array:
+        return leaf[:, :rows] if per_sample(path) else leaf
+
+    def deal(state: State) -> State:
+        canonical = jax.tree_util.tree_map_with_path(with_rows, in_order(state))
+        return dealt_out(canonical, target) if target else canonical
+
+    if target is None:
+        return jax.device_put(jax.jit(deal)(state), jax.devices()[0])
+    found = jax.eval_shape(deal, state)
+    places = shardings(target.mesh, specs_of(found, dtype_of(state)))
+    return jax.jit(deal, out_shardings=places)(state)
+
+
 def placement_of(samples: int, widths: Sequence[int], mesh: Mesh, wire: Wire) -> Placement:
     """Where a network of these widths lives on a mesh.
 

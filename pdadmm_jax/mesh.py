@@ -135,6 +135,17 @@ def abstract_data(data: Data, mesh: Mesh) -> Data:
     return _abstract(shapes, mesh, data_specs(mesh, shapes))
 
 
+def abstract_by_samples(state: State, mesh: Mesh) -> State:
+    """The shapes of a state, split over samples alone, by all devices of a mesh."""
+    layer, data = _axes(mesh)
+    axes = tuple(name for name in (layer, data) if name)
+
+    def spec(path: Any, _: Any) -> Any:
+        return _spec(None, axes or None) if per_sample(path) else P()
+
+    return _abstract(state, mesh, jax.tree_util.tree_map_with_path(spec, state))
+
+
 def _abstract(tree: Any, mesh: Mesh, specs: Any) -> Any:
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),

@@ -54,7 +54,8 @@ def _refresh_stage(
 
     def renewed(z: Array, a: Array, p: Array, W: Array, b: Array) -> tuple[Array, Array, Sizes]:
         new = jax.vmap(multiply)(p, W) + b[:, None]
-        sizes = jnp.max(jnp.abs(new - a), (1, 2)), jnp.max(jnp.abs(new), (1, 2))
+        changes, entries = (jax.vmap(data.keep)(rows) for rows in (new - a, new))
+        sizes = jnp.max(jnp.abs(changes), (1, 2)), jnp.max(jnp.abs(entries), (1, 2))
         # Samples that do not count keep z = a, as after every line.
         return jax.vmap(data.keep)(z, new), new, stage.mail.vary(sizes)
 

@@ -15,8 +15,17 @@ from pdadmm_jax._typing import Array, PRNGKeyArray
 from pdadmm_jax.checks import check_finite, check_widths, is_concrete
 from pdadmm_jax.hyperparameters import Hyperparameters, Problem, at_precision_of
 from pdadmm_jax.layout import dealt_out, placement_of, put_weights, samples_on
-from pdadmm_jax.mesh import abstract_data, abstract_state, on_stages, specs_of
+from pdadmm_jax.mesh import (
+    abstract_by_samples,
+    abstract_data,
+    abstract_state,
+    checked_mesh,
+    on_stages,
+    specs_of,
+)
 from pdadmm_jax.neighbours import first_messages, from_below, join, lowest
+from pdadmm_jax.placement import Placement
+from pdadmm_jax.plan import plan
 from pdadmm_jax.products import multiply
 from pdadmm_jax.stage import Stage, choose
 from pdadmm_jax.state import (
@@ -124,11 +133,11 @@ def abstract(
     data: Data,
     widths: Sequence[int],
     hyper: Hyperparameters,
-    mesh: Mesh,
+    mesh: Mesh | None = None,
     *,
     wire: Wire = "full",
 ) -> tuple[State, Data]:
-    """A state and its data on a mesh in name only: shapes, dtypes and shardings.
+    """A state and its data in name only: shapes, dtypes and, on a mesh, shardings.
 
     For ``jax.jit(step).lower(...)``, which compiles for devices and sizes that need not be there.
 
@@ -136,18 +145,63 @@ def abstract(
         data: training data, or ``jax.ShapeDtypeStruct`` in their place.
         widths: (features, hidden, ..., outputs).
         hyper: hyperparameters.
-        mesh: devices, of any kind that JAX can compile for.
+        mesh: devices, of any kind that JAX can compile for; None for a single one.
         wire: type of the messages between stages.
     """
+    if mesh is None:
+        return _abstract_start(data, widths, hyper, None), data
     placement = placement_of(data.x.shape[0], widths, mesh, wire)
     data = abstract_data(data, placement.mesh)
+    return abstract_state(_abstract_start(data, widths, hyper, placement)), data
+
+
+def abstract_elsewhere(
+    data: Data,
+    widths: Sequence[int],
+    hyper: Hyperparameters,
+    mesh: Mesh,
+    *,
+    stages: int,
+    wire: Wire = "full",
+) -> State:
+    """A state arranged for another mesh, in name only, as this mesh can hold it on the way.
+
+    Its layers are dealt out to the other mesh's stages, but every device has all of them, of a
+    share of the samples; what is missing for even shares is made up by rows that do not count.
+    Arrays of these shapes and shardings are what ``moved`` takes.
+
+    Args:
+        data: training data without rows that do not count, or ``jax.ShapeDtypeStruct``.
+        widths: (features, hidden, ..., outputs).
+        hyper: hyperparameters.
+        mesh: devices to hold it.
+        stages: stages of the other mesh; 1 for a single device.
+        wire: type of the messages between them.
+    """
+    mesh = checked_mesh(mesh)
+    samples = data.x.shape[0]
+    placement = Placement(mesh, plan(widths, stages), samples, wire)
+    data = jax.tree.map(
+        lambda rows: jax.ShapeDtypeStruct(
+            (-(-samples // mesh.size) * mesh.size, *rows.shape[1:]), rows.dtype
+        ),
+        data,
+    )
+    return abstract_by_samples(_abstract_start(data, widths, hyper, placement), mesh)
+
+
+def _abstract_start(
+    data: Data, widths: Sequence[int], hyper: Hyperparameters, placement: Placement | None
+) -> State:
+    """The shapes of a state with these rows of samples."""
 
     def start(data: Data) -> State:
         shapes = itertools.pairwise(widths)
         params = [(jnp.zeros(s, data.x.dtype), jnp.zeros(s[1], data.x.dtype)) for s in shapes]
-        return dealt_out(_forward_start(params, data, hyper, None, wire), placement)
+        state = _forward_start(params, data, hyper, None, "full")
+        return state if placement is None else dealt_out(state, placement)
 
-    return abstract_state(jax.eval_shape(start, data)), data
+    return jax.eval_shape(start, data)
 
 
 def widths_of(params: Params) -> tuple[int, ...]:

@@ -10,10 +10,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import install_import_hook
 
 with install_import_hook("pdadmm_jax", "beartype.beartype"):
     import pdadmm_jax  # noqa: F401  (annotations are checked from here on)
+
+from tests import commands
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_num_cpu_devices", 16)
@@ -34,6 +37,31 @@ def compilations(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], int]
     caplog.set_level(logging.WARNING, logger="jax")
     yield lambda: sum("Finished XLA compilation" in r.getMessage() for r in caplog.records)
     jax.config.update("jax_log_compiles", False)
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Keeps compiled programs for the module's own runs; yields what tells processes to."""
+    cache = str(tmp_path_factory.mktemp("programs"))
+    settings = {
+        "jax_compilation_cache_dir": cache,
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", cache)  # commands have no business elsewhere
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        yield (
+            commands.ALONE
+            | {"JAX_ENABLE_COMPILATION_CACHE": "true"}
+            | {name.upper(): str(value) for name, value in settings.items()}
+        )
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True, scope="module")

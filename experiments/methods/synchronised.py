@@ -61,7 +61,7 @@ def _method(title: str, number: str, candidates: tuple[float, ...], recipe: Reci
     ) -> Swept:
         def one_pass(swept: Swept, _: None) -> tuple[Swept, None]:
             key, order = jax.random.split(swept.key)
-            state, _ = pdadmm.sweep(swept.state, data, own(hyper, value), order)
+            state = pdadmm.sweep(swept.state, data, own(hyper, value), order)[0]
             return Swept(state, key), None
 
         return lax.scan(one_pass, swept, length=passes)[0]

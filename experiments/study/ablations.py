@@ -26,7 +26,7 @@ from experiments.plots import BLACK, BLUE
 from experiments.study.config import AblationsConfig
 from experiments.study.courses import REFRESH_EVERY
 from experiments.study.results import plus_minus
-from experiments.training import train
+from experiments.training import Start, train
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,8 @@ def outcome(
             build.INITIALIZERS[variant.initializer],
         )
         *_, last = train(
-            state,
+            Start(state, hyper),
             splits,
-            hyper,
             iterations=config.iterations,
             evaluate_every=config.iterations,
             refresh_every=REFRESH_EVERY,
@@ -179,7 +178,7 @@ def outcome(
                 last.train[0],
                 float(last.info.lagrangian[-1]) / splits.samples,
                 float(np.sum(np.square(last.info.primal_residual[-1], dtype=np.float64))),
-                1000 * last.seconds / last.iteration,
+                1000 * last.end.seconds / last.iteration,
             )
         )
     return Outcome(*map(list, zip(*rows, strict=True)))

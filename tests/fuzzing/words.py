@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments import config
 from experiments.__main__ import LAUNCHABLE, run
+from experiments.reliability import config as reliability
 from experiments.speed import config as speed
 from experiments.study import config as study
 from tests.fuzzing.values import TEXTS, options_of, paths_in, value_of
@@ -29,6 +30,10 @@ CONFIGS: dict[str, Any] = {
     "communication": study.CommunicationConfig,
     "compile": config.CompileConfig,
     "scaling": config.ScalingConfig,
+    "crash": reliability.CrashConfig,
+    "damage": reliability.DamageConfig,
+    "ranks": reliability.RanksConfig,
+    "soak": reliability.SoakConfig,
     "report": config.ReportConfig,
     "launch": config.LaunchConfig,
 }

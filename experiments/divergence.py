@@ -1,0 +1,73 @@
+"""The Lagrangian watched from iteration to iteration: whether it rises instead of falling."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+_LEAST = 1e-3  # of the first Lagrangian: below it, rises are no news
+
+
+class Watch(NamedTuple):
+    """What is remembered of the Lagrangian since the problem last changed, by growth or penalty.
+
+    Attributes:
+        layers: depth of the network then.
+        first: the first Lagrangian since; None before it is known.
+        lowest: the lowest one since.
+        raised: how often rho was raised in answer to a rise.
+    """
+
+    layers: int = 0
+    first: float | None = None
+    lowest: float | None = None
+    raised: int = 0
+
+
+class Rise(NamedTuple):
+    """An iteration after which the Lagrangian was too high."""
+
+    iteration: int
+    lagrangian: float
+    lowest: float
+
+    def __str__(self) -> str:
+        return (
+            f"the Lagrangian is {self.lagrangian:.4g} after iteration {self.iteration}, "
+            f"but was {self.lowest:.4g} before"
+        )
+
+
+def look(
+    watch: Watch, lagrangians: np.ndarray, layers: int, before: int, factor: float
+) -> tuple[Watch, Rise | None]:
+    """Looks at some iterations.
+
+    Args:
+        watch: what is known of those before.
+        lagrangians: one value for each.
+        layers: depth of the network.
+        before: number of the last iteration before them.
+        factor: how often the lowest value makes a rise.
+
+    Returns:
+        The watch after them, and the first rise.  After a rise it begins anew with the value that
+        was reached, so that the next one is told of only if it goes on by the same factor.
+    """
+    if layers != watch.layers:
+        watch = Watch(layers, raised=watch.raised)
+    first, lowest, rise = watch.first, watch.lowest, None
+    for iteration, value in enumerate(map(float, lagrangians), start=before + 1):
+        first = value if first is None else first
+        lowest = value if lowest is None else lowest
+        if value > factor * max(lowest, _LEAST * abs(first)):
+            rise = rise or Rise(iteration, value, lowest)
+            first = lowest = value
+        lowest = min(lowest, value)
+    return watch._replace(first=first, lowest=lowest), rise
+
+
+def answered(watch: Watch) -> Watch:
+    """The watch after rho was raised, by which the Lagrangian is another."""
+    return Watch(raised=watch.raised + 1)

@@ -1,0 +1,1 @@
+"""What runs survive: crashes, damaged files, full disks, lost processes, long times."""

@@ -1,0 +1,168 @@
+"""Checkpoints: whatever was saved comes back to the bit, and nothing that was not."""
+
+from __future__ import annotations
+
+import random
+import resource
+import shutil
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import checkpoints
+from experiments.errors import UsageError
+from experiments.reliability import damage
+
+
+class Own(NamedTuple):
+    first: jax.Array
+    more: dict
+
+
+def tree(seed=0):
+    """Arrays of several kinds, in containers of several kinds, an optimiser's memory among them."""
+    rng = np.random.default_rng(seed)
+    weights = {"W": jnp.asarray(rng.normal(size=(30, 20)), np.float32), "n": jnp.int32(seed)}
+    memory = optax.adam(0.1).init({"W": weights["W"]})
+    key = jax.random.key_data(jax.random.key(seed))
+    return Own(weights["W"] * 2, {"weights": weights, "memory": memory, "order": key})
+
+
+def shapes_of(tree):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
+def assert_same(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A directory with checkpoints 1, 2 and 3, of which 2 and 3 were to be kept."""
+    directory = tmp_path_factory.mktemp("three")
+    with checkpoints.writing(directory, keep=2) as writer:
+        for number in (1, 2, 3):
+            writer.save(number, tree(number), {"number": number, "rate": 0.1})
+    return directory
+
+
+@pytest.fixture
+def directory(three, tmp_path):
+    """A copy of it to do as one likes with."""
+    return shutil.copytree(three, tmp_path / "checkpoints")
+
+
+def test_any_pytree_comes_back_with_its_facts(directory):
+    found, complaints = checkpoints.newest(directory)
+    assert not complaints
+    assert found.number == 3
+    assert found.facts == {"number": 3, "rate": 0.1}
+    assert_same(checkpoints.restore(found, shapes_of(tree())), tree(3))
+    assert len(checkpoints.contents(found)) == len(jax.tree.leaves(tree()))
+
+
+def test_older_ones_go(directory):
+    assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]
+
+
+def test_what_is_donated_after_the_call_is_saved_as_it_was(tmp_path):
+    rows = np.arange(10**6, dtype=np.float32)
+    overwrite = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
+    with checkpoints.writing(tmp_path, keep=1) as writer:
+        array = jnp.asarray(rows)
+        writer.save(1, {"x": array}, {})
+        jax.block_until_ready(overwrite(array))
+    found, _ = checkpoints.newest(tmp_path)
+    np.testing.assert_array_equal(checkpoints.contents(found)["x"], rows)
+
+
+def test_damage_to_any_file_is_found_and_named(directory):
+    tries = damage.files_damaged(directory, bits=3, chosen=random.Random(0))
+    assert all(len(wrong) > 5 for wrong in tries.values())
+    assert [text for wrong in tries.values() for text in wrong if text] == []
+
+
+def test_no_damage_is_taken_for_a_checkpoint(directory):
+    """Fuzzing: what is found is whole, or there is nothing; never an exception."""
+    chosen = random.Random(1)
+    for _ in range(100):
+        done = damage.damaged(directory, chosen)
+        found, _ = checkpoints.newest(directory)
+        if found is None:
+            break
+        assert found.facts["number"] == found.number, done
+        assert_same(checkpoints.restore(found, shapes_of(tree())), tree(found.number))
+    else:
+        raise AssertionError("a hundred damages left everything whole")
+
+
+def test_a_half_written_one_does_not_count_and_makes_way(directory):
+    newest = checkpoints.sealed(directory)[-1][1]
+    (newest / "manifest.json").unlink()
+    found, complaints = checkpoints.newest(directory)
+    assert (found.number, complaints) == (2, [])
+    checkpoints.tidy(directory, found.number)
+    assert not newest.exists()
+    with checkpoints.writing(directory, keep=2, last=2) as writer:
+        writer.save(3, tree(4), {})
+    assert_same(checkpoints.restore(checkpoints.newest(directory)[0], shapes_of(tree())), tree(4))
+
+
+def test_a_damaged_one_is_set_aside(directory):
+    newest = checkpoints.sealed(directory)[-1][1]
+    damage.flip(newest / "manifest.json", random.Random(0))
+    checkpoints.tidy(directory, 2)
+    assert not newest.exists()
+    assert newest.with_suffix(".damaged").is_dir()
+    assert [number for number, _ in checkpoints.sealed(directory)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda tree: tree._replace(more={}), "differ in what they hold: more."),
+        (lambda tree: tree._replace(first=jnp.zeros((30, 21))), "first of shape (30, 20)"),
+        (lambda tree: tree._replace(first=jnp.zeros((30, 20), int)), "dtype float32"),
+    ],
+)
+def test_other_arrays_than_were_saved_are_refused(directory, change, complaint):
+    found, _ = checkpoints.newest(directory)
+    with pytest.raises(UsageError) as refusal:
+        checkpoints.restore(found, shapes_of(change(tree())))
+    assert complaint in str(refusal.value)
+
+
+def test_a_failed_save_is_one_line_and_costs_no_older_one(directory):
+    writer = checkpoints.Writer(directory, keep=2, last=3)
+    (directory / "0000000004").write_text("in the way")
+    with pytest.raises(UsageError) as failure:
+        writer.save(4, tree(), {})
+    assert "checkpoint 4 could not be written" in str(failure.value)
+    assert "the last one is 3" in str(failure.value)
+    assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]
+    writer.save(5, tree(5), {})
+    writer.close()
+    assert checkpoints.newest(directory)[0].number == 5
+
+
+def test_a_disk_without_room_is_named_and_costs_no_older_one(directory):
+    """Files that cannot grow, for a disk that is full: the same calls fail."""
+    large = tree()._replace(first=jax.random.normal(jax.random.key(0), (500, 500)))
+    writer = checkpoints.Writer(directory, keep=2, last=3)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        writer.save(4, large, {})
+        with pytest.raises(UsageError) as failure:
+            writer.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        writer.close()
+    assert "checkpoint 4 could not be written" in str(failure.value)
+    assert "(File too large); the last one is 3" in str(failure.value)
+    assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]

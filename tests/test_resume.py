@@ -1,0 +1,252 @@
+"""``--resume``: a run that was cut short ends like one that was not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+import pdadmm_jax as pdadmm
+from experiments import __main__ as command_line
+from experiments import build, checkpoints
+from experiments.config import MeshConfig, TrainConfig
+from experiments.data import DataConfig, load
+from experiments.full_batch import FullBatch
+from experiments.reliability import outcome
+from experiments.reliability.processes import directory_in
+from tests.commands import finish, start
+
+OPTIONS = ("--network.hidden", "20", "20", "--data.limit", "150", "--growth.at", "25")
+OPTIONS += ("--growth.layers", "2", "--refresh-every", "20", "--checkpoint.every", "10")
+
+
+pytestmark = pytest.mark.usefixtures("programs")
+
+
+def train(*words):
+    return command_line.run(["train", *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, programs):
+    """A run that nobody disturbs, with all of its checkpoints."""
+    out = tmp_path_factory.mktemp("whole")
+    assert train(*OPTIONS, "--iterations", 45, "--checkpoint.keep", 9, "--out", out / "runs") == 0
+    return directory_in(out / "runs")
+
+
+@pytest.fixture
+def cut(whole, tmp_path):
+    """Makes a copy of it as it was after an iteration, and some lines of metrics further."""
+
+    def copy(after):
+        run = shutil.copytree(whole, tmp_path / f"run-{after}")
+        for number, path in checkpoints.sealed(run / checkpoints.DIRECTORY):
+            if number > after:
+                shutil.rmtree(path)
+        for name in ("summary.json", "weights.npz", "training.png", "shown.json"):
+            (run / name).unlink()
+        lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (run / "metrics.jsonl").write_text("".join(lines[: after + 3]) + lines[after + 3][:40])
+        return run
+
+    return copy
+
+
+@pytest.mark.parametrize("after", [0, 20, 40])  # before and after the network grew
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(whole, cut, after, capsys):
+    run = cut(after)
+    assert train("--resume", run) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert ("going on after iteration" in out) == (after > 0)
+    assert outcome.unlike(run, whole) == []
+    mine, others = (json.loads((k / "summary.json").read_text()) for k in (run, whole))
+    assert {k: v for k, v in mine.items() if "seconds" not in k} == {
+        k: v for k, v in others.items() if "seconds" not in k
+    }
+
+
+def test_seconds_are_counted_on(cut):
+    run = cut(40)
+    (found, _) = checkpoints.newest(run / checkpoints.DIRECTORY)
+    assert train("--resume", run) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["seconds"] > found.facts["seconds"] > 0
+
+
+def endless(run, settings):
+    """Goes on with a run in a process of its own, which is well under way."""
+    process = start("train", "--resume", run, "--iterations", 10**6, settings=settings)
+    for line in process.stdout:
+        if line.startswith("iteration 80/"):
+            return process
+    raise AssertionError(process.stderr.read())
+
+
+def test_a_killed_run_goes_on_without_a_gap_or_a_line_too_many(cut, programs):
+    run = cut(40)
+    process = endless(run, programs)
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
+    last = found.number + 10
+    assert train("--resume", run, "--iterations", last) == 0
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == list(range(1, last + 1))
+
+
+def test_an_interrupt_saves_and_says_where(cut, programs):
+    run = cut(40)
+    process = endless(run, programs)
+    process.send_signal(signal.SIGTERM)
+    code, out, err = finish(process)
+    found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
+    assert (code, err) == (130, "")
+    assert f"interrupted after iteration {found.number}" in out
+    assert f"what was done is saved in {found.path}; --resume {run} goes on" in out
+    assert json.loads((run / "summary.json").read_text())["iterations"] == found.number
+
+
+def test_a_finished_run_has_nothing_left_to_do(whole, capsys):
+    before = sorted((path, path.stat().st_mtime_ns) for path in whole.rglob("*"))
+    assert train("--resume", whole) == 0
+    assert f"nothing is left to do: {whole} has all its 45 iterations" in capsys.readouterr().out
+    assert sorted((path, path.stat().st_mtime_ns) for path in whole.rglob("*")) == before
+
+
+def test_more_iterations_go_on_from_the_end(whole, tmp_path, capsys):
+    run = shutil.copytree(whole, tmp_path / "run")
+    assert train("--resume", run, "--iterations", 50) == 0
+    assert "going on after iteration 45" in capsys.readouterr().out
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == list(range(1, 51))
+    assert lines[:45] == (whole / "metrics.jsonl").read_text().splitlines()
+    assert json.loads((run / "config.json").read_text())["config"]["iterations"] == 50
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (
+            ("--method.nu", 0.2, "--network.hidden", 20, 30, "--seed", 1),
+            "method.nu was 0.1, not 0.2; network.hidden was 20 20, not 20 30; seed was 0, not 1",
+        ),
+        (("--iterations", 30), "iterations is 30, but"),
+        (("--evaluate-every", 5), "evaluate_every was 10, not 5"),
+        (("--checkpoint.keep", -1), "checkpoint.keep is -1"),
+    ],
+)
+def test_another_configuration_is_refused(whole, words, complaint, capsys):
+    assert train("--resume", whole, *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert complaint in line
+
+
+def test_other_data_of_the_same_name_are_refused(cut, monkeypatch, capsys):
+    run = cut(20)
+    monkeypatch.setattr(build, "digest", lambda _: "another")
+    assert train("--resume", run) == 2
+    assert "was begun on other data" in capsys.readouterr().err
+
+
+def test_a_second_run_on_the_directory_is_refused(cut, capsys):
+    from experiments import runs
+
+    run = cut(20)
+    with runs.locked(run):
+        assert train("--resume", run) == 2
+    assert f"another process is at work in {run}" in capsys.readouterr().err
+    with runs.locked(run):  # it went with its holder
+        pass
+
+
+def test_what_is_damaged_is_named_and_done_again(whole, cut, capsys):
+    run = cut(40)
+    newest = checkpoints.sealed(run / checkpoints.DIRECTORY)[-1][1]
+    file = max(
+        (path for path in newest.rglob("*") if path.is_file()), key=lambda k: k.stat().st_size
+    )
+    file.write_bytes(file.read_bytes()[:-1])
+    assert train("--resume", run) == 0
+    assert f"warning: checkpoint 40 is not used, for {file} has" in capsys.readouterr().err
+    assert outcome.unlike(run, whole) == []
+
+
+def test_a_damaged_config_is_taken_from_the_checkpoint(whole, cut):
+    run = cut(40)
+    (run / "config.json").write_text('{"config": ')
+    assert train("--resume", run) == 0
+    assert outcome.unlike(run, whole) == []
+
+
+def test_damaged_metrics_are_set_aside(cut, capsys):
+    run = cut(40)
+    lines = run / "metrics.jsonl"
+    lines.write_text(lines.read_text().replace("1", "2", 1))
+    assert train("--resume", run) == 0
+    assert "metrics.jsonl is not what was written" in capsys.readouterr().err
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 5
+    assert (run / "metrics.jsonl.damaged").exists()
+
+
+@pytest.mark.parametrize("words", [("nowhere",), (".",)])
+def test_a_directory_without_a_run_is_refused(words, capsys):
+    assert train("--resume", *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "in which no run was begun" in line
+
+
+# On other devices than before: the mode itself, without the command around it.
+
+
+def mode_on(stages, shards, wire="full"):
+    config = TrainConfig(mesh=MeshConfig(wire=wire), evaluate_every=5)
+    dataset = load(DataConfig(limit=101))
+    count = stages * shards
+    mesh = None if count == 1 else pdadmm.make_mesh(stages, shards, jax.devices()[:count])
+    splits = build.splits(dataset, np.float64 if jax.config.jax_enable_x64 else np.float32, mesh)
+    hyper = pdadmm.Hyperparameters(
+        nu=0.1, rho=0.5, p_solver=pdadmm.solver("layer"), W_solver=pdadmm.solver("layer")
+    )
+    return FullBatch(config, splits, (64, 8, 8, 8, 10), hyper, mesh)
+
+
+def last_of(mode, start, iterations):
+    *_, chunk = mode.train(start, iterations)
+    return chunk.end
+
+
+def saved(mode, start, directory):
+    with checkpoints.writing(directory, keep=1) as writer:
+        writer.save(start.iteration, *mode.stored(start))
+    return checkpoints.newest(directory)[0]
+
+
+def test_rounded_messages_are_remembered_on_the_same_mesh(tmp_path):
+    mode = mode_on(2, 1, "int8")
+    start = last_of(mode, mode.first(), 5)
+    found = saved(mode, start, tmp_path)
+    expected = jax.tree.map(np.asarray, last_of(mode, start, 10).state)
+    assert np.any(expected.messages.f_sent)
+    resumed = last_of(mode, mode.restored(found), 10).state
+    jax.tree.map(np.testing.assert_array_equal, resumed, expected)
+
+
+@pytest.mark.x64
+def test_other_meshes_go_on_to_rounding(tmp_path):
+    """From 8 stages to 2 with shared samples, and to a single device."""
+    wide, narrow, alone = mode_on(8, 1), mode_on(2, 2), mode_on(1, 1)
+    start = last_of(wide, wide.first(), 5)
+    found = saved(wide, start, tmp_path / "wide")
+    expected = pdadmm.unshard(last_of(wide, start, 15).state)
+    found = saved(narrow, last_of(narrow, narrow.restored(found), 10), tmp_path / "narrow")
+    resumed = last_of(alone, alone.restored(found), 15).state
+    assert int(resumed.iteration) == 15
+    for have, want in zip(*map(jax.tree.leaves, (resumed, expected)), strict=True):
+        np.testing.assert_allclose(have, want, rtol=0, atol=1e-12 * np.max(np.abs(want)))
