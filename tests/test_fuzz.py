@@ -117,7 +117,7 @@ def stopped(monkeypatch, tmp_path):
         raise words.Begun
 
     for module, name in (
-        ("train", "train"),
+        ("train", "follow"),
         ("study.compare", "at_work"),
         ("study.convergence", "course"),
         ("study.communication", "traffic"),
