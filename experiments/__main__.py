@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from experiments.config import (
     TrainConfig,
 )
 from experiments.errors import UsageError, usage_errors
+from experiments.quality.config import QualityConfig
 from experiments.speed.config import (
     LiteralConfig,
     PrecisionConfig,
@@ -35,6 +37,10 @@ from experiments.study.config import (
     ConvergenceConfig,
     PerformanceConfig,
 )
+
+# Layers' linear systems are small: OpenBLAS's threads wait for each other 100 times longer than they
+# compute, if there is other work for the cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 app = tyro.extras.SubcommandApp()
 Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
@@ -72,6 +78,12 @@ for _command in (
         "study.ablations",
         AblationsConfig,
         "Train pdADMM with one thing changed at a time.",
+    ),
+    (
+        "quality",
+        "quality.study",
+        QualityConfig,
+        "Train variants of pdADMM, one idea each, beside Adam.",
     ),
     ("time", "timing", TimeConfig, "Time iterations of a network on random data."),
     (

@@ -25,19 +25,36 @@ from pdadmm_jax.products import multiply
 # Steps: longer, shorter, repeated, now and then
 
 
-def relaxed(move: Move, *fields: str, factor: str) -> Move:
+def alike(factor: Array, hops: int) -> Array:
+    """The same factor for all layers, however many hops below the last one."""
+    return factor
+
+
+def by_delay(factor: Array, hops: int) -> Array:
+    """The factor over the iterations that a change takes to the last layer and back, 1 + 2 hops."""
+    return factor / (1 + 2 * hops)
+
+
+def relaxed(
+    move: Move, *fields: str, factor: str, pace: Callable[[Array, int], Array] = alike
+) -> Move:
     """Goes ``factor`` times as far as the move.
 
     Args:
         move: of p alone, of W and b alone (a goes with them, linearly), or of z, q and u.
         *fields: variables that it moves.
         factor: name of the number, below 1 for stiffer variables and above 1 for over-relaxed ones.
+        pace: what becomes of the number in a layer so many hops below the last one.
     """
 
     def farther(net: Net, given: Given) -> Net:
         by = net.numbers[factor]
         pairs = zip(net.layers, move(net, given).layers, strict=True)
-        return net._replace(layers=tuple(_between(*pair, fields, by) for pair in pairs))
+        moved = tuple(
+            _between(old, new, fields, pace(by, len(net.layers) - 1 - k))
+            for k, (old, new) in enumerate(pairs)
+        )
+        return net._replace(layers=moved)
 
     return farther
 
@@ -62,7 +79,7 @@ def every(move: Move, period: str) -> Move:
     """The move in every so many-th iteration, the first one included."""
 
     def sometimes(net: Net, given: Given) -> Net:
-        due = net.iteration % net.numbers[period].astype(jnp.int32) == 0
+        due = net.iteration % jnp.maximum(net.numbers[period].astype(jnp.int32), 1) == 0
         return lax.cond(due, lambda net: move(net, given), lambda net: net, net)
 
     return sometimes
@@ -182,7 +199,9 @@ def anderson(move: Move) -> Move:
         full = net.iteration >= HISTORY - 1
         gram = multiply(steps, steps.T)
         ridge = 1e-6 * jnp.trace(gram) + jnp.finfo(old.dtype).tiny
-        share = jnp.linalg.solve(gram + ridge * jnp.eye(HISTORY, dtype=old.dtype), jnp.ones(HISTORY))
+        share = jnp.linalg.solve(
+            gram + ridge * jnp.eye(HISTORY, dtype=old.dtype), jnp.ones(HISTORY)
+        )
         mixed = multiply((share / jnp.sum(share))[None], weights + steps)[0]
         layers = tuple(map(_consistent, rebuilt(jnp.where(full, mixed, new))))
         memory = net.memory | {"steps": {"weights": weights, "steps": steps}}
@@ -221,14 +240,13 @@ def _at_rest(own: Layer) -> Layer:
     return own._replace(z=own.a, q=None if own.q is None else own.p)
 
 
-def learning_from_forward(sweeps: Move, learn: Move) -> Move:
-    """Weights learn from p and a as they were before the sweeps, against z as it is after them."""
+def facing_forward(sweeps: Move) -> Move:
+    """The sweeps, and then p and a as they were before them, against z as it is after them."""
 
     def move(net: Net, given: Given) -> Net:
         swept = sweeps(net, given)
         pairs = zip(net.layers, swept.layers, strict=True)
-        facing = tuple(new._replace(p=old.p, a=old.a) for old, new in pairs)
-        return learn(swept._replace(layers=facing), given)
+        return swept._replace(layers=tuple(new._replace(p=old.p, a=old.a) for old, new in pairs))
 
     return move
 

@@ -75,9 +75,7 @@ def line_p(net: Net, given: Given) -> Net:
     def moved(own: Layer) -> Layer:
         assert own.q is not None
         assert own.u is not None
-        p, a, _ = pdadmm.update_p(
-            own.p, own.W, own.a, own.z, own.q, own.u, own.nu, own.rho, solver
-        )
+        p, a, _ = pdadmm.update_p(own.p, own.W, own.a, own.z, own.q, own.u, own.nu, own.rho, solver)
         return own._replace(p=p, a=a)
 
     first, *upper = net.layers

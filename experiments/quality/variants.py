@@ -1,19 +1,24 @@
-"""Variants of pdADMM, one idea each, as methods to be compared."""
+"""Variants of pdADMM, one idea each, as methods to be compared.
+
+Where nothing else is said, a variant is Algorithm 1 with rho = nu and steps of p and W in closed form
+per sample and neuron.  "Far W" is W by an exact solve held back by damping, and then farther by a
+factor.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 import pdadmm_jax as pdadmm
 from experiments.methods import Method
-from experiments.methods.variables import weights_of
+from experiments.methods.variables import Layers, weights_of
 from experiments.quality import ideas
 from experiments.quality import net as lines
 from experiments.quality.ideas import every, inertial, relaxed, repeated
@@ -21,9 +26,16 @@ from experiments.quality.net import Given, Move, Net, in_turn
 from pdadmm_jax._typing import Array, PRNGKeyArray
 
 Numbers = tuple[float, ...]
+Initializer = Callable[..., Array]
 PENALTIES = (1e-3, 1e-2, 0.1, 1.0)
 STIFF = (1.0, 10.0, 100.0)
 AT = "@"  # between a variant's name and the values of its numbers
+
+
+weights = in_turn(lines.line_W, lines.line_b)
+boundary = in_turn(lines.line_q, lines.line_u)
+outputs = in_turn(lines.line_z, boundary)
+activations = lines.activations
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +44,10 @@ class Variant:
 
     Attributes:
         title: what is changed.
-        iteration: what an iteration does.
+        before: what happens in an iteration before weights learn.
+        learn: how they learn.
+        after: what happens after that.
+        around: makes of the whole iteration another one.
         hops: how many hops between neighbours have to wait for one another in an iteration, given
             the number of boundaries and the values of the numbers.
         penalties: values of nu to choose from.
@@ -42,12 +57,16 @@ class Variant:
         hyper: changes of the hyperparameters.
         begin: what is changed at the start.
         remember: what is remembered from the start, by name.
-        initializer: of the first weights.
+        initializer: of the first weights, if it is not the network's.
         grows: whether it begins with half of the layers.
+        readable: whether its variables are those of an ADMM until the end.
     """
 
     title: str
-    iteration: Move
+    before: Move = lines.line_p
+    learn: Move = weights
+    after: Move = outputs
+    around: Callable[[Move], Move] = lambda iteration: iteration
     hops: Callable[[int, Mapping[str, float]], float] = lambda boundaries, numbers: 1
     penalties: Numbers = PENALTIES
     numbers: Mapping[str, Numbers] = field(default_factory=dict)
@@ -55,178 +74,188 @@ class Variant:
     hyper: Mapping[str, Any] = field(default_factory=dict)
     begin: Callable[[Net], Net] = lambda net: net
     remember: Mapping[str, Callable[[Net], Any]] = field(default_factory=dict)
-    initializer: str | None = None
+    initializer: Initializer | None = None
     grows: bool = False
+    readable: bool = True
+
+    @property
+    def iteration(self) -> Move:
+        """One iteration."""
+        return self.around(in_turn(self.before, self.learn, self.after))
 
 
 NO_PROXIMAL = {"proximal": 0.0}
+RATES = (3e-4, 1e-3, 3e-3)
 ADAM = {"moments": ideas.remember_moments}
 BEFORE = {"before": ideas.remember_layers}
-RATES = (3e-4, 1e-3, 3e-3)
-weights = in_turn(lines.line_W, lines.line_b)
-boundary = in_turn(lines.line_q, lines.line_u)
-activations = lines.activations
+ORTHOGONAL = jax.nn.initializers.orthogonal(2**0.5)  # keeps the size of what ReLU halves
+DAMPED = relaxed(ideas.damped_weights, "W", "b", factor="relaxation")
+DAMPED_BY_DELAY = relaxed(ideas.damped_weights, "W", "b", factor="relaxation", pace=ideas.by_delay)
 
 
-def _after_synchronising(learn: Move, *, duals: bool) -> Move:
-    """The forward pass, sweeps of the activations, then W from the forward pass against z."""
+def _nothing(net: Net, given: Given) -> Net:
+    return net
+
+
+def _now_and_then(move: Move) -> Mapping[str, Any]:
+    """A variant that begins every so many-th iteration with a forward pass."""
+    return {
+        "before": in_turn(every(move, "period"), lines.line_p),
+        "hops": lambda boundaries, numbers: 1 + boundaries / numbers["period"],
+        "numbers": {"period": (3.0, 10.0, 30.0)},
+    }
+
+
+def _after_sweeps(synchronise: Move) -> Mapping[str, Any]:
+    """A variant whose weights learn from a forward pass against z after eight sweeps."""
     sweeps = repeated(activations, "sweeps")
-    begin = ideas.synchronised if duals else in_turn(ideas.synchronised, ideas.without_duals)
-    return in_turn(begin, ideas.learning_from_forward(sweeps, learn))
+    return {
+        "before": in_turn(synchronise, ideas.facing_forward(sweeps)),
+        "after": _nothing,
+        "hops": lambda boundaries, numbers: boundaries + numbers["sweeps"],
+        "penalties": STIFF,
+        "hyper": NO_PROXIMAL,
+    }
 
 
-def _hops_of_sweeps(boundaries: int, numbers: Mapping[str, float]) -> float:
-    return boundaries + numbers["sweeps"]
+def _pipelined(learn: Move) -> Mapping[str, Any]:
+    """A variant in which p = q = f(a), and u comes from above, a hop further every iteration."""
+    return {
+        "before": ideas.pipelined,
+        "learn": learn,
+        "after": _nothing,
+        "penalties": STIFF,
+    }
 
 
-def _hops_of_period(boundaries: int, numbers: Mapping[str, float]) -> float:
-    return 1 + boundaries / numbers["period"]
-
-
-far_damped = relaxed(ideas.damped_weights, "W", "b", factor="relaxation")
-FAR = {"relaxation": (3.0, 10.0, 30.0)}
-KEPT_DUALS = {
-    "hops": _hops_of_sweeps,
-    "penalties": STIFF,
-    "fixed": {"sweeps": 8.0, "damping": 0.1, "inertia": 0.9},
-    "hyper": NO_PROXIMAL,
-}
+RESET = in_turn(ideas.synchronised, ideas.without_duals)
+KEPT = ideas.synchronised
+FAR = {"learn": DAMPED, "numbers": {"relaxation": (3.0, 10.0, 30.0)}}
+EIGHT_SWEEPS = {"sweeps": 8.0, "damping": 0.1}
 
 VARIANTS: Mapping[str, Variant] = {
-    "plain": Variant("as published", lines.plain),
-    "rho": Variant("rho = 5 nu, certified", lines.plain, fixed={"rho/nu": 5.0}),
-    "no_proximal": Variant("no proximal term in z", lines.plain, hyper=NO_PROXIMAL),
-    "orthogonal": Variant("orthogonal first weights", lines.plain, initializer="orthogonal"),
-    "grown": Variant("half of the layers at first", lines.plain, grows=True),
-    "W_first": Variant("W and b before p", in_turn(weights, activations)),
+    "plain": Variant("as published"),
+    "rho": Variant("rho = 5 nu, certified", fixed={"rho/nu": 5.0}),
+    "no_proximal": Variant("no proximal term", hyper=NO_PROXIMAL),
+    "orthogonal": Variant("orthogonal first weights", initializer=ORTHOGONAL),
+    "grown": Variant("half of the layers at first", grows=True),
+    "W_first": Variant("order W, b, p, z, q, u", before=_nothing, after=activations),
     "z_first": Variant(
-        "z, q and u before p and W", in_turn(lines.line_z, boundary, lines.line_p, weights)
+        "order z, q, u, p, W, b", before=in_turn(outputs, lines.line_p), after=_nothing
     ),
     "stiff_p": Variant(
         "p stiffer",
-        in_turn(
-            relaxed(lines.line_p, "p", factor="share"), weights, lines.line_z, boundary
-        ),
+        before=relaxed(lines.line_p, "p", factor="share"),
         numbers={"share": (0.03, 0.1, 0.3)},
     ),
     "penalties_grow": Variant(
-        "penalties grow",
-        in_turn(lines.plain, ideas.geometric),
+        "penalties growing",
+        after=in_turn(outputs, ideas.geometric),
         numbers={"growth": (1.01, 1.03, 1.1)},
     ),
     "penalties_shrink": Variant(
-        "penalties shrink",
-        in_turn(lines.plain, ideas.geometric),
+        "penalties shrinking",
+        after=in_turn(outputs, ideas.geometric),
         numbers={"growth": (0.9, 0.97, 0.99)},
     ),
     "penalties_by_layer": Variant(
-        "penalties by layer",
-        lines.plain,
-        begin=ideas.by_layer,
-        numbers={"per layer": (0.3, 0.5, 2.0, 3.0)},
+        "penalties by layer", begin=ideas.by_layer, numbers={"per layer": (0.3, 0.5, 2.0, 3.0)}
     ),
-    "balanced": Variant("residuals balanced", ideas.balanced(lines.plain)),
+    "balanced": Variant("residuals balanced by rho", around=ideas.balanced),
     "over_relaxed": Variant(
         "p and z over-relaxed",
-        in_turn(
-            relaxed(lines.line_p, "p", factor="relaxation"),
-            weights,
-            relaxed(lines.line_z, "z", factor="relaxation"),
-            boundary,
-        ),
+        before=relaxed(lines.line_p, "p", factor="relaxation"),
+        after=in_turn(relaxed(lines.line_z, "z", factor="relaxation"), boundary),
         numbers={"relaxation": (1.5, 1.8)},
     ),
     "over_relaxed_duals": Variant(
         "q and u over-relaxed",
-        in_turn(lines.line_p, weights, lines.line_z, ideas.over_relaxed_couplings),
+        after=in_turn(lines.line_z, ideas.over_relaxed_couplings),
         numbers={"relaxation": (1.5, 1.8)},
     ),
     "inertia_W": Variant(
         "inertia of W and b",
-        inertial(lines.plain, "W", "b"),
+        around=lambda iteration: inertial(iteration, "W", "b"),
         numbers={"inertia": (0.5, 0.8, 0.9)},
         remember=BEFORE,
     ),
     "inertia": Variant(
         "inertia of all variables",
-        inertial(lines.plain, "p", "W", "b", "z", "q", "u"),
-        numbers={"inertia": (0.3, 0.6, 0.9)},
+        around=lambda iteration: inertial(iteration, "p", "W", "b", "z", "q", "u"),
+        numbers={"inertia": (0.2, 0.4, 0.8)},
         remember=BEFORE,
     ),
     "anderson": Variant(
         "Anderson's mixing of W and b",
-        ideas.anderson(lines.plain),
+        around=ideas.anderson,
         remember={"steps": ideas.remember_steps},
     ),
-    "sweeps": Variant(
+    "sweeps_between": Variant(
         "several sweeps of p, z, q, u per W",
-        in_turn(repeated(activations, "sweeps"), weights),
-        hops=lambda boundaries, numbers: numbers["sweeps"],
-        numbers={"sweeps": (2.0, 4.0, 8.0)},
+        before=in_turn(repeated(activations, "extra sweeps"), lines.line_p),
+        hops=lambda boundaries, numbers: 1 + numbers["extra sweeps"],
+        numbers={"extra sweeps": (1.0, 3.0, 9.0)},
     ),
     "far_W": Variant(
-        "W exact and damped, over-relaxed",
-        in_turn(lines.line_p, far_damped, lines.line_z, boundary),
-        numbers={"relaxation": (1.0, 1.5, 3.0)},
+        "W exact, damped, over-relaxed",
+        learn=DAMPED,
+        numbers={"relaxation": (1.0, 1.5, 2.0)},
         fixed={"damping": 0.1},
     ),
     "local_adam": Variant(
         "Adam on the local direction",
-        in_turn(lines.line_p, ideas.adam_on_local_directions, lines.line_z, boundary),
+        learn=ideas.adam_on_local_directions,
         numbers={"rate": RATES},
         remember=ADAM,
     ),
-    "synchronised": Variant(
-        "forward pass now and then, duals reset",
-        in_turn(every(in_turn(ideas.synchronised, ideas.without_duals), "period"), lines.plain),
-        hops=_hops_of_period,
-        numbers={"period": (3.0, 10.0, 30.0)},
-    ),
-    "synchronised_keeping": Variant(
-        "forward pass now and then, duals kept",
-        in_turn(every(ideas.synchronised, "period"), lines.plain),
-        hops=_hops_of_period,
-        numbers={"period": (3.0, 10.0, 30.0)},
-    ),
+    "synchronised": Variant("forward pass now and then, u reset", **_now_and_then(RESET)),
+    "synchronised_kept": Variant("forward pass now and then, u kept", **_now_and_then(KEPT)),
     "reset_far_W": Variant(
-        "forward pass, duals reset, 8 sweeps, far W",
-        _after_synchronising(far_damped, duals=False),
-        numbers=FAR,
-        **KEPT_DUALS,
+        "forward pass, u reset, 8 sweeps, far W",
+        **_after_sweeps(RESET),
+        **FAR,
+        fixed=EIGHT_SWEEPS,
     ),
     "kept_far_W": Variant(
-        "forward pass, duals kept, 8 sweeps, far W",
-        _after_synchronising(far_damped, duals=True),
-        numbers=FAR,
-        **KEPT_DUALS,
+        "forward pass, u kept, 8 sweeps, far W", **_after_sweeps(KEPT), **FAR, fixed=EIGHT_SWEEPS
     ),
     "kept_adam": Variant(
-        "forward pass, duals kept, 8 sweeps, Adam on W",
-        _after_synchronising(ideas.adam_on_local_directions, duals=True),
+        "forward pass, u kept, 8 sweeps, Adam on W",
+        **_after_sweeps(KEPT),
+        learn=ideas.adam_on_local_directions,
         numbers={"rate": RATES},
+        fixed=EIGHT_SWEEPS,
         remember=ADAM,
-        **KEPT_DUALS,
-    ),
-    "pipelined_far_W": Variant(
-        "pipeline, far W",
-        in_turn(ideas.pipelined, far_damped),
-        penalties=STIFF,
-        numbers=FAR,
-        fixed={"damping": 0.1},
     ),
     "pipelined_adam": Variant(
         "pipeline, Adam on W",
-        in_turn(ideas.pipelined, ideas.adam_on_local_directions),
-        penalties=STIFF,
+        **_pipelined(ideas.adam_on_local_directions),
         numbers={"rate": RATES},
         remember=ADAM,
     ),
+    "pipelined_far_W": Variant(
+        "pipeline, far W",
+        **_pipelined(DAMPED),
+        numbers={"relaxation": (1.0, 2.0, 4.0), "damping": (0.01, 0.03, 0.1)},
+    ),
+    "pipelined_by_delay": Variant(
+        "pipeline, far W by delay",
+        **_pipelined(DAMPED_BY_DELAY),
+        numbers={"relaxation": (5.0, 10.0, 20.0), "damping": (0.01, 0.03, 0.1)},
+    ),
+    "pipelined_pauses": Variant(
+        "pipeline, far W now and then",
+        **_pipelined(every(DAMPED, "period")),
+        numbers={"period": (4.0, 8.0, 16.0)},
+        fixed={"relaxation": 10.0, "damping": 0.03},
+    ),
     "then_adam": Variant(
         "then Adam by back-propagation",
-        ideas.then(lines.plain, ideas.adam_by_back_propagation, "after"),
+        around=lambda iteration: ideas.then(iteration, ideas.adam_by_back_propagation, "after"),
         hops=lambda boundaries, numbers: 2 * boundaries,
         numbers={"after": (10.0, 30.0)},
         remember=ADAM,
+        readable=False,
     ),
 }
 
@@ -270,6 +299,8 @@ def method_of(name: str) -> Method:
         advance=_advance(variant),
         params=lambda net: weights_of(net.layers),
         grow=lines.grow if variant.grows else None,
+        variables=_variables(variant) if variant.readable else None,
+        hops=lambda boundaries, samples: variant.hops(boundaries, numbers),
     )
 
 
@@ -296,4 +327,12 @@ def _advance(variant: Variant) -> Callable[..., Net]:
     return advance
 
 
-NO_NUMBERS: Mapping[str, float] = MappingProxyType({})
+@cache
+def _variables(variant: Variant) -> Callable[..., Layers]:
+    """The variables as weights see them: what comes before in an iteration is done."""
+
+    @jax.jit
+    def seen(net: Net, data: pdadmm.Data, hyper: pdadmm.Hyperparameters, nu: Array) -> Layers:
+        return variant.before(net, _given(variant, data, hyper)).layers
+
+    return seen

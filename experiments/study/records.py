@@ -51,7 +51,7 @@ def save(directory: Path, trial: Trial, points: list[Point]) -> None:
     """Keeps a finished trial."""
     content = {
         "trial": asdict(trial),
-        "points": [point._asdict() for point in points],
+        "points": [{**point._asdict(), "readings": dict(point.readings)} for point in points],
         "environment": runs.environment(),
         "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
     }
@@ -78,9 +78,13 @@ def find(directory: Path, trial: Trial) -> list[Point] | None:
         ) from error
 
 
-def _numbers(point: dict[str, Any]) -> dict[str, Any]:
+def _numbers(kept: Any) -> Any:
     """Numbers that are not finite are kept as null."""
-    return {name: float("nan") if value is None else value for name, value in point.items()}
+    if isinstance(kept, dict):
+        return {name: _numbers(value) for name, value in kept.items()}
+    if isinstance(kept, list):
+        return list(map(_numbers, kept))
+    return float("nan") if kept is None else kept
 
 
 def _file(directory: Path, trial: Trial) -> Path:
