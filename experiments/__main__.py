@@ -38,8 +38,8 @@ from experiments.study.config import (
     PerformanceConfig,
 )
 
-# Layers' linear systems are small: OpenBLAS's threads wait for each other 100 times longer than they
-# compute, if there is other work for the cores.
+# Linear systems of layers are small: where other work keeps the cores busy, OpenBLAS's threads wait
+# for each other a hundred times longer than they compute.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 app = tyro.extras.SubcommandApp()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import itertools
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -17,8 +18,8 @@ class Layer(NamedTuple):
     """
 
     p: Float[Array, "N n_in"]  # input; the first layer's is the data and never moves
-    q: Float[Array, "N n_in"] | None  # activation variable of the layer below
-    u: Float[Array, "N n_in"] | None  # dual variable of p = q
+    q: Any  # like p, activation variable of the layer below; None in the first layer
+    u: Any  # like p, dual variable of p = q; None in the first layer
     W: Float[Array, "n_in n_out"]
     b: Float[Array, " n_out"]
     a: Float[Array, "N n_out"]  # p W + b, carried
@@ -60,7 +61,7 @@ def lagrangian(
     total = jnp.sum(hyper.loss.value(layers[-1].z, data.y))
     for own in layers:
         total += 0.5 * own.nu * jnp.sum((own.z - own.a) ** 2)
-    for below, own in zip(layers, layers[1:], strict=False):
+    for below, own in itertools.pairwise(layers):
         gap, slack = own.p - own.q, own.q - hyper.activation(below.z)
         total += 0.5 * below.nu * jnp.sum(slack**2)
         total += jnp.sum(own.u * gap) + 0.5 * own.rho * jnp.sum(gap**2)

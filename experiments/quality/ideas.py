@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 import pdadmm_jax as pdadmm
 from experiments.methods.variables import Layer, Layers, weights_of
@@ -163,7 +164,7 @@ def inertial(move: Move, *fields: str) -> Move:
             return _consistent(new._replace(**going))
 
         layers = tuple(map(carried, net.memory["before"], net.layers, after.layers))
-        return after._replace(layers=layers, memory=net.memory | {"before": net.layers})
+        return after._replace(layers=layers, memory={**net.memory, "before": net.layers})
 
     return ball
 
@@ -204,7 +205,7 @@ def anderson(move: Move) -> Move:
         )
         mixed = multiply((share / jnp.sum(share))[None], weights + steps)[0]
         layers = tuple(map(_consistent, rebuilt(jnp.where(full, mixed, new))))
-        memory = net.memory | {"steps": {"weights": weights, "steps": steps}}
+        memory = {**net.memory, "steps": {"weights": weights, "steps": steps}}
         return after._replace(layers=layers, memory=memory)
 
     return mixing
@@ -212,7 +213,7 @@ def anderson(move: Move) -> Move:
 
 def _flat(layers: Layers) -> tuple[Array, Callable[[Array], Layers]]:
     """All weights in one row, and the way back."""
-    flat, back = jax.flatten_util.ravel_pytree(weights_of(layers))
+    flat, back = ravel_pytree(weights_of(layers))
 
     def rebuilt(row: Array) -> Layers:
         pairs = zip(layers, back(row), strict=True)
@@ -334,7 +335,7 @@ def _adam(net: Net, slopes: Any, rate: Array) -> Net:
     new: Any = optax.apply_updates(weights, changes)
     pairs = zip(net.layers, new, strict=True)
     layers = tuple(_consistent(own._replace(W=W, b=b)) for own, (W, b) in pairs)
-    return net._replace(layers=layers, memory=net.memory | {"moments": moments})
+    return net._replace(layers=layers, memory={**net.memory, "moments": moments})
 
 
 def then(first: Move, second: Move, after: str) -> Move:

@@ -1,8 +1,8 @@
 """What to look at while layers learn on their own: does what they see point downhill?
 
-A layer's local direction is minus the gradient of its own term, nu p^T (z - a).  It is compared with
-minus the gradient of the summed risk of the forward pass, which back-propagation computes here and
-nowhere else: to look at, never to train with.
+A layer's local direction is minus the gradient of its own term, nu p^T (z - a).  It is compared
+with minus the gradient of the summed risk of the forward pass, which back-propagation computes
+here: to look at, never to train with.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def agreement(local: Directions, true: Directions) -> Agreement:
 
 
 def _compared(local: Array, true: Array) -> tuple[Array, Array]:
-    """Both in units of their largest entries: squares of signals that fade would be rounded to 0."""
+    """Both in units of their largest entries, or squares of faint signals would round to 0."""
     (local, size), (true, true_size) = _scaled(local), _scaled(true)
     norm, true_norm = jnp.linalg.norm(local), jnp.linalg.norm(true)
     both = (norm > 0) & (true_norm > 0)

@@ -1,4 +1,4 @@
-"""pdADMM on a plain list of layers: the lines of Algorithm 1 as moves that can be put together anew.
+"""pdADMM on a plain list of layers: lines of Algorithm 1 as moves that can be put together anew.
 
 A move takes all variables and gives all variables.  Within it the layers do not wait for each
 other: each reads what its neighbours had before, one exchange away.
@@ -59,7 +59,7 @@ def start(
 ) -> Net:
     """The forward pass, all constraints holding, duals zero; nothing remembered."""
     p, layers = jnp.array(given.data.x), []  # copies, for a state's memory is taken over
-    for k, (W, b) in enumerate(weights):
+    for k, (W, b) in enumerate(jax.tree.map(jnp.asarray, weights)):
         a = multiply(p, W) + b
         q, u = (jnp.array(p), jnp.zeros_like(p)) if k else (None, None)
         own = Layer(p, q, u, jnp.array(W), jnp.array(b), a, jnp.array(a), nu, rho)
@@ -73,8 +73,6 @@ def line_p(net: Net, given: Given) -> Net:
     solver = given.hyper.p_solver
 
     def moved(own: Layer) -> Layer:
-        assert own.q is not None
-        assert own.u is not None
         p, a, _ = pdadmm.update_p(own.p, own.W, own.a, own.z, own.q, own.u, own.nu, own.rho, solver)
         return own._replace(p=p, a=a)
 
@@ -108,7 +106,6 @@ def line_z(net: Net, given: Given) -> Net:
     hyper = given.hyper
 
     def moved(own: Layer, above: Layer) -> Layer:
-        assert above.q is not None
         z, _ = pdadmm.update_z(own.z, own.a, above.q, hyper.activation, hyper.proximal)
         return own._replace(z=z)
 
@@ -122,7 +119,6 @@ def line_q(net: Net, given: Given) -> Net:
     """Line 5, with f(z) of the layer below."""
 
     def moved(below: Layer, own: Layer) -> Layer:
-        assert own.u is not None
         f = given.hyper.activation(below.z)
         return own._replace(q=pdadmm.update_q(own.p, own.u, f, below.nu, own.rho))
 
@@ -134,8 +130,6 @@ def line_u(net: Net, given: Given) -> Net:
     """Line 6."""
 
     def moved(own: Layer) -> Layer:
-        assert own.q is not None
-        assert own.u is not None
         return own._replace(u=pdadmm.update_u(own.u, own.p, own.q, own.rho))
 
     first, *upper = net.layers

@@ -137,7 +137,7 @@ def described(config: QualityConfig, task: Task) -> str:
 
 
 def one_variant(name: str, config: QualityConfig, task: Task, bench: Bench) -> Found:
-    """A variant: nu with its other numbers in the middle, then each of them with the best so far."""
+    """A variant: nu with its other numbers in the middle, then each of them with what was best."""
     variant = VARIANTS[name]
     task = task._replace(initializer=variant.initializer or task.initializer)
     values = {number: tried[len(tried) // 2] for number, tried in variant.numbers.items()}
@@ -147,7 +147,7 @@ def one_variant(name: str, config: QualityConfig, task: Task, bench: Bench) -> F
 
     nu = tuned(variant.penalties, lambda nu: tuning(nu, values))
     for number, candidates in variant.numbers.items():
-        values[number] = tuned(candidates, lambda v, n=number: tuning(nu, values | {n: v}))
+        values[number] = tuned(candidates, lambda v, n=number: tuning(nu, values | {n: v}), more=1)
     full = named(name, tuple(values.values()))
     return _found(name, full, nu, {"nu": nu, **values}, method_of(full), config, task, bench)
 

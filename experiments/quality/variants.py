@@ -1,8 +1,8 @@
 """Variants of pdADMM, one idea each, as methods to be compared.
 
-Where nothing else is said, a variant is Algorithm 1 with rho = nu and steps of p and W in closed form
-per sample and neuron.  "Far W" is W by an exact solve held back by damping, and then farther by a
-factor.
+Where nothing else is said, a variant is Algorithm 1 with rho = nu and steps of p and W in closed
+form per sample and neuron.  "Far W" is W by an exact solve held back by damping, and then farther
+by a factor.
 """
 
 from __future__ import annotations

@@ -164,13 +164,12 @@ def _stands(
         seconds += time.perf_counter() - start
         done = stop
         params = method.params(state)
-        scores = (
-            float(value)
+        train, scored = (
+            tuple(map(float, pdadmm.loss_and_accuracy(params, data, task.hyper)))
             for data in (task.train, task.scored)
-            for value in pdadmm.loss_and_accuracy(params, data, task.hyper)
         )
         readings = _readings(method, state, task, number) if done == task.passes else {}
-        yield Point(done, seconds, compile_seconds, *scores, readings), params
+        yield Point(done, seconds, compile_seconds, *train, *scored, readings=readings), params
 
 
 def titled(trial: Trial, task: Task) -> str:
