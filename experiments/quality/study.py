@@ -19,6 +19,7 @@ from experiments.interrupts import INTERRUPTED
 from experiments.kept import keep_programs
 from experiments.measurement import table
 from experiments.methods import METHODS, Method
+from experiments.plots import ORANGE
 from experiments.quality.config import QualityConfig
 from experiments.quality.figure import Drawn, figure
 from experiments.quality.instruments import read
@@ -26,6 +27,7 @@ from experiments.quality.variants import VARIANTS, method_of, named, numbers_of
 from experiments.shown import Shown
 from experiments.study import records
 from experiments.study.bench import Bench, Interrupted, at_work
+from experiments.study.curves import STYLES
 from experiments.study.results import Result, spread, summary
 from experiments.study.trial import Task, Trial
 from experiments.study.tuning import tuned
@@ -99,7 +101,7 @@ def study(config: QualityConfig, console: Console) -> list[Found]:
     found.sort(key=lambda one: -float(np.mean(one.result.last("accuracy"))))
     shown.show(results_table(found))
     shown.show(readings_table(found))
-    figure(directory / "quality.png", [_drawn(one) for one in found])
+    figure(directory / "quality.png", list(map(_drawn, found)), VARIANTS["plain"].title)
     content = {one.name: _kept(one) for one in found}
     runs.write_json(directory / "quality.json", content)
     shown.save("quality.png")
@@ -231,11 +233,12 @@ def _drawn(one: Found) -> Drawn:
     finite = all(map(math.isfinite, one.result.last("train_loss")))
     return Drawn(
         one.title,
-        one.name in METHODS,
+        STYLES.get(one.name, (ORANGE, ":")) if one.name in METHODS else None,
         one.result.last("accuracy"),
         passes,
         np.mean(loss, 0) if finite else None,
         one.layers("cosine"),
+        one.hops,
     )
 
 
