@@ -40,6 +40,7 @@ VariantName = Literal[
     "pipelined_adam",
     "pipelined_far_W",
     "pipelined_by_delay",
+    "pipelined_against",
     "pipelined_pauses",
     "then_adam",
 ]
@@ -49,7 +50,7 @@ VariantName = Literal[
 class QualityConfig:
     """Trains variants of pdADMM, one idea each, beside Adam, and looks at what their layers see.
 
-    Every variant has nu and at most two numbers more, chosen one after the other on held-out
+    Every variant has nu and at most three numbers more, chosen one after the other on held-out
     samples; it is scored on the same samples, from other first weights.  Test samples are never
     looked at.  What is finished is kept: the same command goes on where it was interrupted, also
     with other names.

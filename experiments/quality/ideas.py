@@ -150,7 +150,10 @@ def remember_layers(net: Net) -> Layers:
 
 
 def inertial(move: Move, *fields: str) -> Move:
-    """Heavy ball: after the move, variables go on by ``inertia`` times how far they last went."""
+    """Heavy ball: after the move, variables go on by ``inertia`` times how far they last went.
+
+    Below 0 it holds them back, against the oscillations of what answers late.
+    """
 
     def ball(net: Net, given: Given) -> Net:
         after, by = move(net, given), net.numbers["inertia"]

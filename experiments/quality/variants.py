@@ -243,6 +243,17 @@ VARIANTS: Mapping[str, Variant] = {
         **_pipelined(DAMPED_BY_DELAY),
         numbers={"relaxation": (5.0, 10.0, 20.0), "damping": (0.01, 0.03, 0.1)},
     ),
+    "pipelined_against": Variant(
+        "pipeline, far W, inertia below 0",
+        **_pipelined(DAMPED),
+        around=lambda iteration: inertial(iteration, "W", "b"),
+        numbers={
+            "relaxation": (2.0, 4.0, 6.0),
+            "damping": (0.01, 0.03, 0.1),
+            "inertia": (-0.8, -0.5, -0.3),
+        },
+        remember=BEFORE,
+    ),
     "pipelined_pauses": Variant(
         "pipeline, far W now and then",
         **_pipelined(every(DAMPED, "period")),
