@@ -51,6 +51,15 @@ def trained(name, iterations, widths=WIDTHS, nu=0.3):
     return jax.jit(method.advance, static_argnums=4)(begun, data, HYPER, nu, iterations)
 
 
+def stepped(iterations):
+    """The library's state after some iterations, and its last report."""
+    params, data = problem()
+    state, info = pdadmm.from_params(params, data, HYPER), None
+    for _ in range(iterations):
+        state, info = pdadmm.step(state, data, HYPER)
+    return state, info
+
+
 def assert_same_layers(one, other, tolerance):
     for own, its in zip(one, other, strict=True):
         for name in own._fields:
@@ -65,13 +74,13 @@ def assert_same_layers(one, other, tolerance):
 
 @pytest.mark.x64
 def test_the_plain_variant_is_the_library():
-    params, data = problem()
-    state, info = pdadmm.run(pdadmm.from_params(params, data, HYPER), data, HYPER, 15)
+    _, data = problem()
+    state, info = stepped(15)
     found = trained("plain", 15)
     assert found.iteration == 15
     assert_same_layers(found.layers, layers_of(state, data, 0.3, 0.3), 1e-9)
     value = lagrangian(found.layers, data, HYPER)
-    np.testing.assert_allclose(value, info.lagrangian[-1], rtol=1e-10)
+    np.testing.assert_allclose(value, info.lagrangian, rtol=1e-10)
 
 
 NEUTRAL = {
@@ -102,8 +111,7 @@ def test_a_variant_whose_number_changes_nothing_is_the_plain_one(name):
 
 @pytest.mark.x64
 def test_growth_is_the_library_s():
-    params, data = problem()
-    state, _ = pdadmm.run(pdadmm.from_params(params, data, HYPER), data, HYPER, 15)
+    (_, data), (state, _) = problem(), stepped(15)
     grown = net.grow(trained("plain", 15), HYPER, 3)
     expected = layers_of(pdadmm.grow(state, HYPER, 3), data, 0.3, 0.3)
     assert_same_layers(grown.layers, expected, 1e-9)
@@ -315,11 +323,11 @@ def test_balancing_moves_rho_towards_the_smaller_residual():
 def test_far_weights_in_a_pipeline_learn_where_the_plain_algorithm_hardly_does():
     images = digits()
     data = pdadmm.Data(images.x[:400], images.y[:400])
-    keys = jax.random.split(jax.random.key(0), 7)
+    keys = jax.random.split(jax.random.key(0), 6)
     init = jax.nn.initializers.he_normal()
     params = [
         (init(key, shape), jnp.zeros(shape[1]))
-        for key, shape in zip(keys, itertools.pairwise((64, *[30] * 6, 10)), strict=True)
+        for key, shape in zip(keys, itertools.pairwise((64, *[30] * 5, 10)), strict=True)
     ]
 
     def loss(name, nu):
@@ -368,7 +376,7 @@ def test_a_small_study_ends_with_tables_and_goes_on(tmp_path, monkeypatch, capsy
     assert set(found) == {"plain", "stiff_p", "adam"}
     assert set(found["stiff_p"]["chosen"]) == {"nu", "share"}
     assert found["adam"]["hops"] == 2 * 2
-    assert found["plain"]["hops"] == 1
+    assert found["plain"]["hops"] == 2
     assert found["adam"]["readings"] == []
     for reading, loss in zip(found["plain"]["readings"], found["plain"]["train_loss"], strict=True):
         assert abs(reading["loss"] - loss) < 1e-5  # p moved after them, weights did not

@@ -56,5 +56,5 @@ def parallel_admm(
         params=pdadmm.params,
         grow=pdadmm.grow,
         variables=variables,
-        hops=lambda boundaries, samples: 1,
+        hops=lambda boundaries, samples: 2,  # f(z) up, then q, which has f(z) in it, down
     )

@@ -29,6 +29,7 @@ Numbers = tuple[float, ...]
 Initializer = Callable[..., Array]
 PENALTIES = (1e-3, 1e-2, 0.1, 1.0)
 STIFF = (1.0, 10.0, 100.0)
+SWEEP = 2  # hops: f(z) goes up, then q, which has f(z) in it, down
 AT = "@"  # between a variant's name and the values of its numbers
 
 
@@ -67,7 +68,7 @@ class Variant:
     learn: Move = weights
     after: Move = outputs
     around: Callable[[Move], Move] = lambda iteration: iteration
-    hops: Callable[[int, Mapping[str, float]], float] = lambda boundaries, numbers: 1
+    hops: Callable[[int, Mapping[str, float]], float] = lambda boundaries, numbers: SWEEP
     penalties: Numbers = PENALTIES
     numbers: Mapping[str, Numbers] = field(default_factory=dict)
     fixed: Mapping[str, float] = field(default_factory=dict)
@@ -101,7 +102,7 @@ def _now_and_then(move: Move) -> Mapping[str, Any]:
     """A variant that begins every so many-th iteration with a forward pass."""
     return {
         "before": in_turn(every(move, "period"), lines.line_p),
-        "hops": lambda boundaries, numbers: 1 + boundaries / numbers["period"],
+        "hops": lambda boundaries, numbers: SWEEP + boundaries / numbers["period"],
         "numbers": {"period": (3.0, 10.0, 30.0)},
     }
 
@@ -112,7 +113,7 @@ def _after_sweeps(synchronise: Move) -> Mapping[str, Any]:
     return {
         "before": in_turn(synchronise, ideas.facing_forward(sweeps)),
         "after": _nothing,
-        "hops": lambda boundaries, numbers: boundaries + numbers["sweeps"],
+        "hops": lambda boundaries, numbers: boundaries + SWEEP * numbers["sweeps"],
         "penalties": STIFF,
         "hyper": NO_PROXIMAL,
     }
@@ -124,6 +125,7 @@ def _pipelined(learn: Move) -> Mapping[str, Any]:
         "before": ideas.pipelined,
         "learn": learn,
         "after": _nothing,
+        "hops": lambda boundaries, numbers: 1,
         "penalties": STIFF,
     }
 
@@ -193,7 +195,7 @@ VARIANTS: Mapping[str, Variant] = {
     "sweeps_between": Variant(
         "several sweeps of p, z, q, u per W",
         before=in_turn(repeated(activations, "extra sweeps"), lines.line_p),
-        hops=lambda boundaries, numbers: 1 + numbers["extra sweeps"],
+        hops=lambda boundaries, numbers: SWEEP * (1 + numbers["extra sweeps"]),
         numbers={"extra sweeps": (1.0, 3.0, 9.0)},
     ),
     "far_W": Variant(
