@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from experiments.config import (
 )
 from experiments.errors import UsageError, usage_errors
 from experiments.interrupts import INTERRUPTED
+from experiments.quality.config import QualityConfig
 from experiments.reliability.config import CrashConfig, DamageConfig, RanksConfig, SoakConfig
 from experiments.resuming import begun_with
 from experiments.screen import outlive_readers
@@ -39,6 +41,10 @@ from experiments.study.config import (
     ConvergenceConfig,
     PerformanceConfig,
 )
+
+# Linear systems of layers are small: where other work keeps the cores busy, OpenBLAS's threads wait
+# for each other a hundred times longer than they compute.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 app = tyro.extras.SubcommandApp()
 Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
@@ -76,6 +82,12 @@ for _command in (
         "study.ablations",
         AblationsConfig,
         "Train pdADMM with one thing changed at a time.",
+    ),
+    (
+        "quality",
+        "quality.study",
+        QualityConfig,
+        "Train variants of pdADMM, one idea each, beside Adam.",
     ),
     ("time", "timing", TimeConfig, "Time iterations of a network on random data."),
     (

@@ -159,4 +159,5 @@ METHOD = Method(
     start=start,
     advance=advance,
     params=params,
+    hops=lambda boundaries, samples: 2 * boundaries,  # from the last layer to the first and back
 )

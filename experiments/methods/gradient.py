@@ -36,7 +36,7 @@ def full_batch(
     ) -> Descent:
         return _step(state, data, hyper, optimizer(rate))
 
-    return _method(title, optimizer, candidates, published, one_pass)
+    return _method(title, optimizer, candidates, published, one_pass, lambda samples: 1)
 
 
 def mini_batches(title: str, optimizer: Optimizer, candidates: tuple[float, ...]) -> Method:
@@ -56,7 +56,10 @@ def mini_batches(title: str, optimizer: Optimizer, candidates: tuple[float, ...]
 
         return lax.scan(step, state._replace(key=key), order.reshape(-1, size))[0]
 
-    return _method(title, optimizer, candidates, None, one_pass)
+    def steps(samples: int) -> int:
+        return samples // min(BATCH, samples)
+
+    return _method(title, optimizer, candidates, None, one_pass, steps)
 
 
 def _method(
@@ -65,6 +68,7 @@ def _method(
     candidates: tuple[float, ...],
     published: float | None,
     one_pass: Callable[[Descent, pdadmm.Data, pdadmm.Hyperparameters, Array], Descent],
+    steps: Callable[[int], int],
 ) -> Method:
     def start(
         params: pdadmm.Params,
@@ -95,6 +99,7 @@ def _method(
         start=start,
         advance=advance,
         params=lambda state: state.params,
+        hops=lambda boundaries, samples: 2 * boundaries * steps(samples),  # forward and back
     )
 
 

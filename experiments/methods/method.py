@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pdadmm_jax as pdadmm
+from experiments.methods.variables import Layers
 from pdadmm_jax._typing import Array, PRNGKeyArray
 
 Carry = Any  # a method's state, a pytree
@@ -26,6 +27,10 @@ class Method:
             training samples; ``passes`` is static.
         params: state -> weights.
         grow: (state, hyper, layers) -> state with so many layers more, for methods that can.
+        variables: (state, data, hyper, number) -> the variables of an ADMM as its weights see them
+            when they learn, for methods that have any.
+        hops: (boundaries between layers, samples) -> how many hops between neighbouring layers
+            have to wait for one another in a pass, if every layer were on a device of its own.
     """
 
     title: str
@@ -38,3 +43,5 @@ class Method:
     advance: Callable[[Carry, pdadmm.Data, pdadmm.Hyperparameters, Array, int], Carry]
     params: Callable[[Carry], pdadmm.Params]
     grow: Callable[[Carry, pdadmm.Hyperparameters, int], Carry] | None = None
+    variables: Callable[[Carry, pdadmm.Data, pdadmm.Hyperparameters, Array], Layers] | None = None
+    hops: Callable[[int, int], float] | None = None

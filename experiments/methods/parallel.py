@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pdadmm_jax as pdadmm
 from experiments.methods.method import Method
+from experiments.methods.variables import Layers, layers_of
 from pdadmm_jax._typing import Array, PRNGKeyArray
 
 
@@ -40,6 +41,11 @@ def parallel_admm(
     ) -> pdadmm.State:
         return pdadmm.run(state, data, own(hyper, penalty), passes)[0]
 
+    def variables(
+        state: pdadmm.State, data: pdadmm.Data, hyper: pdadmm.Hyperparameters, penalty: Array
+    ) -> Layers:
+        return layers_of(state, data, penalty, penalty)
+
     return Method(
         title=title,
         number="penalty",
@@ -49,4 +55,6 @@ def parallel_admm(
         advance=advance,
         params=pdadmm.params,
         grow=pdadmm.grow,
+        variables=variables,
+        hops=lambda boundaries, samples: 2,  # f(z) up, then q, which has f(z) in it, down
     )

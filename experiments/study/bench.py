@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from experiments.errors import usage_errors
 from experiments.interrupts import Interrupted, stop_requests
 from experiments.study import records
-from experiments.study.trial import Point, Programs, Task, Trial, course
+from experiments.study.trial import Point, Programs, Task, Trial, course, titled
 
 _LONG = 10.0  # seconds from which a trial has a line of its own
 
@@ -62,7 +62,7 @@ class Bench(NamedTuple):
         last = points[-1]
         if last.seconds > _LONG:
             self.say(
-                f"{trial.title}: {last.passes} passes in {last.seconds:.0f} s, "
+                f"{titled(trial, task)}: {last.passes} passes in {last.seconds:.0f} s, "
                 f"accuracy {last.accuracy:.2%}"
             )
         return points
@@ -87,7 +87,7 @@ def at_work(directory: Path, console: Console) -> Iterator[Bench]:
 
             def show(trial: Trial, task: Task, point: Point | None) -> None:
                 if point is None:
-                    progress.reset(bar, total=task.passes, description=trial.title)
+                    progress.reset(bar, total=task.passes, description=titled(trial, task))
                 else:
                     progress.update(bar, completed=point.passes)
 

@@ -25,7 +25,15 @@ def _numbers(point: Any) -> Any:
     """Numbers that are not finite are kept as null."""
     if not isinstance(point, dict):
         raise ValueError("no numbers by their names")
-    return {name: float("nan") if value is None else value for name, value in point.items()}
+    return _without_null(point)
+
+
+def _without_null(kept: Any) -> Any:
+    if isinstance(kept, dict):
+        return {name: _without_null(value) for name, value in kept.items()}
+    if isinstance(kept, list):
+        return list(map(_without_null, kept))
+    return float("nan") if kept is None else kept
 
 
 def _begun(point: Point) -> Point:
@@ -105,7 +113,7 @@ def save(directory: Path, trial: Trial, points: list[Point]) -> None:
     """Keeps a finished trial."""
     content = {
         "trial": asdict(trial),
-        "points": [point._asdict() for point in points],
+        "points": [{**point._asdict(), "readings": dict(point.readings)} for point in points],
         "environment": runs.environment(),
         "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
     }

@@ -32,7 +32,7 @@ class Result(NamedTuple):
 
 def summary(result: Result) -> dict[str, Any]:
     """The numbers that are kept, a list with one entry for each seed."""
-    ends = {name: result.last(name) for name in Point._fields}
+    ends = {name: result.last(name) for name in Point._fields if name != "readings"}
     return {"method": result.method, "number": result.number, **ends}
 
 

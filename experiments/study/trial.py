@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ class Trial:
     """What is run.
 
     Attributes:
-        method: a name in ``METHODS``.
+        method: its name, in ``METHODS`` if the task does not say otherwise.
         number: the method's one number.
         seed: of the first weights and of the order of the samples.
         tuning: whether it is scored on held-out samples, to choose the number; else on the test
@@ -37,13 +38,6 @@ class Trial:
         kind = "tuning" if self.tuning else "result"
         return f"{self.method}-{self.number:g}-{self.seed}-{kind}"
 
-    @property
-    def title(self) -> str:
-        """The same for people."""
-        found = METHODS[self.method]
-        kind = "tuning, " if self.tuning else ""
-        return f"{found.title} ({kind}{found.number} {self.number:g}, seed {self.seed})"
-
 
 class Point(NamedTuple):
     """Where a trial stands after some passes.
@@ -56,6 +50,7 @@ class Point(NamedTuple):
         train_accuracy: share of the training samples.
         loss: the same of the samples that the trial is scored on.
         accuracy: the same.
+        readings: what the task's instruments show, at the end of a trial.
     """
 
     passes: int
@@ -65,6 +60,7 @@ class Point(NamedTuple):
     train_accuracy: float
     loss: float
     accuracy: float
+    readings: Mapping[str, Any] = MappingProxyType({})
 
 
 class Task(NamedTuple):
@@ -80,6 +76,9 @@ class Task(NamedTuple):
         evaluate_every: passes between two points.
         first_layers: with how many layers methods begin that can grow, to be grown to all of them
             after half of the passes; None for all at once.
+        method_of: finds methods by their names.
+        instruments: (variables, training samples, hyper) -> readings of methods that have
+            variables, at the end of a trial.
     """
 
     train: pdadmm.Data
@@ -90,6 +89,8 @@ class Task(NamedTuple):
     passes: int
     evaluate_every: int
     first_layers: int | None
+    method_of: Callable[[str], Method] = METHODS.__getitem__
+    instruments: Callable[[Any, pdadmm.Data, pdadmm.Hyperparameters], Any] | None = None
 
 
 class Outcome(NamedTuple):
@@ -142,7 +143,7 @@ def _stands(
     trial: Trial, task: Task, programs: Programs, given: pdadmm.Params | None
 ) -> Iterator[tuple[Point, pdadmm.Params]]:
     """Where a trial stands, and its weights, whose memory the passes that follow may take over."""
-    method = METHODS[trial.method]
+    method = task.method_of(trial.method)
     grows = method.grow is not None and given is None
     first_layers = task.first_layers if grows else None
     grow_at = None if first_layers is None else task.passes // 2
@@ -156,30 +157,51 @@ def _stands(
         if method.grow is not None and first_layers is not None and done == grow_at:
             state = method.grow(state, task.hyper, len(task.widths) - 1 - first_layers)
         start = time.perf_counter()
-        advance = _program(programs, trial.method, state, task, number, stop - done)
+        advance = _program(programs, method, state, task, number, stop - done)
         compile_seconds += time.perf_counter() - start
         start = time.perf_counter()
         state = jax.block_until_ready(advance(state, task.train, task.hyper, number))
         seconds += time.perf_counter() - start
         done = stop
         params = method.params(state)
-        scores = (
-            float(value)
+        train, scored = (
+            tuple(map(float, pdadmm.loss_and_accuracy(params, data, task.hyper)))
             for data in (task.train, task.scored)
-            for value in pdadmm.loss_and_accuracy(params, data, task.hyper)
         )
-        yield Point(done, seconds, compile_seconds, *scores), params
+        readings = _readings(method, state, task, number) if done == task.passes else {}
+        yield Point(done, seconds, compile_seconds, *train, *scored, readings=readings), params
+
+
+def titled(trial: Trial, task: Task) -> str:
+    """A trial's name for people."""
+    method = task.method_of(trial.method)
+    kind = "tuning, " if trial.tuning else ""
+    return f"{method.title} ({kind}{method.number} {trial.number:g}, seed {trial.seed})"
+
+
+def _readings(method: Method, state: Any, task: Task, number: jax.Array) -> Mapping[str, Any]:
+    if task.instruments is None or method.variables is None:
+        return {}
+    variables = method.variables(state, task.train, task.hyper, number)
+    return _plain(task.instruments(variables, task.train, task.hyper))
+
+
+def _plain(value: Any) -> Any:
+    """Named tuples as dictionaries, arrays as lists and numbers."""
+    if isinstance(value, tuple):
+        return {name: _plain(entry) for name, entry in value._asdict().items()}  # pyright: ignore
+    return value.tolist()
 
 
 def _program(
-    programs: Programs, name: str, state: Any, task: Task, number: jax.Array, passes: int
+    programs: Programs, method: Method, state: Any, task: Task, number: jax.Array, passes: int
 ) -> Any:
     """The compiled passes of a method, kept for states of the same shapes."""
     arguments = state, task.train, task.hyper, number
     shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((state, task.train))]
-    key = (name, passes, str(shapes))
+    key = (method.advance, passes, str(shapes))
     if key not in programs:
-        jitted = jax.jit(METHODS[name].advance, static_argnums=4, donate_argnums=0)
+        jitted = jax.jit(method.advance, static_argnums=4, donate_argnums=0)
         programs[key] = jitted.lower(*arguments, passes).compile()
     return programs[key]
 

@@ -14,15 +14,18 @@ Courses = list[list[Point]]
 MORE = 3  # candidates tried beyond the ends
 
 
-def tuned(candidates: tuple[float, ...], courses_of: Callable[[float], Courses]) -> float:
+def tuned(
+    candidates: tuple[float, ...], courses_of: Callable[[float], Courses], more: int = MORE
+) -> float:
     """The best candidate; while that is the smallest or the largest, one more beyond it is tried.
 
     Args:
         candidates: ascending, evenly spaced on a logarithmic scale or nearly so.
         courses_of: runs a candidate from every seed.
+        more: how many are tried beyond the ends.
     """
     found = {number: courses_of(number) for number in candidates}
-    for _ in range(MORE):
+    for _ in range(more):
         ascending, chosen = sorted(found), best(found)
         if chosen == ascending[-1]:
             beyond = chosen**2 / ascending[-2]

@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments import config
 from experiments.__main__ import LAUNCHABLE, run
+from experiments.quality import config as quality
 from experiments.reliability import config as reliability
 from experiments.speed import config as speed
 from experiments.study import config as study
@@ -30,6 +31,7 @@ CONFIGS: dict[str, Any] = {
     "communication": study.CommunicationConfig,
     "compile": config.CompileConfig,
     "scaling": config.ScalingConfig,
+    "quality": quality.QualityConfig,
     "crash": reliability.CrashConfig,
     "damage": reliability.DamageConfig,
     "ranks": reliability.RanksConfig,
