@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for whom two processes are at work
 
 import jax
 import pytest

@@ -28,7 +28,7 @@ from experiments.shown import Shown
 from experiments.study import records
 from experiments.study.bench import Bench, Interrupted, at_work
 from experiments.study.curves import STYLES
-from experiments.study.results import Result, spread, summary
+from experiments.study.results import Result, plus_minus, summary
 from experiments.study.trial import Task, Trial
 from experiments.study.tuning import tuned
 
@@ -192,7 +192,7 @@ def results_table(found: list[Found]) -> Table:
             one.title,
             _words(one.chosen),
             _accuracy(one.result),
-            spread(one.result.last("train_loss"), 3),
+            plus_minus(one.result.last("train_loss"), 3),
             f"{np.median(milliseconds):.1f}",
             "" if one.hops is None else f"{one.hops:.3g}",
         )
@@ -220,7 +220,7 @@ def _words(chosen: Mapping[str, float]) -> str:
 
 
 def _accuracy(result: Result) -> str:
-    return spread([100 * share for share in result.last("accuracy")], 1)
+    return plus_minus([100 * share for share in result.last("accuracy")], 1)
 
 
 def _three(values: Any, form: str) -> str:

@@ -113,7 +113,7 @@ def save(directory: Path, trial: Trial, points: list[Point]) -> None:
     """Keeps a finished trial."""
     content = {
         "trial": asdict(trial),
-        "points": [{**point._asdict(), "readings": dict(point.readings)} for point in points],
+        "points": [point._asdict() for point in points],
         "environment": runs.environment(),
         "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
     }

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -39,6 +38,9 @@ class Trial:
         return f"{self.method}-{self.number:g}-{self.seed}-{kind}"
 
 
+NOTHING_READ: dict[str, Any] = {}
+
+
 class Point(NamedTuple):
     """Where a trial stands after some passes.
 
@@ -60,7 +62,7 @@ class Point(NamedTuple):
     train_accuracy: float
     loss: float
     accuracy: float
-    readings: Mapping[str, Any] = MappingProxyType({})
+    readings: dict[str, Any] = NOTHING_READ
 
 
 class Task(NamedTuple):
@@ -179,7 +181,7 @@ def titled(trial: Trial, task: Task) -> str:
     return f"{method.title} ({kind}{method.number} {trial.number:g}, seed {trial.seed})"
 
 
-def _readings(method: Method, state: Any, task: Task, number: jax.Array) -> Mapping[str, Any]:
+def _readings(method: Method, state: Any, task: Task, number: jax.Array) -> dict[str, Any]:
     if task.instruments is None or method.variables is None:
         return {}
     variables = method.variables(state, task.train, task.hyper, number)

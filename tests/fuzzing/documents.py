@@ -115,7 +115,9 @@ def trial(random: Random, folder: Path) -> Case:
     def case() -> None:
         points = records.find(folder, TRIAL)
         assert points
-        assert all(isinstance(number, (int, float)) for point in points for number in point)
+        for *numbers, readings in points:
+            assert all(isinstance(number, (int, float)) for number in numbers)
+            assert isinstance(readings, dict)
 
     return case
 
