@@ -27,7 +27,7 @@ from experiments.data import Dataset
 INITIALIZERS = {
     "he": jax.nn.initializers.he_normal(),
     "glorot": jax.nn.initializers.glorot_normal(),
-    "orthogonal": jax.nn.initializers.orthogonal(),
+    "orthogonal": jax.nn.initializers.orthogonal(2**0.5),  # keeps the size of what ReLU halves
     "paper": jax.nn.initializers.normal(0.1),
 }
 

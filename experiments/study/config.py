@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from experiments.config import (
+    InitializerName,
     MethodConfig,
     NetworkConfig,
     SolverName,
@@ -138,6 +139,9 @@ class PerformanceConfig:
     neurons: int = 500
     """Width of its hidden layers."""
 
+    initializer: InitializerName = "he"
+    """First weights, the same for all methods."""
+
     methods: tuple[MethodName, ...] = ALL
     """Methods to compare."""
 
@@ -188,7 +192,9 @@ class PerformanceConfig:
     def _study(self, data: DataConfig) -> CompareConfig:
         return CompareConfig(
             data=data,
-            network=NetworkConfig(hidden=(self.neurons,) * (self.layers - 1)),
+            network=NetworkConfig(
+                hidden=(self.neurons,) * (self.layers - 1), initializer=self.initializer
+            ),
             methods=self.methods,
             passes=self.passes,
             evaluate_every=max(self.passes // 20, 1),
