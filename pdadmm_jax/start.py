@@ -73,8 +73,8 @@ def init(
     Raises:
         ValueError: widths, inputs, labels or a mesh that do not fit each other.
     """
-    data = as_arrays(data)
-    check_widths(tuple(widths))
+    data, widths = as_arrays(data), tuple(widths)
+    check_widths(widths)
     check_data(data, widths, hyper)
     initializer = initializer or jax.nn.initializers.he_normal()
     return _forward_start(
@@ -83,16 +83,25 @@ def init(
 
 
 def random_params(
-    key: PRNGKeyArray, widths: Sequence[int], initializer: Initializer, dtype: Any
+    key: PRNGKeyArray,
+    widths: Sequence[int],
+    initializer: Initializer | None = None,
+    dtype: Any = jnp.float32,
 ) -> list[tuple[Array, Array]]:
-    """Random W, b = 0 of every layer.
+    """Random W, and b = 0, of every layer.
 
     Args:
         key: PRNG key.
         widths: (features, hidden, ..., outputs).
-        initializer: one of ``jax.nn.initializers`` or alike.
+        initializer: one of ``jax.nn.initializers`` or alike; by default orthogonal matrices times
+            sqrt(2), which keep the size of what ReLU halves and lose no direction on the way.
         dtype: of the weights.
+
+    Raises:
+        ValueError: widths that make no network.
     """
+    check_widths(tuple(widths))
+    initializer = initializer or jax.nn.initializers.orthogonal(2**0.5)
     keys = jax.random.split(key, len(widths) - 1)
     shapes = itertools.pairwise(widths)
     return [

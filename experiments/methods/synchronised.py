@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 import pdadmm_jax as pdadmm
 from experiments.methods.gradient import BATCH
 from experiments.methods.method import Method
+from experiments.methods.variables import Layer, Layers
 from pdadmm_jax._typing import Array, PRNGKeyArray
+from pdadmm_jax.products import multiply
 
 Recipe = Callable[[Array], pdadmm.Sweeps]  # of the method's number
 
@@ -25,7 +29,14 @@ class Swept(NamedTuple):
 
 def full_sweeps(title: str, candidates: tuple[float, ...]) -> Method:
     """A pass is one sweep over all samples, then W and b solved; its number is nu."""
-    return _method(title, "penalty", candidates, lambda nu: pdadmm.recommended(nu=nu))
+    return _method(
+        title,
+        "penalty",
+        candidates,
+        lambda nu: pdadmm.recommended(nu=nu),
+        # Blocks stream: only the first up and the last down are waited for.
+        hops=lambda boundaries, samples: 2 * boundaries,
+    )
 
 
 def batch_sweeps(title: str, candidates: tuple[float, ...]) -> Method:
@@ -34,10 +45,22 @@ def batch_sweeps(title: str, candidates: tuple[float, ...]) -> Method:
     def recipe(rate: Array) -> pdadmm.Sweeps:
         return pdadmm.recommended(BATCH, rule=pdadmm.Follow(rate))
 
-    return _method(title, "rate", candidates, recipe)
+    return _method(
+        title,
+        "rate",
+        candidates,
+        recipe,
+        hops=lambda boundaries, samples: 2 * boundaries * math.ceil(samples / BATCH),
+    )
 
 
-def _method(title: str, number: str, candidates: tuple[float, ...], recipe: Recipe) -> Method:
+def _method(
+    title: str,
+    number: str,
+    candidates: tuple[float, ...],
+    recipe: Recipe,
+    hops: Callable[[int, int], float],
+) -> Method:
     def own(hyper: pdadmm.Hyperparameters, value: Array) -> pdadmm.Sweeps:
         return recipe(value).replace(
             activation=hyper.activation, loss=hyper.loss, precision=hyper.precision
@@ -66,6 +89,11 @@ def _method(title: str, number: str, candidates: tuple[float, ...], recipe: Reci
 
         return lax.scan(one_pass, swept, length=passes)[0]
 
+    def variables(
+        swept: Swept, data: pdadmm.Data, hyper: pdadmm.Hyperparameters, value: Array
+    ) -> Layers:
+        return _down(_up(pdadmm.params(swept.state.weights), data, own(hyper, value)), data, hyper)
+
     return Method(
         title=title,
         number=number,
@@ -74,4 +102,32 @@ def _method(title: str, number: str, candidates: tuple[float, ...], recipe: Reci
         start=start,
         advance=advance,
         params=lambda swept: pdadmm.params(swept.state.weights),
+        variables=variables,
+        hops=hops,
     )
+
+
+def _up(params: pdadmm.Params, data: pdadmm.Data, hyper: pdadmm.Sweeps) -> Layers:
+    """All constraints hold, and nothing pulls yet."""
+    layers, p = [], data.x
+    nu = jnp.asarray(hyper.nu, p.dtype)
+    for W, b in jax.tree.map(jnp.asarray, list(params)):
+        a = multiply(p, W) + b
+        first = not layers
+        layers.append(Layer(p, None if first else p, None if first else 0 * p, W, b, a, a, nu, nu))
+        p = hyper.activation(a)
+    return tuple(layers)
+
+
+def _down(layers: Layers, data: pdadmm.Data, hyper: pdadmm.Hyperparameters) -> Layers:
+    """z and u of all layers, from the last to the first, as ``pdadmm_jax.stream`` finds them."""
+    *lower, last = layers
+    z, _ = pdadmm.update_z_output(last.z, last.a, data.y, hyper.loss, last.nu)
+    found = [last._replace(z=z)]
+    for layer in reversed(lower):
+        above = found[0]
+        u = multiply(above.nu * (above.z - above.a), above.W.T)
+        found[0] = above._replace(u=u)
+        away, _ = hyper.activation.respond(layer.a, u / layer.nu)
+        found.insert(0, layer._replace(z=layer.a + away))
+    return tuple(found)

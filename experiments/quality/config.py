@@ -62,7 +62,7 @@ class QualityConfig:
     only: tuple[VariantName, ...] | None = None
     """Variants to train; all of them by default."""
 
-    methods: tuple[MethodName, ...] = ("adam", "adam_batches")
+    methods: tuple[MethodName, ...] = ("sweeps", "sweeps_batches", "adam", "adam_batches")
     """Methods of the compare command to set beside them."""
 
     iterations: int = 100
