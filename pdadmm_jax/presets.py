@@ -31,7 +31,9 @@ def recommended(batch: int | None = None, **changes: Any) -> Sweeps:
     * Synchronised sweeps, since the iterations of ``run`` weaken what the labels ask for at every
       boundary, by about 20 where nu = rho, and at small nu let p, z and q explain the labels in
       the place of W.  Here all constraints hold whenever W is asked to move.
-    * A stiff nu, by which every layer's direction is that of the risk itself.
+    * A stiff nu, by which every layer's direction is that of the risk itself.  All layers move at
+      once, so the more there are, the shorter the steps have to be: 100 serves up to some five
+      layers, 300 to 20, 3,000 serves 50.
     * Over all samples (``batch`` None), W by its own subproblem solved exactly near the old
       weights: along the inverse of its inputs' Gram matrix, the steps of all directions are about
       equally long, where the gradient's differ by the condition of that matrix.  Inertia makes
@@ -39,8 +41,7 @@ def recommended(batch: int | None = None, **changes: Any) -> Sweeps:
     * Over small batches, where a Gram matrix would cost more than all the rest, Adam's rule on
       the same directions.
 
-    Begin with ``jax.nn.initializers.orthogonal(2**0.5)``: He's normal weights lose directions from
-    layer to layer, which shows at 10 layers and decides at 50.
+    Begin with ``random_params``, whose orthogonal weights lose no direction from layer to layer.
 
     Args:
         batch: samples between two updates of the weights; None for all.

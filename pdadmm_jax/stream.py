@@ -152,37 +152,60 @@ def stream(
     Returns:
         The new weights and memories, and the notes on every batch, (updates,) each.
     """
-    move = partial(_move, stage, hyper=hyper)
-    parts = parts_of(weights)
+    way = _pipelined if pipelined else _batch_by_batch
+    parts, memories, notes = way(stage, parts_of(weights), memories, batches, hyper)
+    return with_parts(weights, parts), memories, notes
+
+
+def _batch_by_batch(
+    stage: Stage, parts: Parts, memories: Parts, batches: Pass, hyper: Sweeping
+) -> tuple[Parts, Parts, Notes]:
+    """All weights move together, when nothing is on its way."""
     nothing = stage.mail.vary(_nothing(parts, hyper))
     flight = stage.mail.vary(_empty(stage, parts, batches))
-    updates, blocks, _ = batches.rows.shape
 
     def one_batch(carry: tuple[Parts, Parts], rows: Array) -> tuple[tuple[Parts, Parts], Notes]:
         parts, memories = carry
+        passing = Pass(batches.data, rows)
 
         def one_tick(carry: tuple[Any, Parts], t: Array) -> tuple[tuple[Any, Parts], Notes]:
             flight, sums = carry
-            flight, new, notes = _tick(stage, parts, flight, Pass(batches.data, rows), t, hyper)
+            flight, new, notes = _tick(stage, parts, flight, passing, t, hyper)
             return (flight, jax.tree.map(jnp.add, sums, new)), notes
 
-        ticks = jnp.arange(blocks + 2 * stage.reach, dtype=jnp.int32)
-        (_, sums), notes = lax.scan(one_tick, (flight, nothing), ticks)
-        return move(parts, memories, sums), jax.tree.map(jnp.sum, notes)
+        (_, sums), notes = lax.scan(one_tick, (flight, nothing), _ticks(stage, len(rows)))
+        moved = _move(stage, parts, memories, sums, hyper)
+        return moved, jax.tree.map(jnp.sum, notes)
 
-    def one_tick(carry: tuple[Any, ...], t: Array) -> tuple[tuple[Any, ...], Notes]:
+    (parts, memories), notes = lax.scan(one_batch, (parts, memories), batches.rows)
+    return parts, memories, notes
+
+
+def _pipelined(
+    stage: Stage, parts: Parts, memories: Parts, batches: Pass, hyper: Sweeping
+) -> tuple[Parts, Parts, Notes]:
+    """Every layer's weights move when a batch, one block, has come down to it."""
+    flight = stage.mail.vary(_empty(stage, parts, batches))
+    passing = Pass(batches.data, batches.rows[:, 0])
+    updates = len(passing.rows)
+
+    def one_tick(carry: tuple[Any, Parts, Parts], t: Array) -> tuple[Any, Notes]:
         flight, parts, memories = carry
-        passing = Pass(batches.data, batches.rows[:, 0])
         flight, sums, notes = _tick(stage, parts, flight, passing, t, hyper)
-        return (flight, *move(parts, memories, sums)), notes
+        return (flight, *_move(stage, parts, memories, sums, hyper)), notes
 
-    if pipelined:
-        ticks = jnp.arange(updates + 2 * stage.reach, dtype=jnp.int32)
-        (_, parts, memories), notes = lax.scan(one_tick, (flight, parts, memories), ticks)
-        notes = jax.tree.map(lambda all: all[stage.reach :][:updates], notes)
-    else:
-        (parts, memories), notes = lax.scan(one_batch, (parts, memories), batches.rows)
-    return with_parts(weights, parts), memories, notes
+    carry = flight, parts, memories
+    (_, parts, memories), notes = lax.scan(one_tick, carry, _ticks(stage, updates))
+    # A batch turns round ``reach`` ticks after it has come; what the last ones meet after that
+    # counts as the last one's.
+    loss, number, unsolved = (all[stage.reach :] for all in notes)
+    unsolved = unsolved[:updates].at[-1].add(jnp.sum(unsolved[updates:]))
+    return parts, memories, Notes(loss[:updates], number[:updates], unsolved)
+
+
+def _ticks(stage: Stage, blocks: int) -> Array:
+    """Numbers of the ticks in which so many blocks go up and come down."""
+    return jnp.arange(blocks + 2 * stage.reach, dtype=jnp.int32)
 
 
 def _tick(
