@@ -164,7 +164,7 @@ def test_a_training_outlives_who_reads_along(tmp_path):
 
 
 def test_an_interrupt_of_what_saves_nothing_is_no_traceback():
-    process = start("time", "--iterations", 100_000, "--samples", 200, "--neurons", 64)
+    process = start("time", "--repeats", 100_000, "--samples", 200, "--neurons", 64)
     time.sleep(6)
     process.send_signal(signal.SIGINT)
     code, _, errors = finish(process, 60)
