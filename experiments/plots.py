@@ -14,12 +14,29 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from pdadmm_jax.plan import Plan
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
 PURPLE, YELLOW, GREY, SKY = "#CC79A7", "#E69F00", "#999999", "#56B4E9"
+
+
+def errors_drawn(axes: Axes, position: float, errors: np.ndarray, colour: str) -> None:
+    """A dot for the mean, a line over all seeds."""
+    axes.plot([errors.min(), errors.max()], [position] * 2, color=colour, lw=2, alpha=0.5)
+    axes.plot(errors.mean(), position, "o", color=colour)
+
+
+def error_axis(axes: Axes, label: str) -> None:
+    """Shares of samples to the right, the first name on top."""
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel=label)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.25, axis="x")
 
 
 def training_figure(path: Path, metrics: list[dict[str, Any]], samples: int, title: str) -> None:

@@ -42,24 +42,14 @@ from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Array, Bool, Float, Number, PRNGKeyArray, Shaped
 from pdadmm_jax.activations import Activation, relu
 from pdadmm_jax.checks import checked_number
-from pdadmm_jax.hyperparameters import (
-    at_precision_of,
-    check_problem,
-)
+from pdadmm_jax.hyperparameters import at_precision_of, check_problem
 from pdadmm_jax.losses import Loss, softmax_cross_entropy
 from pdadmm_jax.mesh import P, on_stages, shardings, shards, weight_specs
 from pdadmm_jax.products import Precision
 from pdadmm_jax.rules import Proximal, Rule
 from pdadmm_jax.stage import Stage
 from pdadmm_jax.start import bare_weights, check_params
-from pdadmm_jax.state import (
-    Data,
-    Params,
-    State,
-    as_arrays,
-    check_data,
-    plan_of,
-)
+from pdadmm_jax.state import Data, Params, State, as_arrays, check_data, plan_of
 from pdadmm_jax.stream import Notes, Parts, Pass, memories_of, stream
 
 

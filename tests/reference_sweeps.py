@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tests import reference
+
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -78,24 +80,6 @@ def respond(f: Callable, slope: Callable, a: np.ndarray, pull: np.ndarray) -> np
     return np.take_along_axis(np.stack(tries), best[None], 0)[0]
 
 
-def softmax_prox(a: np.ndarray, y: np.ndarray, nu: float) -> np.ndarray:
-    """argmin_z R(z; y) + nu/2 ||z - a||^2, sample by sample, by Newton's method in full."""
-    z, labels = a.copy(), np.eye(a.shape[1])[y]
-    for _ in range(50):
-        s = np.exp(z - z.max(1, keepdims=True))
-        s /= s.sum(1, keepdims=True)
-        for i in range(len(z)):
-            hessian = np.diag(s[i]) - np.outer(s[i], s[i]) + nu * np.eye(len(s[i]))
-            z[i] -= np.linalg.solve(hessian, s[i] - labels[i] + nu * (z[i] - a[i]))
-    return z
-
-
-def cross_entropy(a: np.ndarray, y: np.ndarray) -> float:
-    """The mean risk."""
-    shifted = a - a.max(1, keepdims=True)
-    return float(np.mean(np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(y)), y]))
-
-
 def sweep(
     params: Sequence[Pair],
     rules: Sequence,
@@ -142,9 +126,9 @@ def sweep(
             if not 0 <= k < len(batches):
                 continue
             if layer == L - 1:
-                y = batches[k][1]
-                r = nu * (softmax_prox(a[layer, k], y, nu) - a[layer, k])
-                losses[k] = cross_entropy(a[layer, k], y)
+                y = np.eye(a[layer, k].shape[1])[batches[k][1]]
+                r = nu * (reference.softmax_z(a[layer, k], y, nu) - a[layer, k])
+                losses[k] = reference.softmax_risk(a[layer, k], y) / len(y)
             else:
                 r = nu * respond(f, slope, a[layer, k], u[layer, k] / nu)
             u[layer - 1, k] = r @ params[layer][0].T

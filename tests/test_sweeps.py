@@ -280,3 +280,14 @@ def test_values_that_break_are_reported():
     state = pdadmm.init_sweeps([(1e30 * W, b) for W, b in params], data, hyper)
     _, info = pdadmm.sweep(state, data, hyper)
     assert not bool(info.finite)
+
+
+def test_presets_are_what_they_say():
+    paper = pdadmm.paper(rho=0.5)
+    assert (paper.nu, paper.rho) == (1e-4, 0.5)
+    assert isinstance(paper.p_solver, pdadmm.Search)
+    assert isinstance(paper.W_solver, pdadmm.Search)
+    assert isinstance(pdadmm.recommended().rule, pdadmm.Proximal)
+    batches = pdadmm.recommended(32, nu=7.0)
+    assert (batches.batch, batches.nu) == (32, 7.0)
+    assert isinstance(batches.rule, pdadmm.Follow)

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 import pdadmm_jax as pdadmm
 from experiments.methods.gradient import BATCH
 from experiments.methods.method import Method
-from experiments.methods.variables import Layer, Layers
+from experiments.methods.variables import Layers, layers_of
 from pdadmm_jax._typing import Array, PRNGKeyArray
 from pdadmm_jax.products import multiply
 
@@ -92,7 +91,9 @@ def _method(
     def variables(
         swept: Swept, data: pdadmm.Data, hyper: pdadmm.Hyperparameters, value: Array
     ) -> Layers:
-        return _down(_up(pdadmm.params(swept.state.weights), data, own(hyper, value)), data, hyper)
+        recipe = own(hyper, value)
+        up = pdadmm.from_params(pdadmm.params(swept.state.weights), data, hyper)
+        return _down(layers_of(up, data, recipe.nu, recipe.nu), data, hyper)
 
     return Method(
         title=title,
@@ -105,18 +106,6 @@ def _method(
         variables=variables,
         hops=hops,
     )
-
-
-def _up(params: pdadmm.Params, data: pdadmm.Data, hyper: pdadmm.Sweeps) -> Layers:
-    """All constraints hold, and nothing pulls yet."""
-    layers, p = [], data.x
-    nu = jnp.asarray(hyper.nu, p.dtype)
-    for W, b in jax.tree.map(jnp.asarray, list(params)):
-        a = multiply(p, W) + b
-        first = not layers
-        layers.append(Layer(p, None if first else p, None if first else 0 * p, W, b, a, a, nu, nu))
-        p = hyper.activation(a)
-    return tuple(layers)
 
 
 def _down(layers: Layers, data: pdadmm.Data, hyper: pdadmm.Hyperparameters) -> Layers:

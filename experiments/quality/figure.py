@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
-from experiments.plots import BLACK, BLUE, GREEN, GREY, PURPLE, YELLOW
+from experiments.plots import BLACK, BLUE, GREEN, GREY, PURPLE, YELLOW, error_axis, errors_drawn
 
 MOST_LINES = 4  # variants that the curves show, beside the first and the methods
 COLOURS = (BLUE, GREEN, PURPLE, YELLOW)
@@ -70,21 +69,13 @@ Styles = dict[str, Style]
 
 
 def _errors(axes: Axes, drawn: Sequence[Drawn], styles: Styles) -> None:
-    """A dot for the mean, a line over all seeds."""
     for position, one in enumerate(drawn):
-        wrong = 1 - np.asarray(one.accuracy)
         colour = styles.get(one.title, (GREY, ""))[0]
-        axes.plot([wrong.min(), wrong.max()], [position] * 2, color=colour, lw=2, alpha=0.5)
-        axes.plot(wrong.mean(), position, "o", color=colour)
+        errors_drawn(axes, position, 1 - np.asarray(one.accuracy), colour)
     axes.set_yticks(range(len(drawn)), [one.title for one in drawn])
     for label, one in zip(axes.get_yticklabels(), drawn, strict=True):
         label.set_color(styles.get(one.title, ("0.3", ""))[0])
-    axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="held-out samples answered wrong")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.25, axis="x")
+    error_axis(axes, "held-out samples answered wrong")
 
 
 def _losses(axes: Axes, drawn: Sequence[Drawn], styles: Styles, *, against: str) -> None:

@@ -284,18 +284,12 @@ def pipelined(net: Net, given: Given) -> Net:
 def pulled_z(a: Array, pull: Array, activation: pdadmm.Activation) -> Array:
     """Argmin (z - a)^2 / 2 - pull f(z) for f = max(z, slope z), entry by entry.
 
-    The better of the minimisers on the two sides of 0.
-
     Raises:
         ValueError: an activation that is not of this kind.
     """
     if not isinstance(activation, pdadmm.LeakyReLU):
         raise ValueError(f"the pipeline needs relu or leaky_relu, but was given {activation}.")
-    right = jnp.maximum(a + pull, 0)
-    left = jnp.minimum(a + activation.slope * pull, 0)
-    at_right = 0.5 * (right - a) ** 2 - pull * right
-    at_left = 0.5 * (left - a) ** 2 - pull * activation.slope * left
-    return jnp.where(at_right <= at_left, right, left)
+    return a + activation.respond(a, pull)[0]
 
 
 # How weights move

@@ -15,8 +15,6 @@ import pdadmm_jax as pdadmm
 from experiments import build, runs
 from experiments.data import load
 from experiments.errors import usage_errors
-from experiments.interrupts import INTERRUPTED
-from experiments.kept import keep_programs
 from experiments.measurement import table
 from experiments.methods import METHODS, Method
 from experiments.plots import ORANGE
@@ -26,13 +24,11 @@ from experiments.quality.instruments import read
 from experiments.quality.variants import VARIANTS, method_of, named, numbers_of
 from experiments.shown import Shown
 from experiments.study import records
-from experiments.study.bench import Bench, Interrupted, at_work
+from experiments.study.bench import Bench, at_work, concluded
 from experiments.study.curves import STYLES
 from experiments.study.results import Result, plus_minus, summary
 from experiments.study.trial import Task, Trial
-from experiments.study.tuning import tuned
-
-TUNING = 1_000_000  # seed of the tuning, beyond all that results have
+from experiments.study.tuning import TUNING, tuned
 
 
 class Found(NamedTuple):
@@ -72,13 +68,7 @@ def main(config: QualityConfig) -> int:
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:  # a file has room for whole lines
         console.width = 140
-    keep_programs()
-    try:
-        study(config, console)
-    except Interrupted as stop:
-        console.print(f"interrupted: {stop}")
-        return INTERRUPTED
-    return 0
+    return concluded(study, config, console)
 
 
 def study(config: QualityConfig, console: Console) -> list[Found]:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
@@ -22,7 +21,7 @@ from experiments.errors import usage_errors
 from experiments.interrupts import INTERRUPTED, stop_requests
 from experiments.kept import keep_programs
 from experiments.measurement import Measurement, table
-from experiments.plots import BLACK, BLUE
+from experiments.plots import BLACK, BLUE, error_axis, errors_drawn
 from experiments.study.config import AblationsConfig
 from experiments.study.courses import REFRESH_EVERY
 from experiments.study.results import plus_minus
@@ -217,16 +216,10 @@ def figure(path: Path, found: dict[str, dict[str, Outcome]]) -> None:
             wrong = 1 - np.asarray(one.validation)
             colour = BLACK if name.endswith("*") else BLUE
             if math.isfinite(wrong.mean()):
-                axes.plot([wrong.min(), wrong.max()], [position] * 2, color=colour, lw=2, alpha=0.5)
-                axes.plot(wrong.mean(), position, "o", color=colour)
+                errors_drawn(axes, position, wrong, colour)
             ticks.append(position)
             labels.append(name)
         position += 1.6
     axes.set_yticks(ticks, labels)
-    axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="held-out samples answered wrong (black: the defaults)")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.25, axis="x")
+    error_axis(axes, "held-out samples answered wrong (black: the defaults)")
     drawing.savefig(path, dpi=110, bbox_inches="tight")

@@ -6,15 +6,18 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.errors import usage_errors
-from experiments.interrupts import Interrupted, stop_requests
+from experiments.interrupts import INTERRUPTED, Interrupted, stop_requests
+from experiments.kept import keep_programs
 from experiments.study import records
 from experiments.study.trial import Point, Programs, Task, Trial, course, titled
+
+C = TypeVar("C")
 
 _LONG = 10.0  # seconds from which a trial has a line of its own
 
@@ -66,6 +69,26 @@ class Bench(NamedTuple):
                 f"accuracy {last.accuracy:.2%}"
             )
         return points
+
+
+def concluded(study: Callable[[C, Console], Any], config: C, console: Console) -> int:
+    """Runs a study to its end, or to where a stop was asked for; returns the exit code.
+
+    Args:
+        study: (config, console) -> what it came to.
+        config: what it is told.
+        console: where it is shown.
+
+    Raises:
+        UsageError: the configuration cannot be carried out.
+    """
+    keep_programs()
+    try:
+        study(config, console)
+    except Interrupted as stop:
+        console.print(f"interrupted: {stop}")
+        return INTERRUPTED
+    return 0
 
 
 @contextmanager

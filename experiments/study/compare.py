@@ -12,19 +12,15 @@ import pdadmm_jax as pdadmm
 from experiments import build, runs
 from experiments.data import Dataset, load
 from experiments.errors import usage_errors
-from experiments.interrupts import INTERRUPTED, Interrupted
-from experiments.kept import keep_programs
 from experiments.methods import METHODS
 from experiments.shown import Shown
 from experiments.study import records
-from experiments.study.bench import Bench, at_work
+from experiments.study.bench import Bench, at_work, concluded
 from experiments.study.config import CompareConfig
 from experiments.study.curves import curves
 from experiments.study.results import Result, plus_minus, results_table, summary
 from experiments.study.trial import Task, Trial
-from experiments.study.tuning import tuned
-
-TUNING = 1_000_000  # first seed of the tuning, beyond all that results have
+from experiments.study.tuning import TUNING, tuned
 
 
 def main(config: CompareConfig) -> int:
@@ -33,14 +29,7 @@ def main(config: CompareConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    console = Console(highlight=False, soft_wrap=True)
-    keep_programs()
-    try:
-        study(config, console)
-    except Interrupted as stop:
-        console.print(f"interrupted: {stop}")
-        return INTERRUPTED
-    return 0
+    return concluded(study, config, Console(highlight=False, soft_wrap=True))
 
 
 class Study(NamedTuple):

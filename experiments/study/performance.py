@@ -7,12 +7,11 @@ from rich.table import Table
 
 from experiments.data.dataset import DataError
 from experiments.errors import UsageError, usage_errors
-from experiments.interrupts import INTERRUPTED, Interrupted
-from experiments.kept import keep_programs
 from experiments.measurement import table
 from experiments.methods import METHODS
 from experiments.shown import Shown
 from experiments.study import records
+from experiments.study.bench import concluded
 from experiments.study.compare import Study, study
 from experiments.study.config import PerformanceConfig
 from experiments.study.results import plus_minus
@@ -71,8 +70,16 @@ def main(config: PerformanceConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out, or none of the data sets is at hand.
     """
-    console = Console(highlight=False, soft_wrap=True)
-    keep_programs()
+    return concluded(all_studies, config, Console(highlight=False, soft_wrap=True))
+
+
+def all_studies(config: PerformanceConfig, console: Console) -> dict[str, Study]:
+    """The study of every data set, and all of them in one table.
+
+    Raises:
+        UsageError: the configuration cannot be carried out, or none of the data sets is at hand.
+        Interrupted: a stop was asked for.
+    """
     studies: dict[str, Study] = {}
     missing = []
     for one in config.studies():
@@ -82,9 +89,6 @@ def main(config: PerformanceConfig) -> int:
             if not isinstance(error.__cause__, DataError):
                 raise
             missing.append(str(error))
-        except Interrupted as stop:
-            console.print(f"interrupted: {stop}")
-            return INTERRUPTED
     if not studies:
         raise UsageError(missing[0])
     with usage_errors():
@@ -96,7 +100,7 @@ def main(config: PerformanceConfig) -> int:
     for error in missing:
         shown.show(f"left out: {error}")
     shown.save()
-    return 0
+    return studies
 
 
 def accuracies(config: PerformanceConfig, studies: dict[str, Study]) -> Table:

@@ -223,9 +223,5 @@ def begin(
     key, own = jax.random.split(jax.random.key(seed))
     if given is not None:  # copies, for a state's memory is taken over
         return method.start(jax.tree.map(jnp.array, given), own, task.train, task.hyper, number)
-    keys = jax.random.split(key, len(widths) - 1)
-    params = [
-        (task.initializer(key, (n_in, n_out), jnp.float32), jnp.zeros(n_out))
-        for key, n_in, n_out in zip(keys, widths[:-1], widths[1:], strict=True)
-    ]
+    params = pdadmm.random_params(key, widths, task.initializer)
     return method.start(params, own, task.train, task.hyper, number)

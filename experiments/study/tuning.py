@@ -12,6 +12,7 @@ from experiments.study.trial import Point
 Courses = list[list[Point]]
 
 MORE = 3  # candidates tried beyond the ends
+TUNING = 1_000_000  # first seed of the tuning, beyond all that results have
 
 
 def tuned(
