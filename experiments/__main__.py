@@ -22,7 +22,7 @@ from experiments.config import (
     TrainConfig,
 )
 from experiments.errors import UsageError, usage_errors
-from experiments.interrupts import INTERRUPTED
+from experiments.interrupts import interruptible
 from experiments.quality.config import QualityConfig
 from experiments.reliability.config import CrashConfig, DamageConfig, RanksConfig, SoakConfig
 from experiments.resuming import begun_with
@@ -259,11 +259,9 @@ def run(words: list[str]) -> int:
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # of a command that has nothing to save, or by who insists
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 if __name__ == "__main__":
     outlive_readers()
-    sys.exit(run(sys.argv[1:]))
+    with interruptible():
+        sys.exit(run(sys.argv[1:]))
