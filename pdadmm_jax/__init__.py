@@ -57,7 +57,15 @@ from pdadmm_jax.state import (
     State,
     widths,
 )
-from pdadmm_jax.sweeps import SweepInfo, Sweeps, SweepState, init_sweeps, sweep
+from pdadmm_jax.sweeps import (
+    SweepInfo,
+    Sweeps,
+    SweepState,
+    abstract_sweeps,
+    init_sweeps,
+    moved_sweeps,
+    sweep,
+)
 from pdadmm_jax.theory import Certificate, certificate, certificate_of, certified
 from pdadmm_jax.updates import (
     update_b,
@@ -107,6 +115,7 @@ __all__ = [
     "Wish",
     "abstract",
     "abstract_elsewhere",
+    "abstract_sweeps",
     "accuracy",
     "activation",
     "binary_logistic",
@@ -126,6 +135,7 @@ __all__ = [
     "make_mesh",
     "mean_loss",
     "moved",
+    "moved_sweeps",
     "multiclass_hinge",
     "nonfinite",
     "paper",

@@ -38,10 +38,12 @@ from pdadmm_jax.state import (
     Boundary,
     Data,
     Layer,
+    Parts,
     State,
     Weights,
     boundaries_of,
     dtype_of,
+    parts_of,
     per_sample,
     plan_of,
 )
@@ -235,36 +237,67 @@ def rearranged(state: State, target: Plan) -> State:
     first, *stacks, last = state.layers
     no: Any = None
     nothing = Layer(no, no, no, no, Boundary(no, no, no))
-    stack, link = stacks[0] if stacks else nothing, state.link or Weights(no, no)
+    stack = stacks[0] if stacks else nothing
     assert last.below is not None
     assert stack.below is not None
 
-    def moved(heads: Any, stacked: Any, numbers: Numbers, wanted: Numbers) -> tuple[Any, Any]:
-        """One variable's rows for heads and stacks, out of those of heads and stacks."""
-        parts = [(heads, numbers), (stacked, source.stack)]
-        held = [(rows, numbers) for rows, numbers in parts if rows is not None]
-        if not held:
-            return None, None
-        rows = jnp.concatenate([rows for rows, _ in held])
-        layers = [number for _, numbers in held for number in numbers]
-        return _rows(rows, layers, wanted), _rows(rows, layers, target.stack)
-
-    outputs = partial(moved, numbers=source.outputs, wanted=target.outputs)
-    inputs = partial(moved, numbers=source.inputs, wanted=target.inputs)
-    hidden = partial(moved, numbers=source.links, wanted=target.links)
-    bottom = partial(_rows, layers=source.firsts, wanted=target.firsts)
-    top = partial(_rows, layers=source.lasts, wanted=target.lasts)
-
-    (link_W, W), (link_b, b) = hidden(link.W, stack.W), hidden(link.b, stack.b)
+    outputs = partial(_shared, source.outputs, target.outputs, source, target)
+    inputs = partial(_shared, source.inputs, target.inputs, source, target)
     (first_z, z), (first_a, a) = outputs(first.z, stack.z), outputs(first.a, stack.a)
     boundaries = zip(*map(inputs, last.below, stack.below), strict=True)
     last_below, below = (Boundary(*variables) for variables in boundaries)
 
-    first = Layer(bottom(first.W), bottom(first.b), first_z, first_a, None)
-    last = Layer(top(last.W), top(last.b), top(last.z), top(last.a), last_below)
-    middle = [Layer(W, b, z, a, below)] if target.stack else []
-    link = None if link_W is None else Weights(link_W, link_b)
-    return State((first, *middle, last), state.iteration, link)
+    last_z, last_a = (_rows(rows, source.lasts, target.lasts) for rows in (last.z, last.a))
+
+    (lowest, *middle), top, link = rearranged_parts(parts_of(state), source, target)
+    layers = (
+        Layer(lowest.W, lowest.b, first_z, first_a, None),
+        *(Layer(weights.W, weights.b, z, a, below) for weights in middle),
+        Layer(top.W, top.b, last_z, last_a, last_below),
+    )
+    return State(layers, state.iteration, link)
+
+
+def rearranged_parts(parts: Parts, source: Plan, target: Plan) -> Parts:
+    """What belongs to layers, such as weights, in the arrangement of another plan for them."""
+    if source.stages == target.stages == 1:
+        return parts
+    (first, *stacks), last, link = parts
+    kind = jax.tree.structure(last)  # that of all groups
+
+    def leaves(group: Any) -> list[Any]:
+        return [None] * kind.num_leaves if group is None else jax.tree.leaves(group)
+
+    stack = stacks[0] if stacks else None
+    hidden = partial(_shared, source.links, target.links, source, target)
+    pairs = [hidden(*pair) for pair in zip(leaves(link), leaves(stack), strict=True)]
+    bottom = [_rows(rows, source.firsts, target.firsts) for rows in leaves(first)]
+    top = [_rows(rows, source.lasts, target.lasts) for rows in leaves(last)]
+    lower = [bottom, [stacked for _, stacked in pairs]][: 2 if target.stack else 1]
+    links = kind.unflatten([head for head, _ in pairs]) if any(target.links) else None
+    return Parts(tuple(map(kind.unflatten, lower)), kind.unflatten(top), links)
+
+
+def _shared(
+    numbers: Numbers, wanted: Numbers, source: Plan, target: Plan, heads: Any, stacked: Any
+) -> tuple[Any, Any]:
+    """One variable's rows for heads and stacks, out of those of heads and stacks.
+
+    Args:
+        numbers: the layers of the rows of the old heads.
+        wanted: those of the new ones.
+        source: the old arrangement.
+        target: the new one.
+        heads: rows of the old heads; None if they have none.
+        stacked: rows of the old stacks; None if there are none.
+    """
+    parts = [(heads, numbers), (stacked, source.stack)]
+    held = [(rows, numbers) for rows, numbers in parts if rows is not None]
+    if not held:
+        return None, None
+    rows = jnp.concatenate([rows for rows, _ in held])
+    layers = [number for _, numbers in held for number in numbers]
+    return _rows(rows, layers, wanted), _rows(rows, layers, target.stack)
 
 
 def _on_host() -> AbstractContextManager[Any]:

@@ -135,6 +135,12 @@ def abstract_data(data: Data, mesh: Mesh) -> Data:
     return _abstract(shapes, mesh, data_specs(mesh, shapes))
 
 
+def abstract_weights(weights: Any, mesh: Mesh, *, everywhere: bool = False) -> Any:
+    """The shapes of weights on a mesh, with their shardings: split, or whole on every device."""
+    specs = jax.tree.map(lambda _: P(), weights) if everywhere else weight_specs(mesh, weights)
+    return _abstract(weights, mesh, specs)
+
+
 def abstract_by_samples(state: State, mesh: Mesh) -> State:
     """The shapes of a state, split over samples alone, by all devices of a mesh."""
     layer, data = _axes(mesh)

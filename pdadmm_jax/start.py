@@ -254,7 +254,9 @@ def bare_weights(
         wire: type of the messages between stages.
     """
     weights = [Weights(jnp.asarray(W, dtype), jnp.asarray(b, dtype)) for W, b in params]
-    state = State(tuple(map(_only_weights, _stack(weights))), jnp.asarray(0, jnp.int32))
+    first, *others = map(_only_weights, _stack(weights))
+    layers = (first._replace(below=None), *others)
+    state = State(layers, jnp.asarray(0, jnp.int32))
     if mesh is None:
         return state
     return put_weights(state, placement_of(samples, widths_of(params), mesh, wire))

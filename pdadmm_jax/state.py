@@ -113,6 +113,33 @@ class State(NamedTuple):
     placement: Placement | None = None
 
 
+class Parts(NamedTuple):
+    """One thing of each group of layers, such as their weights; arrays have a first axis of layers.
+
+    Attributes:
+        lower: the first layer, then the stacks of hidden ones.
+        last: the last layer.
+        link: the hidden layer in the head, where the plan has such heads.
+    """
+
+    lower: tuple[Any, ...]
+    last: Any
+    link: Any
+
+
+def parts_of(weights: State) -> Parts:
+    """The weights of a state, group by group."""
+    *lower, last = (Weights(layer.W, layer.b) for layer in weights.layers)
+    return Parts(tuple(lower), last, weights.link)
+
+
+def with_parts(weights: State, parts: Parts) -> State:
+    """A state with these weights."""
+    layers = zip(weights.layers, (*parts.lower, parts.last), strict=True)
+    layers = tuple(layer._replace(W=new.W, b=new.b) for layer, new in layers)
+    return weights._replace(layers=layers, link=parts.link)
+
+
 def boundaries_of(state: State) -> list[Boundary]:
     """The boundaries of all stacks, from below; on a mesh the heads' come last."""
     return [layer.below for layer in state.layers if layer.below is not None]

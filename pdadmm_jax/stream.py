@@ -21,7 +21,7 @@ from pdadmm_jax.hyperparameters import Problem
 from pdadmm_jax.products import multiply
 from pdadmm_jax.rules import Memory, Rule, Wish
 from pdadmm_jax.stage import Stage, Truth, choose, when
-from pdadmm_jax.state import Data, State, Weights
+from pdadmm_jax.state import Data, Parts, State, Weights, parts_of, with_parts
 from pdadmm_jax.updates import update_z_output
 
 T = TypeVar("T")
@@ -35,20 +35,6 @@ class Sweeping(Problem, Protocol):
 
     @property
     def rule(self) -> Rule: ...
-
-
-class Parts(NamedTuple):
-    """One thing of each group of layers that a stage holds; arrays have a first axis of layers.
-
-    Attributes:
-        lower: the first layer, then the stacks of hidden ones.
-        last: the last layer.
-        link: the hidden layer in the head, where the plan has such heads.
-    """
-
-    lower: tuple[Any, ...]
-    last: Any
-    link: Any
 
 
 class Sums(NamedTuple):
@@ -104,19 +90,6 @@ class Block(NamedTuple):
     def keep(self, rows: Array) -> Array:
         """The rows of the samples that count, zero in place of the others."""
         return Data.keep(Data(self.x, self.y, self.valid), rows)
-
-
-def parts_of(weights: State) -> Parts:
-    """The weights of a state, group by group."""
-    *lower, last = (Weights(layer.W, layer.b) for layer in weights.layers)
-    return Parts(tuple(lower), last, weights.link)
-
-
-def with_parts(weights: State, parts: Parts) -> State:
-    """A state with these weights."""
-    layers = zip(weights.layers, (*parts.lower, parts.last), strict=True)
-    layers = tuple(layer._replace(W=new.W, b=new.b) for layer, new in layers)
-    return weights._replace(layers=layers, link=parts.link)
 
 
 def groups(function: Callable[..., Any], *parts: Parts) -> Parts:

@@ -29,7 +29,9 @@ step to step: that nu is large enough shows in the loss, which falls, or does no
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -39,18 +41,28 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pdadmm_jax._pytree import pytree_dataclass
-from pdadmm_jax._typing import Array, Bool, Float, Number, PRNGKeyArray, Shaped
+from pdadmm_jax._typing import Array, Bool, Float, Int, Number, PRNGKeyArray, Shaped
 from pdadmm_jax.activations import Activation, relu
 from pdadmm_jax.checks import checked_number
 from pdadmm_jax.hyperparameters import at_precision_of, check_problem
+from pdadmm_jax.layout import placement_of, rearranged, rearranged_parts
 from pdadmm_jax.losses import Loss, softmax_cross_entropy
-from pdadmm_jax.mesh import P, on_stages, shardings, shards, weight_specs
+from pdadmm_jax.mesh import (
+    P,
+    abstract_weights,
+    checked_mesh,
+    on_stages,
+    shardings,
+    shards,
+    weight_specs,
+)
+from pdadmm_jax.plan import plan
 from pdadmm_jax.products import Precision
 from pdadmm_jax.rules import Proximal, Rule
 from pdadmm_jax.stage import Stage
 from pdadmm_jax.start import bare_weights, check_params
-from pdadmm_jax.state import Data, Params, State, as_arrays, check_data, plan_of
-from pdadmm_jax.stream import Notes, Parts, Pass, memories_of, stream
+from pdadmm_jax.state import Data, Params, Parts, State, as_arrays, check_data, plan_of
+from pdadmm_jax.stream import Notes, Pass, memories_of, stream
 
 
 @pytree_dataclass
@@ -121,6 +133,11 @@ class SweepState(NamedTuple):
     weights: State
     memories: Parts
 
+    @property
+    def iteration(self) -> Int[Array, ""]:
+        """How many passes were done."""
+        return self.weights.iteration
+
 
 class SweepInfo(NamedTuple):
     """What a pass reports.
@@ -175,6 +192,69 @@ def sweep(
             data shards.
     """
     return _sweep(state, as_arrays(data), at_precision_of(hyper, data.x.dtype), key)
+
+
+def abstract_sweeps(
+    widths: Sequence[int],
+    hyper: Sweeps,
+    dtype: Any,
+    mesh: Mesh | None = None,
+    *,
+    stages: int | None = None,
+) -> SweepState:
+    """The shapes of a state, with the shardings it has on its mesh.
+
+    For ``jax.jit(sweep).lower(...)``, and for reading what was stored.
+
+    Args:
+        widths: (features, hidden, ..., outputs).
+        hyper: numbers and structure; its rule says what is remembered.
+        dtype: of weights and data.
+        mesh: devices, of any kind that JAX can compile for; None for a single one.
+        stages: arrange the layers for so many instead of those of the mesh, with all of them on
+            every device: what ``moved_sweeps`` takes.
+    """
+    placement = None
+    if mesh is not None:
+        mesh = checked_mesh(mesh)
+        placement = placement_of(0, widths, mesh, "full")
+        if stages is not None:
+            placement = dataclasses.replace(placement, plan=plan(widths, stages))
+
+    def start() -> SweepState:
+        shapes = itertools.pairwise(widths)
+        params = [(jnp.zeros(shape, dtype), jnp.zeros(shape[1], dtype)) for shape in shapes]
+        weights = bare_weights(params, dtype, None)
+        if placement is not None:
+            weights = rearranged(weights, placement.plan)._replace(placement=placement)
+        return SweepState(weights, memories_of(weights, hyper.rule))
+
+    found = jax.eval_shape(start)
+    return found if mesh is None else abstract_weights(found, mesh, everywhere=stages is not None)
+
+
+def moved_sweeps(state: SweepState, mesh: Mesh | None) -> SweepState:
+    """Deals a state out to the stages of another mesh.
+
+    Args:
+        state: on a mesh of the same devices; see ``abstract_sweeps``.
+        mesh: where it is to live; None for a single device.
+
+    Raises:
+        ValueError: a mesh that cannot be used.
+    """
+    source = plan_of(state.weights)
+    target = None if mesh is None else placement_of(0, source.widths, mesh, "full")
+    arrangement = plan(source.widths, 1) if target is None else target.plan
+
+    def deal(state: SweepState) -> SweepState:
+        weights = rearranged(state.weights, arrangement)._replace(placement=target)
+        return SweepState(weights, rearranged_parts(state.memories, source, arrangement))
+
+    if target is None:
+        return jax.device_put(jax.jit(deal)(state), jax.devices()[0])
+    specs = weight_specs(target.mesh, jax.eval_shape(deal, state))
+    return jax.jit(deal, out_shardings=shardings(target.mesh, specs))(state)
 
 
 def _first_memories(weights: State, rule: Rule) -> Parts:

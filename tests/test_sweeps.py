@@ -291,3 +291,47 @@ def test_presets_are_what_they_say():
     batches = pdadmm.recommended(32, nu=7.0)
     assert (batches.batch, batches.nu) == (32, 7.0)
     assert isinstance(batches.rule, pdadmm.Follow)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("depth", "old", "new"), [(6, (8, 1), (2, 2)), (10, (3, 1), (1, 1)), (6, (1, 1), (4, 2))]
+)
+def test_a_state_goes_on_on_another_mesh(rule, depth, old, new):
+    """Weights and what the rule remembers; 4 on 4 stages is a ring, 8 stages leave some idle."""
+    hyper = pdadmm.Sweeps(nu=5.0, rule=RULES[rule])
+    params, data = problem(depth)
+    before, after = mesh_of(*old), mesh_of(*new)
+
+    def go_on(state, mesh):
+        there = data if mesh is None else pdadmm.shard_data(data, mesh)
+        return pdadmm.sweep(state, there, hyper)[0]
+
+    state = go_on(pdadmm.init_sweeps(params, data, hyper, mesh=before), before)
+    shapes = pdadmm.abstract_sweeps(
+        network(depth),
+        hyper,
+        data.x.dtype,
+        after or pdadmm.make_mesh(devices=jax.devices()[:1]),
+        stages=old[0],
+    )
+    read = jax.tree.map(
+        lambda stored, shape: jax.device_put(np.asarray(stored), shape.sharding),
+        jax.tree.leaves(state),
+        jax.tree.leaves(shapes),
+    )
+    moved = pdadmm.moved_sweeps(jax.tree.unflatten(jax.tree.structure(shapes), read), after)
+    own = pdadmm.abstract_sweeps(network(depth), hyper, data.x.dtype, after)
+    assert jax.tree.structure(own) == jax.tree.structure(moved)
+    for have, want in zip(jax.tree.leaves(moved), jax.tree.leaves(own), strict=True):
+        assert (have.shape, have.dtype) == (want.shape, want.dtype)
+        assert after is None or have.sharding.is_equivalent_to(want.sharding, have.ndim)
+    found, expected = go_on(moved, after), go_on(state, before)
+    assert int(found.iteration) == 2
+    assert_close(*(as_numpy(pdadmm.params(one.weights)) for one in (found, expected)), 1e-12)
+
+
+def mesh_of(stages, shards):
+    count = stages * shards
+    return None if count == 1 else pdadmm.make_mesh(stages, shards, jax.devices()[:count])
