@@ -20,6 +20,7 @@ from experiments.config import (
     MethodConfig,
     NetworkConfig,
     SolverName,
+    TrainConfig,
     state_bytes,
 )
 from experiments.data import Dataset
@@ -132,12 +133,6 @@ def grown(widths: tuple[int, ...], growth: GrowthConfig) -> tuple[int, ...]:
 
 def hyperparameters(network: NetworkConfig, method: MethodConfig) -> pdadmm.Hyperparameters:
     """The library's hyperparameters; its ValueErrors say what is wrong with them."""
-    if method.smoothing and method.loss != "softmax_cross_entropy":
-        raise ValueError(
-            f"smoothing is {method.smoothing}, but {method.loss} knows none: use "
-            "softmax_cross_entropy or leave it at 0."
-        )
-    smoothed = pdadmm.SoftmaxCrossEntropy(method.smoothing)
     hyper = pdadmm.Hyperparameters(
         nu=method.nu,
         rho=method.rho,
@@ -146,10 +141,38 @@ def hyperparameters(network: NetworkConfig, method: MethodConfig) -> pdadmm.Hype
         p_solver=_solver(method.p_solver, method),
         W_solver=_solver(method.w_solver, method),
         activation=pdadmm.activation(network.activation),
-        loss=smoothed if method.smoothing else pdadmm.loss(method.loss),
+        loss=_loss(method),
         precision=method.precision,
     )
     return pdadmm.certified(hyper) if method.certified else hyper
+
+
+def sweeps(config: TrainConfig) -> pdadmm.Sweeps:
+    """The recommended recipe as it was asked for; its ValueErrors say what is wrong."""
+    wanted, method = config.sweeps, config.method
+    rule: pdadmm.Rule = pdadmm.Follow(wanted.rate)
+    if wanted.batch is None:
+        rule = pdadmm.Proximal(ridge=wanted.ridge, inertia=wanted.inertia)
+    return pdadmm.recommended(
+        wanted.batch,
+        nu=wanted.nu,
+        rule=rule,
+        block=wanted.block,
+        pipelined=wanted.pipelined,
+        activation=pdadmm.activation(config.network.activation),
+        loss=_loss(method),
+        precision=method.precision,
+    )
+
+
+def _loss(method: MethodConfig) -> pdadmm.Loss:
+    if method.smoothing and method.loss != "softmax_cross_entropy":
+        raise ValueError(
+            f"smoothing is {method.smoothing}, but {method.loss} knows none: use "
+            "softmax_cross_entropy or leave it at 0."
+        )
+    smoothed = pdadmm.SoftmaxCrossEntropy(method.smoothing)
+    return smoothed if method.smoothing else pdadmm.loss(method.loss)
 
 
 def _solver(name: SolverName, method: MethodConfig) -> pdadmm.Solver:

@@ -10,9 +10,9 @@ import itertools
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from experiments.data.config import DataConfig
 
@@ -21,6 +21,7 @@ LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", 
 SolverName = Literal["search", "layer", "unit", "exact"]
 WireName = Literal["full", "float32", "bfloat16", "int8", "int4"]
 PrecisionName = Literal["float32", "tf32", "bfloat16"]
+RecipeName = Literal["pdadmm", "sweeps"]
 DivergenceAnswer = Literal["warn", "stop", "raise", "return"]
 InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
 
@@ -102,6 +103,34 @@ class MethodConfig:
 
     certified: bool = False
     """Raise rho as far as the descent of the Lagrangian is certain (Lemma 1 of the paper)."""
+
+
+@dataclass(frozen=True)
+class SweepsConfig:
+    """Synchronised sweeps, the recommended recipe: what --recipe sweeps can be told."""
+
+    batch: int | None = None
+    """Samples between two updates of the weights, by Adam's rule; without it all of them, and W by
+    its own subproblem."""
+
+    nu: float = 100.0
+    """Penalty on z = p W + b; the inverse of the steps' length where there are no batches: 100 for
+    some five layers, 300 for 20, 3000 for 50."""
+
+    rate: float = 1e-3
+    """Learning rate of Adam's rule."""
+
+    ridge: float = 0.01
+    """Weight of W's proximal term, relative to the mean square of its inputs."""
+
+    inertia: float = 0.9
+    """Share of W's last step that is made again."""
+
+    block: int = 1024
+    """Samples that pass through a layer at a time; memory grows with it, not with their number."""
+
+    pipelined: bool = False
+    """Let batches follow each other without waiting: no stage is idle, but weights move late."""
 
 
 @dataclass(frozen=True)
@@ -376,11 +405,14 @@ class ScalingConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Trains a network with pdADMM, full batch, and writes a run directory.
+    """Trains a network layer by layer, without back-propagation, and writes a run directory.
 
     Without options: the bundled digits, a network of 4 layers, some seconds on a laptop.
     A run that ended early goes on with --resume DIRECTORY.
     """
+
+    recipe: RecipeName = "pdadmm"
+    """The paper's iterations over all samples, or synchronised sweeps, which learn better."""
 
     resume: Path | None = None
     """Run directory of a run to go on with, under the options it was begun with; iterations, mesh,
@@ -389,6 +421,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
+    sweeps: SweepsConfig = field(default_factory=SweepsConfig)
     growth: GrowthConfig = field(default_factory=GrowthConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -399,7 +432,7 @@ class TrainConfig:
     """Be one of several processes that train one network together."""
 
     iterations: int = 500
-    """How many iterations to run."""
+    """How many iterations to run; of sweeps, passes over the samples."""
 
     evaluate_every: int = 10
     """Iterations between two evaluations of loss and accuracy."""
@@ -432,6 +465,7 @@ class TrainConfig:
                 "float32: leave one of them out."
             )
         self.network.check()
+        self._check_recipe()
         outside = [k for k in self.growth.at if not 0 < k < self.iterations]
         if outside:
             raise ValueError(
@@ -443,6 +477,34 @@ class TrainConfig:
         self.divergence.check()
         self.cluster.check(self.distributed)
         check_count("growth.layers", self.growth.layers, 1, MOST_OF["layers"])
+
+    def _check_recipe(self) -> None:
+        """Refuses options that the recipe would not look at."""
+        if self.recipe == "pdadmm":
+            if other := _given(self.sweeps):
+                raise ValueError(
+                    f"sweeps.{other[0]} is {getattr(self.sweeps, other[0])}, but the recipe is "
+                    "pdadmm: add --recipe sweeps, or leave it out."
+                )
+            return
+        own = {"loss", "smoothing", "precision"}
+        unused = [f"method.{name}" for name in _given(self.method) if name not in own]
+        unused += [f"growth.{name}" for name in _given(self.growth)]
+        unused += ["mesh.wire"] if self.mesh.wire != "full" else []
+        unused += [f"sweeps.{name}" for name in self._other_rule()]
+        if unused:
+            raise ValueError(
+                f"{unused[0]} is given, but sweeps over "
+                f"{'batches' if self.sweeps.batch else 'all samples'} have no use for it: leave it "
+                "out."
+            )
+        for name in ("batch", "block"):
+            check_count(f"sweeps.{name}", 1 if (n := getattr(self.sweeps, name)) is None else n)
+
+    def _other_rule(self) -> list[str]:
+        """What was given for the rule that is not used."""
+        others = ("rate", "pipelined") if self.sweeps.batch is None else ("ridge", "inertia")
+        return [name for name in _given(self.sweeps) if name in others]
 
 
 @dataclass(frozen=True)
@@ -462,6 +524,11 @@ class ReportConfig:
                 f"runs is {self.runs}, which is no directory: run other commands first, such as "
                 "compare, or say where they were told to write."
             )
+
+
+def _given(config: Any) -> list[str]:
+    """The options that are not what they are by default."""
+    return [f.name for f in fields(config) if getattr(config, f.name) != f.default]
 
 
 def check_counts(config: object, least: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""The Lagrangian watched from iteration to iteration: whether it rises instead of falling."""
+"""A number watched from iteration to iteration: whether it rises instead of falling."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-_LEAST = 1e-3  # of the first Lagrangian: below it, rises are no news
+_LEAST = 1e-3  # of the first value: below it, rises are no news
 
 
 class Watch(NamedTuple):
-    """What is remembered of the Lagrangian since the problem last changed, by growth or penalty.
+    """What is remembered since the problem last changed, by growth or penalty.
 
     Attributes:
         layers: depth of the network then.
-        first: the first Lagrangian since; None before it is known.
+        first: the first value since; None before it is known.
         lowest: the lowest one since.
-        raised: how often rho was raised in answer to a rise.
+        raised: how often a penalty was raised in answer to a rise.
     """
 
     layers: int = 0
@@ -26,27 +26,26 @@ class Watch(NamedTuple):
 
 
 class Rise(NamedTuple):
-    """An iteration after which the Lagrangian was too high."""
+    """An iteration after which the value was too high."""
 
     iteration: int
-    lagrangian: float
+    value: float
     lowest: float
 
     def __str__(self) -> str:
         return (
-            f"the Lagrangian is {self.lagrangian:.4g} after iteration {self.iteration}, "
-            f"but was {self.lowest:.4g} before"
+            f"{self.value:.4g} after iteration {self.iteration}, but was {self.lowest:.4g} before"
         )
 
 
 def look(
-    watch: Watch, lagrangians: np.ndarray, layers: int, before: int, factor: float
+    watch: Watch, values: np.ndarray, layers: int, before: int, factor: float
 ) -> tuple[Watch, Rise | None]:
     """Looks at some iterations.
 
     Args:
         watch: what is known of those before.
-        lagrangians: one value for each.
+        values: one for each.
         layers: depth of the network.
         before: number of the last iteration before them.
         factor: how often the lowest value makes a rise.
@@ -58,7 +57,7 @@ def look(
     if layers != watch.layers:
         watch = Watch(layers, raised=watch.raised)
     first, lowest, rise = watch.first, watch.lowest, None
-    for iteration, value in enumerate(map(float, lagrangians), start=before + 1):
+    for iteration, value in enumerate(map(float, values), start=before + 1):
         first = value if first is None else first
         lowest = value if lowest is None else lowest
         if value > factor * max(lowest, _LEAST * abs(first)):
@@ -69,5 +68,5 @@ def look(
 
 
 def answered(watch: Watch) -> Watch:
-    """The watch after rho was raised, by which the Lagrangian is another."""
+    """The watch after a penalty was raised, by which what is watched may be another."""
     return Watch(raised=watch.raised + 1)

@@ -11,9 +11,9 @@ from experiments import cluster, divergence
 from experiments.config import TrainConfig
 from experiments.divergence import Rise, Watch
 from experiments.interrupts import INTERRUPTED, stop_requests
-from experiments.keeper import Keeper, Mode
+from experiments.keeper import Keeper
 from experiments.progress import progress_shown
-from experiments.training import Chunk, Start
+from experiments.training import Chunk, Mode, Start
 
 FAILED = 1
 
@@ -48,24 +48,23 @@ def follow(
         console: where it is shown.
     """
     # The iteration in flight has been given the old state's memory: nothing can be saved before.
-    with stop_requests() as asked, progress_shown(config.iterations, console) as show:
+    with (
+        stop_requests() as asked,
+        progress_shown(config.iterations, console, mode.described) as show,
+    ):
         while True:
             turned = None
             for chunk in mode.train(start, config.iterations):
                 start = chunk.end
-                if not chunk.info.finite.all():
+                if not chunk.finite.all():
                     return _broken(mode, chunk, watch, keeper)
                 watch, rise = divergence.look(
-                    watch,
-                    np.asarray(chunk.info.lagrangian),
-                    chunk.layers,
-                    chunk.before,
-                    config.divergence.factor,
+                    watch, chunk.watched, chunk.layers, chunk.before, config.divergence.factor
                 )
                 keeper.note(chunk)
                 show(chunk)
                 if rise:
-                    turned, watch, said = _answer(rise, chunk, watch, keeper, config)
+                    turned, watch, said = _answer(mode, rise, chunk, watch, keeper, config)
                     if turned is None and config.divergence.answer != "warn":
                         return Ended(chunk.end, FAILED, said)
                     console.print(said)
@@ -90,26 +89,25 @@ def _interrupted(chunk: Chunk, watch: Watch, keeper: Keeper) -> Ended:
 
 
 def _answer(
-    rise: Rise, chunk: Chunk, watch: Watch, keeper: Keeper, config: TrainConfig
+    mode: Mode, rise: Rise, chunk: Chunk, watch: Watch, keeper: Keeper, config: TrainConfig
 ) -> tuple[Start | None, Watch, str]:
     """Where to go on after a rise, None for where it was; the watch from there; what is said."""
-    wanted = config.divergence
+    wanted, happened = config.divergence, f"{mode.watched} is {rise}"
     if wanted.answer == "warn":
-        return None, watch, f"warning: {rise} (see --divergence.answer)"
+        return None, watch, f"warning: {happened} (see --divergence.answer)"
     if wanted.answer == "stop":
-        return None, watch, f"error: {rise}, and --divergence.answer stop ends the run"
+        return None, watch, f"error: {happened}, and --divergence.answer stop ends the run"
     if watch.raised >= wanted.times:
-        return None, watch, f"error: {rise}, though rho was raised {watch.raised} times"
-    rho = wanted.raised * float(chunk.end.hyper.rho)
-    start, found, watch = chunk.end, None, divergence.answered(watch)
+        return None, watch, f"error: {happened}, though that was answered {watch.raised} times"
+    watch = divergence.answered(watch)
+    start, changed = mode.steadier(chunk.end, wanted.raised)
     if wanted.answer == "return":
-        start, found = keeper.last()
+        last, found = keeper.last()
         keeper.go_back(found)
-        start = start._replace(seconds=chunk.end.seconds, compile_seconds=chunk.end.compile_seconds)
-    start = start._replace(hyper=chunk.end.hyper.replace(rho=rho))
-    if wanted.answer == "raise":  # what comes later can be done again from here, under this rho
+        start = start._replace(state=last.state)
+    else:  # what comes later can be done again from here, under the new number
         keeper.save(start, watch)
-    return start, watch, f"warning: {rise}; from iteration {start.iteration} on rho is {rho:g}"
+    return start, watch, f"warning: {happened}; from iteration {start.iteration} on {changed}"
 
 
 def _broken(mode: Mode, chunk: Chunk, watch: Watch, keeper: Keeper) -> Ended:
@@ -118,20 +116,20 @@ def _broken(mode: Mode, chunk: Chunk, watch: Watch, keeper: Keeper) -> Ended:
     A chunk keeps no state but its last.  The iterations before the broken one are done again from
     the last checkpoint: not always in the same chunks, hence the look at what came out.
     """
-    first = chunk.before + 1 + int(np.argmin(chunk.info.finite))
+    first = chunk.before + 1 + int(np.argmin(chunk.finite))
     keeper.note(chunk, upto=first)
     hyper = chunk.end.hyper
     start, found = keeper.last()
     good = start._replace(hyper=hyper)
     for again in mode.train(good, first - 1):
-        if not again.info.finite.all():
+        if not again.finite.all():
             good, found = keeper.last()
             break
         good = again.end
     names = mode.broken_by_next(good)
     path = keeper.save(good, watch) or (found.path if found else None)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    where = ", ".join(names[:3]) + more if names else "the Lagrangian alone, which overflowed"
+    where = ", ".join(names[:3]) + more if names else f"{mode.watched} alone, which overflowed"
     saved = f" in {path}" if path else ""
     return Ended(
         good,

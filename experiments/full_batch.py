@@ -1,24 +1,27 @@
-"""Training on the full batch, as a way of training that can be saved and continued."""
+"""pdADMM on the full batch, as a way of training: chunks of iterations, each one evaluated."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 import pdadmm_jax as pdadmm
-from experiments import build
+from experiments import build, plots
 from experiments.checkpoints import Found, restore
 from experiments.config import TrainConfig
-from experiments.training import Chunk, Start, train
+from experiments.training import Chunk, Line, Start, evaluation
 
 
 @dataclass(frozen=True)
 class FullBatch:
-    """pdADMM over all samples at once.
+    """pdADMM over all samples at once; its Lagrangian is watched.
 
     Attributes:
         config: what was asked for.
@@ -33,6 +36,7 @@ class FullBatch:
     widths: tuple[int, ...]
     hyper: pdadmm.Hyperparameters
     mesh: Mesh | None
+    watched = "the Lagrangian"
 
     def first(self) -> Start:
         """The start from random weights."""
@@ -91,6 +95,37 @@ class FullBatch:
             state = pdadmm.grow(state, start.hyper, self.config.growth.layers)
         return pdadmm.nonfinite(pdadmm.step(state, self.splits.solved, start.hyper)[0])
 
+    def steadier(self, start: Start, factor: float) -> tuple[Start, str]:
+        """The same start with a larger rho, and that said."""
+        rho = factor * float(start.hyper.rho)
+        return start._replace(hyper=start.hyper.replace(rho=rho)), f"rho is {rho:g}"
+
+    def title(self, start: Start) -> str:
+        """The method and its penalties."""
+        return title_of(start.hyper)
+
+    def remarks(self, start: Start) -> list[str]:
+        """Where the theory does not reach."""
+        found = pdadmm.certificate_of(start.hyper)
+        if found.holds:
+            return []
+        return [
+            f"note: rho = {float(start.hyper.rho):g} is not above {float(found.least_rho):g}, so "
+            "that the Lagrangian is not certain to fall (--method.certified raises rho)"
+        ]
+
+    def described(self, line: Line) -> str:
+        """Lagrangian and squared residual."""
+        return described(line)
+
+    def summary(self, line: Line) -> dict[str, Any]:
+        """Lagrangian and squared residual."""
+        return {name: line.get(name) for name in ("lagrangian", "residual")}
+
+    def draw(self, path: Path, lines: list[Line], title: str) -> None:
+        """Writes the figure of a run: objective, residual and accuracy."""
+        plots.training_figure(path, lines, self.splits.samples, title)
+
     def same_layout(self, found: Found) -> bool:
         """Whether a checkpoint comes from the mesh and the messages of this run."""
         return found.facts["laid_out"] == self._layout()
@@ -124,3 +159,110 @@ def _samples(splits: build.Splits) -> pdadmm.Data:
         jax.ShapeDtypeStruct((splits.samples, *rows.shape[1:]), rows.dtype) for rows in (x, y)
     ]
     return pdadmm.Data(*shapes)
+
+
+def train(
+    start: Start,
+    splits: build.Splits,
+    *,
+    iterations: int,
+    evaluate_every: int,
+    refresh_every: int,
+    grow_at: tuple[int, ...] = (),
+    grow_by: int = 0,
+) -> Iterator[Chunk]:
+    """Runs the iterations, yielding after every evaluation.
+
+    Where chunks end follows from the iterations' numbers alone, so that a run that goes on from
+    the end of a chunk computes what it would have computed without the pause.
+
+    Args:
+        start: where to start; its state is used up.
+        splits: data.
+        iterations: number of the last one.
+        evaluate_every: iterations between two evaluations.
+        refresh_every: iterations after which the next evaluation computes p W + b anew.
+        grow_at: iterations after which the network grows.
+        grow_by: layers inserted each time.
+    """
+    run = jax.jit(pdadmm.run, static_argnames="iterations", donate_argnames="state")
+    refresh = jax.jit(pdadmm.refresh, donate_argnames="state")
+    state, hyper, seconds, compile_seconds = start
+    done = start.iteration
+    programs = {}
+
+    def ready(key: Any, function: Any, **static: int) -> Any:
+        nonlocal compile_seconds
+        if key not in programs:
+            begin = time.perf_counter()
+            programs[key] = function.lower(state, splits.solved, hyper, **static).compile()
+            compile_seconds += time.perf_counter() - begin
+        return programs[key]
+
+    while done < iterations:
+        growths = [at for at in grow_at if at > done]
+        stop = min(iterations, done - done % evaluate_every + evaluate_every, *growths)
+        if done in grow_at:
+            state = pdadmm.grow(state, hyper, grow_by)
+            programs.clear()
+        iterate = ready(stop - done, run, iterations=stop - done)
+        anew = ready("refresh", refresh) if done // refresh_every < stop // refresh_every else None
+
+        begin = time.perf_counter()
+        state, info = iterate(state, splits.solved, hyper)
+        drift = None
+        if anew is not None:
+            state, drift = anew(state, splits.solved, hyper)
+        jax.block_until_ready((state, info))
+        seconds += time.perf_counter() - begin
+        done = stop
+
+        end = Start(state, hyper, seconds, compile_seconds)
+        yield chunk_of(end, info, drift, splits)
+
+
+def chunk_of(end: Start, info: pdadmm.Info, drift: Any, splits: build.Splits) -> Chunk:
+    """What the iterations up to here did, the state after them evaluated.
+
+    Args:
+        end: the start after them.
+        info: their reports, leading axis (iterations,).
+        drift: relative errors that p W + b had, if it was computed anew.
+        splits: data.
+    """
+    info = jax.tree.map(np.asarray, info)
+    length, layers = len(info.finite), len(pdadmm.widths(end.weights)) - 1
+    lines = [
+        {
+            "iteration": end.iteration - length + 1 + i,
+            "layers": layers,
+            "lagrangian": float(info.lagrangian[i]),
+            "objective": float(info.terms.objective[i]),
+            **{name: float(values[i]) for name, values in info.terms._asdict().items()},
+            "residual": float(np.sum(np.square(info.primal_residual[i], dtype=np.float64))),
+            "residual_per_boundary": [float(r) for r in info.primal_residual[i]],
+            "largest_tau": float(info.tau[i].max()),
+            "largest_theta": float(info.theta[i].max()),
+            "finite": bool(info.finite[i]),
+            "converged": bool(info.converged[i].all()),
+            "in_certified_region": bool(info.in_certified_region[i]),
+        }
+        for i in range(length)
+    ]
+    lines[-1] |= {"seconds": end.seconds, "rho": float(end.hyper.rho), **evaluation(end, splits)}
+    if drift is not None:
+        lines[-1]["drift"] = float(drift.max())
+    return Chunk(end, lines, np.asarray(info.finite), np.asarray(info.lagrangian))
+
+
+def title_of(hyper: pdadmm.Hyperparameters) -> str:
+    """The method and its penalties."""
+    return f"pdADMM, nu = {float(hyper.nu):g}, rho = {float(hyper.rho):g}"
+
+
+def described(line: Line) -> str:
+    """Lagrangian and squared residual of an iteration, of which metrics.jsonl has this line."""
+    lagrangian, residual = (
+        float("nan") if line[name] is None else line[name] for name in ("lagrangian", "residual")
+    )
+    return f"Lagrangian {lagrangian:.4g} residual {residual:.1e}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from experiments import checkpoints, cluster, runs
 from experiments.checkpoints import Found
@@ -16,31 +16,7 @@ from experiments.config import TrainConfig
 from experiments.divergence import Watch
 from experiments.errors import usage_errors
 from experiments.resuming import differences, plain
-from experiments.training import Chunk, Start
-
-
-class Mode(Protocol):
-    """A way of training that can be saved and continued."""
-
-    def first(self) -> Start:
-        """The start of a new run."""
-        ...
-
-    def train(self, start: Start, iterations: int) -> Iterator[Chunk]:
-        """Runs up to a number of iterations, in chunks that end where they always do."""
-        ...
-
-    def stored(self, start: Start) -> tuple[Any, dict[str, Any]]:
-        """What a checkpoint has to hold: a pytree of arrays, and facts that JSON can hold."""
-        ...
-
-    def restored(self, found: Found) -> Start:
-        """The start that was saved."""
-        ...
-
-    def broken_by_next(self, start: Start) -> list[str]:
-        """The variables that another iteration leaves with values that are not finite."""
-        ...
+from experiments.training import Chunk, Mode, Start
 
 
 class Opened(NamedTuple):
@@ -88,11 +64,9 @@ class Keeper:
             UsageError: there is no room for them; or a checkpoint could not be written meanwhile.
         """
         if self._metrics is not None:
-            lines = runs.metric_lines(chunk)
+            last = upto or chunk.iteration
             with runs.writing_to(self.run):
-                self._metrics.append(
-                    [k for k in lines if k["iteration"] <= (upto or chunk.iteration)]
-                )
+                self._metrics.append([k for k in chunk.lines if k["iteration"] <= last])
         if self._writer is not None:
             self._writer.check()
 

@@ -53,36 +53,59 @@ def training_figure(path: Path, metrics: list[dict[str, Any]], samples: int, tit
     """
     figure = Figure(figsize=(13, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    iterations = np.asarray([line["iteration"] for line in metrics])
-    evaluated = [line for line in metrics if "train_loss" in line]
-    at = np.asarray([line["iteration"] for line in evaluated])
-
-    def column(name: str, lines: list[dict[str, Any]] = metrics) -> np.ndarray:
-        return np.asarray([line[name] for line in lines], float)  # null becomes NaN
-
-    # The two coincide as the residual vanishes: the broad line stays visible under the fine one.
-    left.plot(
-        iterations, column("objective") / samples, color=GREEN, lw=4, alpha=0.4, label="objective"
+    iterations, objective, lagrangian = (
+        _column(name, metrics) for name in ("iteration", "objective", "lagrangian")
     )
-    left.plot(iterations, column("lagrangian") / samples, color=BLUE, label="augmented Lagrangian")
-    left.plot(at, column("train_loss", evaluated), color=BLACK, label="forward pass, train")
-    if "validation_loss" in evaluated[-1]:
-        left.plot(
-            at, column("validation_loss", evaluated), color=ORANGE, label="forward pass, validation"
-        )
+    evaluated = [line for line in metrics if "train_loss" in line]
+    # The two coincide as the residual vanishes: the broad line stays visible under the fine one.
+    left.plot(iterations, objective / samples, color=GREEN, lw=4, alpha=0.4, label="objective")
+    left.plot(iterations, lagrangian / samples, color=BLUE, label="augmented Lagrangian")
+    _evaluations(left, "loss", evaluated, "forward pass, ")
     finish(left, "Objective and loss", "per sample", log=True)
 
     _residual_panel(middle, iterations, metrics)
 
-    right.plot(at, column("train_accuracy", evaluated), color=BLACK, label="train")
-    if "validation_accuracy" in evaluated[-1]:
-        right.plot(at, column("validation_accuracy", evaluated), color=ORANGE, label="validation")
+    _evaluations(right, "accuracy", evaluated)
     finish(right, "Accuracy of the forward pass", "share of samples", log=False)
 
     for axes in (left, middle, right):
         _mark_growth(axes, metrics)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
+
+
+def sweeps_figure(path: Path, metrics: list[dict[str, Any]], title: str) -> None:
+    """Loss and accuracy against passes over the samples.
+
+    Args:
+        path: file to write.
+        metrics: lines of metrics.jsonl.
+        title: heading of the figure.
+    """
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    evaluated = [line for line in metrics if "train_loss" in line]
+    passes = _column("iteration", metrics)
+    left.plot(passes, _column("loss", metrics), color=BLUE, label="as the samples pass")
+    _evaluations(left, "loss", evaluated, "forward pass, ")
+    finish(left, "Loss", "per sample", log=True, along="pass over the samples")
+    _evaluations(right, "accuracy", evaluated)
+    finish(right, "Accuracy", "share of samples", log=False, along="pass over the samples")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def _column(name: str, lines: list[dict[str, Any]]) -> np.ndarray:
+    return np.asarray([line[name] for line in lines], float)  # null becomes NaN
+
+
+def _evaluations(axes: Axes, name: str, lines: list[dict[str, Any]], prefix: str = "") -> None:
+    """Loss or accuracy on training samples, and on held-out ones if there are any."""
+    at = _column("iteration", lines)
+    for split, colour in (("train", BLACK), ("validation", ORANGE)):
+        if f"{split}_{name}" in lines[-1]:
+            column = _column(f"{split}_{name}", lines)
+            axes.plot(at, column, color=colour, label=f"{prefix}{split}")
 
 
 def stages_figure(path: Path, plan: Plan) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -15,16 +14,31 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from experiments.runs import metric_lines
-from experiments.training import Chunk
+from experiments.training import Chunk, Line
 
 
 @contextmanager
-def progress_shown(iterations: int, console: Console) -> Iterator[Callable[[Chunk], None]]:
-    """Yields a function that shows a chunk as the latest."""
+def progress_shown(
+    iterations: int, console: Console, described: Callable[[Line], str]
+) -> Iterator[Callable[[Chunk], None]]:
+    """Yields a function that shows a chunk as the latest.
+
+    Args:
+        iterations: number of the last one.
+        console: where it is shown.
+        described: says of a record how far training has come.
+    """
+
+    def text(chunk: Chunk) -> str:
+        line = chunk.lines[-1]
+        parts = [described(line), f"train {line['train_accuracy']:.1%}"]
+        if "validation_accuracy" in line:
+            parts.append(f"val {line['validation_accuracy']:.1%}")
+        return " ".join(parts)
+
     if not console.is_terminal:
         yield lambda chunk: console.print(
-            f"iteration {chunk.iteration}/{iterations}  {describe(chunk)}"
+            f"iteration {chunk.iteration}/{iterations}  {text(chunk)}"
         )
         return
     columns = (  # all of it fits into 80 characters
@@ -35,22 +49,4 @@ def progress_shown(iterations: int, console: Console) -> Iterator[Callable[[Chun
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=iterations, described="compiling")
-        yield lambda chunk: progress.update(
-            task, completed=chunk.iteration, described=describe(chunk)
-        )
-
-
-def describe(chunk: Chunk) -> str:
-    """Progress and accuracies in one line."""
-    parts = [progress_of(metric_lines(chunk)[-1]), f"train {chunk.train[1]:.1%}"]
-    if chunk.validation:
-        parts.append(f"val {chunk.validation[1]:.1%}")
-    return " ".join(parts)
-
-
-def progress_of(line: dict[str, Any]) -> str:
-    """Lagrangian and squared residual of an iteration, of which metrics.jsonl has this line."""
-    lagrangian, residual = (
-        float("nan") if line[name] is None else line[name] for name in ("lagrangian", "residual")
-    )
-    return f"Lagrangian {lagrangian:.4g} residual {residual:.1e}"
+        yield lambda chunk: progress.update(task, completed=chunk.iteration, described=text(chunk))

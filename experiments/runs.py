@@ -25,7 +25,6 @@ import pdadmm_jax as pdadmm
 from experiments.arrays import read_npz
 from experiments.documents import checked_json
 from experiments.errors import UsageError
-from experiments.training import Chunk
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -153,17 +152,13 @@ def cut_back(run: Path, mark: dict[str, Any] | None) -> str | None:
     return f"{path} is not what was written: it is now {aside.name} and begins anew"
 
 
-class _MetricLine(TypedDict):
+class _Line(TypedDict):
     """What every line of metrics.jsonl has; one with an evaluation has more."""
 
     __pydantic_config__ = ConfigDict(extra="allow")  # pyright: ignore[reportGeneralTypeIssues]
 
     iteration: int
     layers: int
-    lagrangian: float | None
-    objective: float | None
-    residual: float | None
-    residual_per_boundary: list[float | None]
     finite: bool
     converged: bool
     train_loss: NotRequired[float | None]
@@ -172,7 +167,18 @@ class _MetricLine(TypedDict):
     validation_accuracy: NotRequired[float | None]
 
 
-_METRIC_LINE = TypeAdapter(_MetricLine)
+class _FullBatchLine(_Line):
+    lagrangian: float | None
+    objective: float | None
+    residual: float | None
+    residual_per_boundary: list[float | None]
+
+
+class _SweepsLine(_Line):
+    loss: float | None
+
+
+_LINE = TypeAdapter(_FullBatchLine | _SweepsLine)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -184,44 +190,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     file = path / METRICS
     lines = file.read_bytes().splitlines() if file.exists() else []
     return [
-        dict(checked_json(line, _METRIC_LINE, f"{file}, line {number},"))
+        dict(checked_json(line, _LINE, f"{file}, line {number},"))
         for number, line in enumerate(lines, start=1)
     ]
-
-
-def metric_lines(chunk: Chunk) -> list[dict[str, Any]]:
-    """One flat record per iteration, ready for JSON; the last one has the evaluation."""
-    info = chunk.info
-    length = len(info.finite)
-    lines = [
-        {
-            "iteration": chunk.before + 1 + i,
-            "layers": chunk.layers,
-            "lagrangian": float(info.lagrangian[i]),
-            "objective": float(info.terms.objective[i]),
-            **{name: float(values[i]) for name, values in info.terms._asdict().items()},
-            "residual": float(np.sum(np.square(info.primal_residual[i], dtype=np.float64))),
-            "residual_per_boundary": [float(r) for r in info.primal_residual[i]],
-            "largest_tau": float(info.tau[i].max()),
-            "largest_theta": float(info.theta[i].max()),
-            "finite": bool(info.finite[i]),
-            "converged": bool(info.converged[i].all()),
-            "in_certified_region": bool(info.in_certified_region[i]),
-        }
-        for i in range(length)
-    ]
-    lines[-1] |= {
-        "seconds": chunk.end.seconds,
-        "rho": float(chunk.end.hyper.rho),
-        "train_loss": chunk.train[0],
-        "train_accuracy": chunk.train[1],
-    }
-    if chunk.drift is not None:
-        lines[-1]["drift"] = chunk.drift
-    if chunk.validation:
-        loss, accuracy = chunk.validation
-        lines[-1] |= {"validation_loss": loss, "validation_accuracy": accuracy}
-    return lines
 
 
 def write_weights(path: Path, params: pdadmm.Params) -> None:

@@ -1,33 +1,34 @@
-"""The training loop: chunks of iterations on the device, an evaluation after each."""
+"""What all ways of training have in common: where they start, and what a dispatch did."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
-import jax
 import numpy as np
 
 import pdadmm_jax as pdadmm
 from experiments.build import Splits
+from experiments.checkpoints import Found
 
 Score = tuple[float, float]  # mean loss and accuracy of the forward pass
+Line = dict[str, Any]  # of metrics.jsonl
 
 
 class Start(NamedTuple):
     """All that the next iteration depends on, and the time it took to come here.
 
     Attributes:
-        state: the variables; its counter says how many iterations were done.
-        hyper: hyperparameters from here on.
+        state: the variables, a State or a SweepState; its counter says how many iterations were
+            done.
+        hyper: hyperparameters from here on, of the kind that the state is made for.
         seconds: training time so far, compilation and evaluation apart.
         compile_seconds: time spent compiling so far.
     """
 
-    state: pdadmm.State
-    hyper: pdadmm.Hyperparameters
+    state: Any
+    hyper: Any
     seconds: float = 0.0
     compile_seconds: float = 0.0
 
@@ -36,25 +37,26 @@ class Start(NamedTuple):
         """Number of the last iteration done, from 1."""
         return int(self.state.iteration)
 
+    @property
+    def weights(self) -> pdadmm.State:
+        """The state, or the part of it that has the weights."""
+        return self.state.weights if isinstance(self.state, pdadmm.SweepState) else self.state
+
 
 class Chunk(NamedTuple):
     """What one dispatch did.
 
     Attributes:
         end: where the next chunk starts.
-        info: reports of its iterations, on the host, leading axis (iterations,).
-        train: mean loss and accuracy on the training samples.
-        validation: the same on the held-out ones, if there are any.
-        layers: depth of the network.
-        drift: largest relative error that p W + b had, if it was computed anew.
+        lines: a flat record of each iteration, ready for JSON; the last one has the evaluation.
+        finite: whether all was finite after each.
+        watched: after each, the number that is to fall.
     """
 
     end: Start
-    info: pdadmm.Info
-    train: Score
-    validation: Score | None
-    layers: int
-    drift: float | None
+    lines: list[Line]
+    finite: np.ndarray
+    watched: np.ndarray
 
     @property
     def iteration(self) -> int:
@@ -64,82 +66,96 @@ class Chunk(NamedTuple):
     @property
     def before(self) -> int:
         """Number of the last iteration before it."""
-        return self.iteration - len(self.info.finite)
+        return self.iteration - len(self.lines)
+
+    @property
+    def layers(self) -> int:
+        """Depth of the network."""
+        return self.lines[-1]["layers"]
 
     def passes(self, every: int) -> bool:
         """Whether a multiple of ``every`` iterations is reached within it."""
         return self.before // every < self.iteration // every
 
 
-def train(
-    start: Start,
-    splits: Splits,
-    *,
-    iterations: int,
-    evaluate_every: int,
-    refresh_every: int,
-    grow_at: tuple[int, ...] = (),
-    grow_by: int = 0,
-) -> Iterator[Chunk]:
-    """Runs the iterations, yielding after every evaluation.
+class Mode(Protocol):
+    """A way of training that can be followed, saved and continued.
 
-    Where chunks end follows from the iterations' numbers alone, so that a run that goes on from
-    the end of a chunk computes what it would have computed without the pause.
-
-    Args:
-        start: where to start; its state is used up.
-        splits: data.
-        iterations: number of the last one.
-        evaluate_every: iterations between two evaluations.
-        refresh_every: iterations after which the next evaluation computes p W + b anew.
-        grow_at: iterations after which the network grows.
-        grow_by: layers inserted each time.
+    Attributes:
+        splits: the data.
+        watched: what the number that is to fall is called.
     """
-    run = jax.jit(pdadmm.run, static_argnames="iterations", donate_argnames="state")
-    refresh = jax.jit(pdadmm.refresh, donate_argnames="state")
-    state, hyper, seconds, compile_seconds = start
-    done = start.iteration
-    programs = {}
 
-    def ready(key: Any, function: Any, **static: int) -> Any:
-        nonlocal compile_seconds
-        if key not in programs:
-            begin = time.perf_counter()
-            programs[key] = function.lower(state, splits.solved, hyper, **static).compile()
-            compile_seconds += time.perf_counter() - begin
-        return programs[key]
+    @property
+    def splits(self) -> Splits: ...
 
-    while done < iterations:
-        growths = [at for at in grow_at if at > done]
-        stop = min(iterations, done - done % evaluate_every + evaluate_every, *growths)
-        if done in grow_at:
-            state = pdadmm.grow(state, hyper, grow_by)
-            programs.clear()
-        iterate = ready(stop - done, run, iterations=stop - done)
-        anew = ready("refresh", refresh) if done // refresh_every < stop // refresh_every else None
+    @property
+    def watched(self) -> str: ...
 
-        begin = time.perf_counter()
-        state, info = iterate(state, splits.solved, hyper)
-        drift = None
-        if anew is not None:
-            state, drift = anew(state, splits.solved, hyper)
-        jax.block_until_ready((state, info))
-        seconds += time.perf_counter() - begin
-        done = stop
+    def first(self) -> Start:
+        """The start of a new run."""
+        ...
 
-        params = pdadmm.params(state)
-        score = partial(score_of, params, hyper=hyper.replace(precision="float32"))
-        yield Chunk(
-            end=Start(state, hyper, seconds, compile_seconds),
-            info=jax.tree.map(np.asarray, info),
-            train=score(splits.train),
-            validation=score(splits.validation) if splits.validation else None,
-            layers=len(params),
-            drift=None if drift is None else float(drift.max()),
-        )
+    def train(self, start: Start, iterations: int) -> Iterator[Chunk]:
+        """Runs up to a number of iterations, in chunks that end where they always do."""
+        ...
+
+    def stored(self, start: Start) -> tuple[Any, dict[str, Any]]:
+        """What a checkpoint has to hold: a pytree of arrays, and facts that JSON can hold."""
+        ...
+
+    def restored(self, found: Found) -> Start:
+        """The start that was saved."""
+        ...
+
+    def broken_by_next(self, start: Start) -> list[str]:
+        """The variables that another iteration leaves with values that are not finite."""
+        ...
+
+    def steadier(self, start: Start, factor: float) -> tuple[Start, str]:
+        """The same start with smaller steps from here on, and what was changed, in words."""
+        ...
+
+    def title(self, start: Start) -> str:
+        """The method and its numbers, in a few words."""
+        ...
+
+    def remarks(self, start: Start) -> list[str]:
+        """What is worth saying before it begins."""
+        ...
+
+    def described(self, line: Line) -> str:
+        """How far it has come, in a few words."""
+        ...
+
+    def summary(self, line: Line) -> dict[str, Any]:
+        """The numbers to keep of the last iteration's record, which may be empty."""
+        ...
+
+    def draw(self, path: Path, lines: list[Line], title: str) -> None:
+        """Writes the figure of a run."""
+        ...
 
 
-def score_of(params: pdadmm.Params, data: pdadmm.Data, hyper: pdadmm.Hyperparameters) -> Score:
+def evaluation(start: Start, splits: Splits) -> dict[str, float]:
+    """Loss and accuracy on the samples that may be looked at while training goes on."""
+    return {
+        f"{name}_{what}": value
+        for name, score in scores(start, splits, ("train", "validation")).items()
+        for what, value in zip(("loss", "accuracy"), score, strict=True)
+    }
+
+
+def scores(start: Start, splits: Splits, names: tuple[str, ...]) -> dict[str, Score]:
+    """Mean loss and accuracy on those of the splits that have samples, in full precision."""
+    params, exact = pdadmm.params(start.weights), start.hyper.replace(precision="float32")
+    held = {name: getattr(splits, name) for name in names}
+    return {name: score_of(params, data, exact) for name, data in held.items() if data is not None}
+
+
+def score_of(
+    params: pdadmm.Params, data: pdadmm.Data, hyper: pdadmm.Hyperparameters | pdadmm.Sweeps
+) -> Score:
     """Mean loss and accuracy of the forward pass."""
     loss, accuracy = pdadmm.loss_and_accuracy(params, data, hyper)
     return float(loss), float(accuracy)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+
+from experiments import checkpoints
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,6 +60,32 @@ def finished(command, out, *words, code=0, settings=ALONE):
     for name in screen.splitlines()[-1].split(": ")[1].split(", "):
         assert (directory / name).stat().st_size > 0
     return screen, json.loads((directory / f"{command}.json").read_text())
+
+
+def cut_off(whole, run, after):
+    """A copy of a run as it would be, killed some iterations after a checkpoint was sealed."""
+    shutil.copytree(whole, run)
+    for number, path in checkpoints.sealed(run / checkpoints.DIRECTORY):
+        if number > after:
+            shutil.rmtree(path)
+    for name in ("summary.json", "weights.npz", "training.png", "shown.json"):
+        (run / name).unlink()
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[: after + 3]) + lines[after + 3][:40])
+    return run
+
+
+def last_of(mode, start, iterations):
+    """Where a way of training has come to after so many iterations."""
+    *_, chunk = mode.train(start, iterations)
+    return chunk.end
+
+
+def saved(mode, start, directory):
+    """A checkpoint of it."""
+    with checkpoints.writing(directory, keep=1) as writer:
+        writer.save(start.iteration, *mode.stored(start))
+    return checkpoints.newest(directory)[0]
 
 
 class _Countdown(list):

@@ -157,4 +157,4 @@ def test_rho_is_not_raised_for_ever(tmp_path, capsys):
     assert train(*DIVERGING, *options, "--out", tmp_path) == 1
     out = capsys.readouterr().out
     assert out.count("on rho is") == 2
-    assert "though rho was raised 2 times" in out
+    assert "though that was answered 2 times" in out

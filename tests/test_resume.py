@@ -18,7 +18,7 @@ from experiments.data import DataConfig, load
 from experiments.full_batch import FullBatch
 from experiments.reliability import outcome
 from experiments.reliability.processes import directory_in
-from tests.commands import finish, start
+from tests.commands import cut_off, finish, last_of, saved, start
 
 OPTIONS = ("--network.hidden", "20", "20", "--data.limit", "150", "--growth.at", "25")
 OPTIONS += ("--growth.layers", "2", "--refresh-every", "20", "--checkpoint.every", "10")
@@ -42,19 +42,7 @@ def whole(tmp_path_factory, programs):
 @pytest.fixture
 def cut(whole, tmp_path):
     """Makes a copy of it as it was after an iteration, and some lines of metrics further."""
-
-    def copy(after):
-        run = shutil.copytree(whole, tmp_path / f"run-{after}")
-        for number, path in checkpoints.sealed(run / checkpoints.DIRECTORY):
-            if number > after:
-                shutil.rmtree(path)
-        for name in ("summary.json", "weights.npz", "training.png", "shown.json"):
-            (run / name).unlink()
-        lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
-        (run / "metrics.jsonl").write_text("".join(lines[: after + 3]) + lines[after + 3][:40])
-        return run
-
-    return copy
+    return lambda after: cut_off(whole, tmp_path / f"run-{after}", after)
 
 
 @pytest.mark.parametrize("after", [0, 20, 40])  # before and after the network grew
@@ -215,17 +203,6 @@ def mode_on(stages, shards, wire="full"):
         nu=0.1, rho=0.5, p_solver=pdadmm.solver("layer"), W_solver=pdadmm.solver("layer")
     )
     return FullBatch(config, splits, (64, 8, 8, 8, 10), hyper, mesh)
-
-
-def last_of(mode, start, iterations):
-    *_, chunk = mode.train(start, iterations)
-    return chunk.end
-
-
-def saved(mode, start, directory):
-    with checkpoints.writing(directory, keep=1) as writer:
-        writer.save(start.iteration, *mode.stored(start))
-    return checkpoints.newest(directory)[0]
 
 
 def test_rounded_messages_are_remembered_on_the_same_mesh(tmp_path):

@@ -18,6 +18,7 @@ from experiments import build
 from experiments.config import GrowthConfig, MethodConfig, NetworkConfig
 from experiments.data import load
 from experiments.errors import usage_errors
+from experiments.full_batch import train
 from experiments.interrupts import INTERRUPTED, stop_requests
 from experiments.kept import keep_programs
 from experiments.measurement import Measurement, table
@@ -25,7 +26,7 @@ from experiments.plots import BLACK, BLUE, error_axis, errors_drawn
 from experiments.study.config import AblationsConfig
 from experiments.study.courses import REFRESH_EVERY
 from experiments.study.results import plus_minus
-from experiments.training import Start, train
+from experiments.training import Start
 
 
 @dataclass(frozen=True)
@@ -170,13 +171,13 @@ def outcome(
             grow_at=(config.iterations // 2,) if growth.layers else (),
             grow_by=growth.layers,
         )
-        assert last.validation is not None  # the configuration holds samples out
+        line = last.lines[-1]
         rows.append(
             (
-                last.validation[1],
-                last.train[0],
-                float(last.info.lagrangian[-1]) / splits.samples,
-                float(np.sum(np.square(last.info.primal_residual[-1], dtype=np.float64))),
+                line["validation_accuracy"],  # the configuration holds samples out
+                line["train_loss"],
+                line["lagrangian"] / splits.samples,
+                line["residual"],
                 1000 * last.end.seconds / last.iteration,
             )
         )
