@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import checkpoints
 from tests.commands import assert_refused, finish, run, start
 
 SECONDS_TO_START = 120
@@ -64,6 +65,55 @@ def test_processes_find_what_one_finds(tmp_path, alone, processes, options):
     assert found.keys() == alone.keys()
     for name, expected in alone.items():
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-9)
+
+
+def together(out, *words):
+    """Exit code, screen and run directory of two processes that train."""
+    code, screen, err = run("launch", "--processes", 2, "train", *SMALL, *words, "--out", out)
+    assert "Traceback" not in err
+    (directory,) = out.iterdir()
+    return code, screen, directory
+
+
+@pytest.mark.parametrize("pipelined", [(), ("--sweeps.pipelined",)])
+def test_processes_sweep_as_one_does(tmp_path, pipelined):
+    options = ("--recipe", "sweeps", "--sweeps.batch", 100, "--iterations", 6, "--double")
+    options += ("--evaluate-every", 3, "--data.limit", 400)
+    found = together(tmp_path / "two", *options, *pipelined)[-1]
+    code, _, err = run("train", *SMALL, *options, "--out", tmp_path / "one")
+    assert code == 0, err
+    found, expected = weights_of(found.parent), weights_of(tmp_path / "one")
+    farthest = max(np.max(np.abs(found[name] - expected[name])) for name in expected)
+    if pipelined:  # the weights of the lower stage move late, by which they are others
+        assert 1e-6 < farthest < 0.1
+    else:
+        assert farthest < 1e-9
+
+
+def test_processes_name_what_blows_up(tmp_path):
+    options = ("--method.nu", 1e38, "--method.rho", 3e38, "--iterations", 50)
+    code, screen, directory = together(tmp_path, *options)
+    assert code == 1
+    assert "error: values ceased to be finite at iteration 1: q of layer 2" in screen
+    found, _ = checkpoints.newest(directory / checkpoints.DIRECTORY)
+    assert (found.number, f"is saved in {found.path}" in screen) == (0, True)
+
+
+def test_processes_answer_a_rise_as_one_does(tmp_path):
+    options = ("--method.nu", 0.1, "--method.rho", 0.001, "--divergence.factor", 1.3)
+    options += ("--divergence.answer", "return", "--divergence.raised", 500, "--double")
+    options += ("--iterations", 60, "--checkpoint.every", 10, "--method.w-solver", "layer")
+    code, screen, directory = together(tmp_path / "two", *options)
+    assert code == 0
+    assert screen.count("rho is 0.5") == 1
+    assert run("train", *SMALL, *options, "--out", tmp_path / "one")[0] == 0
+    found, expected = (
+        [json.loads(line) for line in (one / "metrics.jsonl").read_text().splitlines()]
+        for one in (directory, *(tmp_path / "one").iterdir())
+    )
+    for mine, other in zip(found, expected, strict=True):
+        assert (mine["iteration"], mine.get("rho")) == (other["iteration"], other.get("rho"))
+        np.testing.assert_allclose(mine["lagrangian"], other["lagrangian"], rtol=1e-6)
 
 
 def endless(tmp_path, processes):
