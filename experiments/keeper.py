@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -206,8 +205,8 @@ def _kind(text: str | None) -> str:
 def _ended(run: Path) -> int | None:
     """The iteration after which the run ended and was summed up, if it was."""
     try:
-        return int(json.loads((run / "summary.json").read_text())["iterations"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return runs.read_summary(run)["iterations"]
+    except (OSError, ValueError):
         return None
 
 

@@ -23,11 +23,12 @@ from typing_extensions import TypedDict
 
 import pdadmm_jax as pdadmm
 from experiments.arrays import read_npz
-from experiments.documents import checked_json
+from experiments.documents import checked_json, read_json
 from experiments.errors import UsageError
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
 
 
 def create(out: Path, name: str, config: Any) -> Path:
@@ -193,6 +194,27 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         dict(checked_json(line, _LINE, f"{file}, line {number},"))
         for number, line in enumerate(lines, start=1)
     ]
+
+
+class Summary(TypedDict):
+    """What summary.json has at least."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # pyright: ignore[reportGeneralTypeIssues]
+
+    iterations: int
+
+
+_SUMMARY = TypeAdapter(Summary)
+
+
+def read_summary(path: Path) -> Summary:
+    """What a run came to, from the summary.json in its directory.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: it is damaged.
+    """
+    return read_json(path / SUMMARY, _SUMMARY)
 
 
 def write_weights(path: Path, params: pdadmm.Params) -> None:

@@ -153,8 +153,8 @@ def write(
     if ended.reason:
         shown.show(ended.reason)
     shown.save(*(name for name in files if name.endswith(".png")))
-    runs.write_json(run / "summary.json", summary)
-    shown.console.print(f"saved to {run}: {', '.join([*files, 'summary.json', 'weights.npz'])}")
+    runs.write_json(run / runs.SUMMARY, summary)
+    shown.console.print(f"saved to {run}: {', '.join([*files, runs.SUMMARY, 'weights.npz'])}")
 
 
 def summary_of(

@@ -18,7 +18,7 @@ import pytest
 
 from experiments import __main__, build
 from experiments.errors import UsageError
-from tests.fuzzing import documents, files, values, words
+from tests.fuzzing import directories, documents, files, values, words
 from tests.fuzzing.engine import Hang, Kind, assert_no_halves, in_time, works
 
 
@@ -49,6 +49,8 @@ KINDS = {
     "study": Kind(500, documents.settings),
     "metrics": Kind(500, documents.metrics),
     "page": Kind(500, documents.page),
+    "resumed": Kind(400, directories.resumed),
+    "prepared": Kind(200, directories.prepared),
 }
 LINES = 1200  # command lines that are read and checked
 STUDIES = 80  # commands that come to their first iteration

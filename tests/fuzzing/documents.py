@@ -29,7 +29,7 @@ POINT = Point(4, 0.1, 0.0, 1.0, 0.5, float("inf"), 0.25)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 
 
-def _spoilt(random: Random, document: Any) -> bytes:
+def spoilt(random: Random, document: Any) -> bytes:
     """A document with something else in some place, or damaged as a file."""
     if random.random() < 0.35:
         return damaged(random, runs.to_json(document, indent=2).encode())
@@ -80,7 +80,7 @@ def page(random: Random, folder: Path) -> Case:
     """A report of two runs, one of which is spoilt: all of a page is written, or nothing."""
     for name, content in (
         ("sound", runs.to_json(_shown()).encode()),
-        ("spoilt", _spoilt(random, _shown())),
+        ("spoilt", spoilt(random, _shown())),
     ):
         directory = folder / name
         directory.mkdir(exist_ok=True)
@@ -110,7 +110,7 @@ def trial(random: Random, folder: Path) -> Case:
     """A finished trial of a study."""
     (folder / records.TRIALS).mkdir(exist_ok=True)
     content = {"trial": asdict(TRIAL), "points": [POINT._asdict()] * 2}
-    (folder / records.TRIALS / f"{TRIAL.name}.json").write_bytes(_spoilt(random, content))
+    (folder / records.TRIALS / f"{TRIAL.name}.json").write_bytes(spoilt(random, content))
 
     def case() -> None:
         points = records.find(folder, TRIAL)
@@ -128,7 +128,7 @@ def settings(random: Random, folder: Path) -> Case:
     directory = records.study_directory(folder, "compare", config)
     file = directory / "config.json"
     sound = file.read_bytes()
-    file.write_bytes(_spoilt(random, json.loads(sound)))
+    file.write_bytes(spoilt(random, json.loads(sound)))
 
     def case() -> None:
         try:
@@ -147,6 +147,6 @@ def metrics(random: Random, folder: Path) -> Case:
         **{"train_loss": 0.5, "train_accuracy": 0.9, "seconds": 0.1},
     }
     lines = [runs.to_json(line | {"iteration": k}).encode() for k in (1, 2, 3)]
-    lines[random.randrange(3)] = _spoilt(random, line).replace(b"\n", b"")
+    lines[random.randrange(3)] = spoilt(random, line).replace(b"\n", b"")
     (folder / runs.METRICS).write_bytes(b"\n".join(lines) + b"\n")
     return lambda: runs.read_metrics(folder)

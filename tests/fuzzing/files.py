@@ -20,7 +20,8 @@ import scipy.io
 from experiments import runs
 from experiments.data import DataConfig, load
 from experiments.data.archives import checksums, given
-from experiments.data.catalogue import ENTRIES
+from experiments.data.catalogue import ENTRIES, Entry
+from experiments.data.dataset import Images
 from tests.data.conftest import WRITERS, make_images
 from tests.fuzzing.engine import Case, damaged
 
@@ -66,14 +67,20 @@ class Bomb:
         return setattr, (Bomb, "gone_off", True)
 
 
-@functools.cache
-def archives(name: str, folder: Path) -> tuple[Any, dict[str, bytes]]:
-    """A small sound data set's archives, and a catalogue entry for it."""
+def small(name: str) -> tuple[Entry, dict[str, Images]]:
+    """A small sound data set, and a catalogue entry for it."""
     entry = replace(ENTRIES[name], sizes={"train": TRAIN, "test": TEST})
     splits = {
         split: make_images(seed, count, entry)
         for seed, (split, count) in enumerate(entry.sizes.items())
     }
+    return entry, splits
+
+
+@functools.cache
+def archives(name: str, folder: Path) -> tuple[Entry, dict[str, bytes]]:
+    """The archives of such a data set, and its entry."""
+    entry, splits = small(name)
     directory = folder / f"sound {name}"
     directory.mkdir()
     WRITERS[name](directory, splits)
