@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 
@@ -137,6 +138,17 @@ def test_the_same_command_runs_what_is_missing_and_nothing_else(compared):
     assert missing.exists()
     accuracies = [line.split(" in ")[0] for line in screen.splitlines()[:4]]
     assert [line.split(" in ")[0] for line in again.splitlines()[:4]] == accuracies
+
+
+def test_less_of_the_same_runs_nothing_again(compared, tmp_path):
+    out, directory, _ = compared
+    copy = shutil.copytree(out, tmp_path / "runs")
+    code, screen, err = run("compare", *SMALL, *TWO, "--methods", "adam", "--out", copy)
+    assert code == 0, err
+    assert [path.name for path in copy.iterdir()] == [directory.name]
+    for path in (copy / directory.name / "trials").iterdir():
+        assert path.read_bytes() == (directory / "trials" / path.name).read_bytes()
+    assert " pdADMM " not in screen
 
 
 def test_a_damaged_trial_is_named_and_nothing_is_lost(compared):

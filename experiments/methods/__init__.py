@@ -16,7 +16,7 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 METHODS: Mapping[str, Method] = {
     "pdadmm": parallel_admm("pdADMM", pdadmm.UnitStep(), PENALTIES, 1e-4),
     "pdadmm_search": parallel_admm("pdADMM, search", pdadmm.Search(), PENALTIES, 1e-4),
-    "sweeps": full_sweeps("sweeps", (10.0, 30.0, 100.0, 300.0, 1000.0)),
+    "sweeps": full_sweeps("sweeps", (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)),
     "sweeps_batches": batch_sweeps("sweeps, batches", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)),
     "dladmm": DLADMM,
     "gd": full_batch("gradient descent", optax.sgd, (0.01, 0.03, 0.1, 0.3, 1.0), 0.01),

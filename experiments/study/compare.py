@@ -60,7 +60,9 @@ def study(config: CompareConfig, console: Console) -> Study:
         dataset = load(replace(config.data, validation=0.0))
         final = task_of(config, dataset)
         tuning = task_of(config, tuning_part(config)) if config.tune else final
-        directory = records.study_directory(config.out, f"compare-{title}", config)
+        # How much is compared does not matter to what a trial comes to: trials are shared.
+        settings = replace(config, methods=(), seeds=1, tuning_seeds=1)
+        directory = records.study_directory(config.out, f"compare-{title}", settings)
     shown = Shown(console, directory)
     shown.show(described(config, dataset, tuning, final))
     with at_work(directory, console) as bench:

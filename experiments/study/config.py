@@ -50,7 +50,8 @@ class CompareConfig:
 
     Every method has one number, a learning rate or a penalty, chosen among five or more on held-out
     training samples; then it trains on all training samples and is scored on the test samples.
-    What is finished is kept: the same command goes on where it was interrupted.
+    What is finished is kept: the same command goes on where it was interrupted, and one with more
+    methods or seeds uses what is there.
     """
 
     data: DataConfig = field(default_factory=partial(DataConfig, validation=0.2))
