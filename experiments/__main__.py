@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -41,10 +40,6 @@ from experiments.study.config import (
     ConvergenceConfig,
     PerformanceConfig,
 )
-
-# Linear systems of layers are small: where other work keeps the cores busy, OpenBLAS's threads wait
-# for each other a hundred times longer than they compute.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 app = tyro.extras.SubcommandApp()
 Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
