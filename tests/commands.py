@@ -43,6 +43,7 @@ def finish(process, seconds=300):
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
+        process.communicate()
         raise
     return process.returncode, out, err
 

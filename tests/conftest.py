@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -18,6 +19,10 @@ with install_import_hook("pdadmm_jax", "beartype.beartype"):
     import pdadmm_jax  # noqa: F401  (annotations are checked from here on)
 
 from tests import commands
+
+# Shells have what runs in the background ignore Ctrl-C, and so would the commands that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_num_cpu_devices", 16)
