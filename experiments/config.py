@@ -115,7 +115,7 @@ class SweepsConfig:
 
     nu: float = 100.0
     """Penalty on z = p W + b; the inverse of the steps' length where there are no batches: 100 for
-    some five layers, 300 for 20, 3000 for 50."""
+    some five layers, 300 for ten, 1000 for 20 to 50."""
 
     rate: float = 1e-3
     """Learning rate of Adam's rule."""

@@ -33,7 +33,7 @@ def recommended(batch: int | None = None, **changes: Any) -> Sweeps:
       the place of W.  Here all constraints hold whenever W is asked to move.
     * A stiff nu, by which every layer's direction is that of the risk itself.  All layers move at
       once, so the more there are, the shorter the steps have to be: 100 serves up to some five
-      layers, 300 to 20, 3,000 serves 50.
+      layers, 300 serves ten, 1,000 serves 20 to 50.
     * Over all samples (``batch`` None), W by its own subproblem solved exactly near the old
       weights: along the inverse of its inputs' Gram matrix, the steps of all directions are about
       equally long, where the gradient's differ by the condition of that matrix.  Inertia makes
