@@ -109,13 +109,10 @@ class Sweeping:
     def steadier(self, start: Start, factor: float) -> tuple[Start, str]:
         """The same start with shorter steps: by a larger nu, or by a smaller learning rate."""
         numbers = _numbers(start.hyper)
-        if "rate" in numbers:
-            changed = {"rate": numbers["rate"] / factor}
-        else:
-            changed = {"nu": numbers["nu"] * factor}
-        ((name, number),) = changed.items()
-        hyper = _with_numbers(start.hyper, numbers | changed)
-        return start._replace(hyper=hyper), f"{name} is {number:g}"
+        name, by = ("rate", 1 / factor) if "rate" in numbers else ("nu", factor)
+        numbers[name] *= by
+        hyper = _with_numbers(start.hyper, numbers)
+        return start._replace(hyper=hyper), f"{name} is {numbers[name]:g}"
 
     def title(self, start: Start) -> str:
         """The method and its numbers."""
@@ -182,9 +179,7 @@ def _numbers(hyper: pdadmm.Sweeps) -> dict[str, float]:
 
 
 def _with_numbers(hyper: pdadmm.Sweeps, numbers: dict[str, float]) -> pdadmm.Sweeps:
-    """The same with other numbers, where they are others."""
-    if _numbers(hyper) == {name: numbers[name] for name in _numbers(hyper)}:
-        return hyper
+    """The same with these numbers."""
     rule = hyper.rule
     if isinstance(rule, pdadmm.Follow):
         rule = dataclasses.replace(rule, rate=numbers["rate"])
