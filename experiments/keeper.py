@@ -14,7 +14,7 @@ from experiments.checkpoints import Found
 from experiments.config import TrainConfig
 from experiments.divergence import Watch
 from experiments.errors import usage_errors
-from experiments.resuming import differences, plain
+from experiments.resuming import differences, from_plain, plain
 from experiments.training import Chunk, Mode, Start
 
 
@@ -178,7 +178,8 @@ def _check_same(run: Path, found: Found, facts: dict[str, Any]) -> None:
         ValueError: with the list of differences.
     """
     then = found.facts
-    if different := differences(then["config"], facts["config"]):
+    begun = plain(from_plain(TrainConfig, then["config"]))  # with options that came later
+    if different := differences(begun, facts["config"]):
         raise ValueError(
             f"{run} was begun under other options: {'; '.join(different)}. Leave them out, or "
             "begin a new run."

@@ -59,6 +59,16 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(whole, cut, after, c
     }
 
 
+def test_options_that_came_later_have_their_default(cut, capsys):
+    run = cut(40)
+    manifest = run / checkpoints.DIRECTORY / "0000000040" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["sha256"], content["facts"]["config"]["recipe"]
+    manifest.write_text(checkpoints._text(content))
+    assert train("--resume", run) == 0
+    assert "going on after iteration 40" in capsys.readouterr().out
+
+
 def test_seconds_are_counted_on(cut):
     run = cut(40)
     (found, _) = checkpoints.newest(run / checkpoints.DIRECTORY)
