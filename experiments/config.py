@@ -490,7 +490,6 @@ class TrainConfig:
         own = {"loss", "smoothing", "precision"}
         unused = [f"method.{name}" for name in _given(self.method) if name not in own]
         unused += [f"growth.{name}" for name in _given(self.growth)]
-        unused += ["mesh.wire"] if self.mesh.wire != "full" else []
         unused += [f"sweeps.{name}" for name in self._other_rule()]
         if unused:
             raise ValueError(

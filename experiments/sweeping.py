@@ -47,7 +47,9 @@ class Sweeping:
         initializer = build.INITIALIZERS[self.config.network.initializer]
         key = jax.random.key(self.config.seed)
         params = pdadmm.random_params(key, self.widths, initializer, data.x.dtype)
-        return Start(pdadmm.init_sweeps(params, data, self.hyper, mesh=self.mesh), self.hyper)
+        wire = self.config.mesh.wire
+        state = pdadmm.init_sweeps(params, data, self.hyper, mesh=self.mesh, wire=wire)
+        return Start(state, self.hyper)
 
     def train(self, start: Start, iterations: int) -> Iterator[Chunk]:
         """Runs up to pass number ``iterations``, with an evaluation after each chunk.
@@ -92,13 +94,14 @@ class Sweeping:
         """The start that was saved: as it lay on as many stages, else dealt out anew."""
         facts = found.facts
         hyper = _with_numbers(self.hyper, facts)
-        shapes = partial(pdadmm.abstract_sweeps, self.widths, hyper, self.splits.solved.x.dtype)
+        dtype, wire = self.splits.solved.x.dtype, self.config.mesh.wire
+        shapes = partial(pdadmm.abstract_sweeps, self.widths, hyper, dtype, wire=wire)
         if facts["stages"] == self._stages():
             state = restore(found, shapes(self.mesh))
         else:
             mesh = self.mesh or pdadmm.make_mesh(devices=jax.devices()[:1])
             state = restore(found, shapes(mesh, stages=facts["stages"]))
-            state = pdadmm.moved_sweeps(state, self.mesh)
+            state = pdadmm.moved_sweeps(state, self.mesh, wire)
         return Start(state, hyper, facts["seconds"], facts["compile_seconds"])
 
     def broken_by_next(self, start: Start) -> list[str]:

@@ -23,6 +23,7 @@ from pdadmm_jax.rules import Memory, Rule, Wish
 from pdadmm_jax.stage import Stage, Truth, choose, when
 from pdadmm_jax.state import Data, Parts, State, Weights, parts_of, with_parts
 from pdadmm_jax.updates import update_z_output
+from pdadmm_jax.wire import through
 
 T = TypeVar("T")
 
@@ -203,7 +204,7 @@ def _tick(
     falling = _block(passing, t - 2 * stage.reach + stage.position)
 
     # Up, from the layer that the stage below has come to.
-    below = None if flight is None else mail.upward(flight.up)
+    below = None if flight is None else through(flight.up, mail.upward, mail.wire)
     (head, *stacks), top = _climb(stage, parts, below, rising, hyper)
     arrived = top if below is None else choose(stage.closes, top, below)
 
@@ -211,7 +212,8 @@ def _tick(
     last, from_last, notes = _turn(stage, parts.last, arrived, turning, hyper)
     above = from_last
     if flight is not None:
-        above = choose(stage.closes, from_last, mail.downward(flight.down))
+        arriving = through(flight.down, mail.downward, mail.wire)
+        above = choose(stage.closes, from_last, arriving)
         flight, (head, *stacks) = _held(stage, flight, (head, *stacks), t)
 
     # Down, from the layer that the stage above has come to.

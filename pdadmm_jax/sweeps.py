@@ -63,6 +63,7 @@ from pdadmm_jax.stage import Stage
 from pdadmm_jax.start import bare_weights, check_params
 from pdadmm_jax.state import Data, Params, Parts, State, as_arrays, check_data, plan_of
 from pdadmm_jax.stream import Notes, Pass, memories_of, stream
+from pdadmm_jax.wire import Wire, check_wire
 
 
 @pytree_dataclass
@@ -154,7 +155,7 @@ class SweepInfo(NamedTuple):
 
 
 def init_sweeps(
-    params: Params, data: Data, hyper: Sweeps, *, mesh: Mesh | None = None
+    params: Params, data: Data, hyper: Sweeps, *, mesh: Mesh | None = None, wire: Wire = "full"
 ) -> SweepState:
     """The state before the first pass.
 
@@ -163,12 +164,15 @@ def init_sweeps(
         data: training data, which nothing but their width is asked of here.
         hyper: numbers and structure.
         mesh: where the state is to live; the data are put there by ``shard_data``.
+        wire: type of the messages between stages, see ``shard``; what is rounded here is f(z) and u
+            themselves, for no two messages are about the same samples.
 
     Raises:
-        ValueError: weights, inputs or labels that do not fit each other.
+        ValueError: weights, inputs or labels that do not fit each other, or an unknown wire type.
     """
     check_params(params, data, hyper)
-    weights = bare_weights(params, data.x.dtype, mesh)
+    check_wire(wire)
+    weights = bare_weights(params, data.x.dtype, mesh, wire=wire)
     return SweepState(weights, _first_memories(weights, hyper.rule))
 
 
@@ -201,6 +205,7 @@ def abstract_sweeps(
     mesh: Mesh | None = None,
     *,
     stages: int | None = None,
+    wire: Wire = "full",
 ) -> SweepState:
     """The shapes of a state, with the shardings it has on its mesh.
 
@@ -213,11 +218,12 @@ def abstract_sweeps(
         mesh: devices, of any kind that JAX can compile for; None for a single one.
         stages: arrange the layers for so many instead of those of the mesh, with all of them on
             every device: what ``moved_sweeps`` takes.
+        wire: type of the messages between stages.
     """
     placement = None
     if mesh is not None:
         mesh = checked_mesh(mesh)
-        placement = placement_of(0, widths, mesh, "full")
+        placement = placement_of(0, widths, mesh, wire)
         if stages is not None:
             placement = dataclasses.replace(placement, plan=plan(widths, stages))
 
@@ -233,18 +239,19 @@ def abstract_sweeps(
     return found if mesh is None else abstract_weights(found, mesh, everywhere=stages is not None)
 
 
-def moved_sweeps(state: SweepState, mesh: Mesh | None) -> SweepState:
+def moved_sweeps(state: SweepState, mesh: Mesh | None, wire: Wire = "full") -> SweepState:
     """Deals a state out to the stages of another mesh.
 
     Args:
         state: on a mesh of the same devices; see ``abstract_sweeps``.
         mesh: where it is to live; None for a single device.
+        wire: type of the messages between the stages of the mesh.
 
     Raises:
-        ValueError: a mesh that cannot be used.
+        ValueError: a mesh or wire type that cannot be used.
     """
     source = plan_of(state.weights)
-    target = None if mesh is None else placement_of(0, source.widths, mesh, "full")
+    target = None if mesh is None else placement_of(0, source.widths, mesh, wire)
     arrangement = plan(source.widths, 1) if target is None else target.plan
 
     def deal(state: SweepState) -> SweepState:

@@ -1,13 +1,17 @@
 """Messages in few bytes, and values that both ends agree on.
 
-Only the change since the last message crosses the wire, rounded to the wire's type.  Sender and
-receiver add the same rounded change to the same last value, so that they agree at all times; what
-rounding left out is part of the next change.  As the iteration comes to rest the changes shrink,
-and with them the rounding: its scale is taken anew from every row of every message.
+In ``run`` only the change since the last message crosses the wire, rounded to the wire's type.
+Sender and receiver add the same rounded change to the same last value, so that they agree at all
+times; what rounding left out is part of the next change.  As the iteration comes to rest the
+changes shrink, and with them the rounding: its scale is taken anew from every row of every message.
+
+In ``sweep`` every message is about other samples, and nothing is agreed on: the values themselves
+are rounded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,6 +34,13 @@ def check_wire(wire: Wire) -> None:
 def exact(wire: Wire, dtype: Any) -> bool:
     """Whether values of this dtype cross the wire as they are."""
     return wire == "full" or jnp.dtype(dtype).name == wire
+
+
+def through(value: Array, pass_on: Callable[[Array], Array], wire: Wire) -> Array:
+    """A value of shape (..., N, width) as it arrives at the other end, by itself."""
+    if exact(wire, value.dtype):
+        return pass_on(value)
+    return decode(pass_on(encode(value, wire)), wire, value.shape[-1], value.dtype)
 
 
 def encode(change: Array, wire: Wire) -> Array:

@@ -88,6 +88,7 @@ def sweep(
     f: Callable,
     slope: Callable,
     ticks: Sequence[int] | None = None,
+    passed: Callable[[int, np.ndarray], np.ndarray] = lambda _, rows: rows,
 ) -> tuple[list[Pair], list[float]]:
     """One pass.
 
@@ -100,6 +101,7 @@ def sweep(
         slope: its derivative.
         ticks: after how many ticks a batch comes to each layer, if they follow one another without
             waiting; None for one batch at a time.
+        passed: (number of a layer from 0, what it and the one above tell each other) -> as told.
 
     Returns:
         The weights, and the mean risk of every batch on its way up.
@@ -107,7 +109,7 @@ def sweep(
     if ticks is None:
         losses = []
         for batch in batches:
-            params, (loss,) = sweep(params, rules, [batch], nu, f, slope, [0] * len(params))
+            params, (loss,) = sweep(params, rules, [batch], nu, f, slope, [0] * len(params), passed)
             losses.append(loss)
         return list(params), losses
     params, L, turn = [(W.copy(), b.copy()) for W, b in params], len(params), max(ticks)
@@ -120,7 +122,7 @@ def sweep(
             if 0 <= k < len(batches):
                 W, b = params[layer]
                 a[layer, k] = p[layer, k] @ W + b
-                p[layer + 1, k] = f(a[layer, k])
+                p[layer + 1, k] = passed(layer, f(a[layer, k]))
         for layer in reversed(range(L)):
             k = t - (2 * turn - ticks[layer])
             if not 0 <= k < len(batches):
@@ -131,7 +133,7 @@ def sweep(
                 losses[k] = reference.softmax_risk(a[layer, k], y) / len(y)
             else:
                 r = nu * respond(f, slope, a[layer, k], u[layer, k] / nu)
-            u[layer - 1, k] = r @ params[layer][0].T
+            u[layer - 1, k] = passed(layer - 1, r @ params[layer][0].T)
             moves.append((layer, rules[layer].move(p[layer, k], r)))
         for layer, (W, b) in moves:
             params[layer] = params[layer][0] + W, params[layer][1] + b

@@ -122,7 +122,6 @@ def test_values_that_blow_up_are_named(tmp_path, capsys):
         (("--sweeps.nu", 5), "sweeps.nu is 5.0, but the recipe is pdadmm: add --recipe sweeps"),
         (("--recipe", "sweeps", "--method.rho", 1), "method.rho is given, but sweeps over all"),
         (("--recipe", "sweeps", "--growth.at", 9), "growth.at is given, but sweeps over all"),
-        (("--recipe", "sweeps", "--mesh.wire", "int8"), "mesh.wire is given, but sweeps over all"),
         (("--recipe", "sweeps", "--sweeps.rate", 1), "sweeps.rate is given, but sweeps over all"),
         (
             ("--recipe", "sweeps", "--sweeps.batch", 9, "--sweeps.ridge", 1),

@@ -43,9 +43,9 @@ def problem(depth, samples=48, seed=0, width=6, hyper=None):
     return params, data
 
 
-def swept(params, data, hyper, passes=2, mesh=None):
+def swept(params, data, hyper, passes=2, mesh=None, wire="full"):
     """The weights after some passes, as float64, and the last report."""
-    state = pdadmm.init_sweeps(params, data, hyper, mesh=mesh)
+    state = pdadmm.init_sweeps(params, data, hyper, mesh=mesh, wire=wire)
     data = data if mesh is None else pdadmm.shard_data(data, mesh)
     for _ in range(passes):
         state, info = pdadmm.sweep(state, data, hyper)
@@ -56,7 +56,7 @@ def as_numpy(params):
     return [tuple(np.asarray(v, np.float64) for v in pair) for pair in params]
 
 
-def transcribed(params, data, hyper, passes=2, ticks=None, batch=None):
+def transcribed(params, data, hyper, passes=2, ticks=None, batch=None, **told):
     """The same by the transcription."""
     rule, nu = hyper.rule, float(hyper.nu)
     if isinstance(rule, pdadmm.Proximal):
@@ -71,7 +71,7 @@ def transcribed(params, data, hyper, passes=2, ticks=None, batch=None):
     name = str(hyper.activation).split("(")[0]
     f, slope = FUNCTIONS[name]
     for _ in range(passes):
-        params, losses = reference.sweep(params, rules, batches, nu, f, slope, ticks)
+        params, losses = reference.sweep(params, rules, batches, nu, f, slope, ticks, **told)
     return params, losses
 
 
@@ -134,6 +134,30 @@ def test_pipelined_sweeps_are_as_late_as_the_stages_are_far(rule, depth, stages)
     expected, losses = transcribed(params, data, hyper, ticks=ticks, batch=8)
     assert_close(found, expected)
     assert_close(info.loss, np.asarray(losses))
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("depth", [6, 10])  # a ring, and a chain
+def test_rounded_messages_are_those_of_the_transcription(depth):
+    hyper = pdadmm.Sweeps(nu=5.0, rule=RULES["proximal"], batch=12)
+    params, data = problem(depth)
+    mesh = pdadmm.make_mesh(4, 1, jax.devices()[:4])
+    found, info = swept(params, data, hyper, mesh=mesh, wire="int8")
+    plan = pdadmm.init_sweeps(params, data, hyper, mesh=mesh).weights.placement.plan
+    stage_of = {layer - 1: stage for stage, held in enumerate(plan.layers) for layer in held}
+
+    def passed(layer, rows):
+        if stage_of.get(layer) == stage_of.get(layer + 1):
+            return rows
+        largest = np.abs(rows).max(1, keepdims=True)
+        scale = (largest.astype(np.float32) / np.float32(127)).astype(np.float64)
+        return np.where(scale > 0, np.rint(rows / np.where(scale > 0, scale, 1)) * scale, 0)
+
+    expected, losses = transcribed(params, data, hyper, batch=12, passed=passed)
+    assert_close(found, expected, 1e-6)  # scales are single precision, and so is their last bit
+    assert_close(info.loss, np.asarray(losses), 1e-6)
+    exact, _ = transcribed(params, data, hyper, batch=12)
+    assert np.max(np.abs(found[0][0] - exact[0][0])) > 1e-4
 
 
 @pytest.mark.x64
@@ -215,11 +239,11 @@ def test_ten_layers_learn_the_digits_in_few_passes(passes):
     assert float(pdadmm.accuracy(pdadmm.params(state.weights), validation, hyper)) > 0.93
 
 
-def compiled(depth, stages, samples=64, shards=1, pipelined=False, width=32, block=8):
+def compiled(depth, stages, samples=64, shards=1, pipelined=False, width=32, block=8, wire="full"):
     params, data = problem(depth, samples, width=width)
     hyper = pdadmm.Sweeps(batch=8 if pipelined else None, block=block, pipelined=pipelined)
     mesh = pdadmm.make_mesh(stages, shards, jax.devices()[: stages * shards])
-    state = pdadmm.init_sweeps(params, data, hyper, mesh=mesh)
+    state = pdadmm.init_sweeps(params, data, hyper, mesh=mesh, wire=wire)
     data = pdadmm.shard_data(data, mesh)
     return jax.jit(pdadmm.sweep).lower(state, data, hyper, jax.random.key(0)).compile()
 
@@ -232,6 +256,12 @@ def test_one_array_up_and_one_down_cross_a_boundary_per_tick(depth, stages, pipe
     assert [one.kind for one in inside] == ["collective-permute"] * 2
     assert {one.bytes for one in inside} == {8 * 32 * 4}
     assert {one.kind for one in found if not one.in_loop} <= {"all-reduce"}
+
+
+@pytest.mark.parametrize(("wire", "row"), [("bfloat16", 64), ("int8", 36), ("int4", 20)])
+def test_rounded_messages_are_as_short_as_they_say(wire, row):
+    inside = [one for one in messages(compiled(10, 4, wire=wire).as_text()) if one.in_loop]
+    assert [(one.kind, one.bytes) for one in inside] == [("collective-permute", 8 * row)] * 2
 
 
 def test_memory_does_not_grow_with_the_samples():
@@ -261,6 +291,10 @@ def test_wrong_settings_are_refused():
     refused(r"inertia is 1\.0.*of at least 0 and below 1", pdadmm.Proximal, inertia=1.0)
     refused("ridge is 0", pdadmm.Proximal, ridge=0)
     refused("rate is -1", pdadmm.Follow, rate=-1)
+    params, data = problem(3)
+    refused(
+        "unknown wire type 'int2'", pdadmm.init_sweeps, params, data, pdadmm.Sweeps(), wire="int2"
+    )
     refused("batch is 5, but 2 data shards", batches_of, 12, 5, 0, 2)
 
 
