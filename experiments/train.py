@@ -78,7 +78,7 @@ def mode_of(config: TrainConfig, dataset: Dataset) -> Mode:
     if config.recipe == "sweeps":
         hyper = build.sweeps(config)
         build.check_fits(widths, min(samples, hyper.batch or hyper.block), devices)
-        batches_of(samples, hyper.batch, hyper.block, config.mesh.data)
+        batches_of(samples, hyper.batch, hyper.block, config.mesh.data)  # or is refused
         return Sweeping(config, build.splits(dataset, dtype, mesh), widths, hyper, mesh)
     hyper = build.hyperparameters(config.network, config.method)
     if config.growth.at:
