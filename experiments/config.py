@@ -132,6 +132,17 @@ class SweepsConfig:
     pipelined: bool = False
     """Let batches follow each other without waiting: no stage is idle, but weights move late."""
 
+    def check(self) -> None:
+        """Raises ValueError for numbers of samples below 1."""
+        if self.batch is not None:
+            check_count("sweeps.batch", self.batch)
+        check_count("sweeps.block", self.block)
+
+    def unused(self) -> list[str]:
+        """The options given for the rule that is not used."""
+        others = ("rate", "pipelined") if self.batch is None else ("ridge", "inertia")
+        return [name for name in _given(self) if name in others]
+
 
 @dataclass(frozen=True)
 class GrowthConfig:
@@ -466,6 +477,7 @@ class TrainConfig:
             )
         self.network.check()
         self._check_recipe()
+        self.sweeps.check()
         outside = [k for k in self.growth.at if not 0 < k < self.iterations]
         if outside:
             raise ValueError(
@@ -490,20 +502,13 @@ class TrainConfig:
         own = {"loss", "smoothing", "precision"}
         unused = [f"method.{name}" for name in _given(self.method) if name not in own]
         unused += [f"growth.{name}" for name in _given(self.growth)]
-        unused += [f"sweeps.{name}" for name in self._other_rule()]
+        unused += [f"sweeps.{name}" for name in self.sweeps.unused()]
         if unused:
             raise ValueError(
                 f"{unused[0]} is given, but sweeps over "
                 f"{'batches' if self.sweeps.batch else 'all samples'} have no use for it: leave it "
                 "out."
             )
-        for name in ("batch", "block"):
-            check_count(f"sweeps.{name}", 1 if (n := getattr(self.sweeps, name)) is None else n)
-
-    def _other_rule(self) -> list[str]:
-        """What was given for the rule that is not used."""
-        others = ("rate", "pipelined") if self.sweeps.batch is None else ("ridge", "inertia")
-        return [name for name in _given(self.sweeps) if name in others]
 
 
 @dataclass(frozen=True)

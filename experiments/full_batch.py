@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 import pdadmm_jax as pdadmm
 from experiments import build, plots
 from experiments.checkpoints import Found, restore
-from experiments.config import TrainConfig
-from experiments.training import Chunk, Line, Start, evaluation
+from experiments.training import Chunk, Line, Mode, Programs, Start, evaluation, next_end
+from pdadmm_jax.mesh import shards, stages
 
 
-@dataclass(frozen=True)
-class FullBatch:
-    """pdADMM over all samples at once; its Lagrangian is watched.
+class FullBatch(Mode):
+    """pdADMM over all samples at once; ``hyper`` are ``Hyperparameters``."""
 
-    Attributes:
-        config: what was asked for.
-        splits: data.
-        widths: of the network that training begins with.
-        hyper: hyperparameters that it begins with.
-        mesh: devices; None for a single one.
-    """
-
-    config: TrainConfig
-    splits: build.Splits
-    widths: tuple[int, ...]
-    hyper: pdadmm.Hyperparameters
-    mesh: Mesh | None
     watched = "the Lagrangian"
 
     def first(self) -> Start:
@@ -100,10 +84,6 @@ class FullBatch:
         rho = factor * float(start.hyper.rho)
         return start._replace(hyper=start.hyper.replace(rho=rho)), f"rho is {rho:g}"
 
-    def title(self, start: Start) -> str:
-        """The method and its penalties."""
-        return title_of(start.hyper)
-
     def remarks(self, start: Start) -> list[str]:
         """Where the theory does not reach."""
         found = pdadmm.certificate_of(start.hyper)
@@ -114,11 +94,22 @@ class FullBatch:
             "that the Lagrangian is not certain to fall (--method.certified raises rho)"
         ]
 
-    def described(self, line: Line) -> str:
-        """Lagrangian and squared residual."""
-        return described(line)
+    @staticmethod
+    def title(hyper: pdadmm.Hyperparameters) -> str:
+        """The method and its penalties."""
+        return f"pdADMM, nu = {float(hyper.nu):g}, rho = {float(hyper.rho):g}"
 
-    def summary(self, line: Line) -> dict[str, Any]:
+    @staticmethod
+    def described(line: Line) -> str:
+        """Lagrangian and squared residual."""
+        lagrangian, residual = (
+            float("nan") if line[name] is None else line[name]
+            for name in ("lagrangian", "residual")
+        )
+        return f"Lagrangian {lagrangian:.4g} residual {residual:.1e}"
+
+    @staticmethod
+    def summary(line: Line) -> dict[str, Any]:
         """Lagrangian and squared residual."""
         return {name: line.get(name) for name in ("lagrangian", "residual")}
 
@@ -146,10 +137,11 @@ class FullBatch:
 
     def _layout(self) -> dict[str, Any]:
         """What the shapes of a state's arrays depend on, apart from the network."""
-        axes = self.mesh.shape if self.mesh else {}
-        stages, shards = axes.get("layer", 1), axes.get("data", 1)
-        wire = self.config.mesh.wire if stages > 1 else "full"  # one stage sends none
-        return {"stages": stages, "shards": shards, "wire": wire}
+        mesh, wire = self.mesh, self.config.mesh.wire
+        if mesh is None:
+            return {"stages": 1, "shards": 1, "wire": "full"}
+        sent = wire if stages(mesh) > 1 else "full"  # one stage sends none
+        return {"stages": stages(mesh), "shards": shards(mesh), "wire": sent}
 
 
 def _samples(splits: build.Splits) -> pdadmm.Data:
@@ -173,9 +165,6 @@ def train(
 ) -> Iterator[Chunk]:
     """Runs the iterations, yielding after every evaluation.
 
-    Where chunks end follows from the iterations' numbers alone, so that a run that goes on from
-    the end of a chunk computes what it would have computed without the pause.
-
     Args:
         start: where to start; its state is used up.
         splits: data.
@@ -188,36 +177,28 @@ def train(
     run = jax.jit(pdadmm.run, static_argnames="iterations", donate_argnames="state")
     refresh = jax.jit(pdadmm.refresh, donate_argnames="state")
     state, hyper, seconds, compile_seconds = start
-    done = start.iteration
-    programs = {}
-
-    def ready(key: Any, function: Any, **static: int) -> Any:
-        nonlocal compile_seconds
-        if key not in programs:
-            begin = time.perf_counter()
-            programs[key] = function.lower(state, splits.solved, hyper, **static).compile()
-            compile_seconds += time.perf_counter() - begin
-        return programs[key]
-
+    data, programs, done = splits.solved, Programs(compile_seconds), start.iteration
     while done < iterations:
         growths = [at for at in grow_at if at > done]
-        stop = min(iterations, done - done % evaluate_every + evaluate_every, *growths)
+        stop = min([next_end(done, evaluate_every, iterations), *growths])
         if done in grow_at:
             state = pdadmm.grow(state, hyper, grow_by)
-            programs.clear()
-        iterate = ready(stop - done, run, iterations=stop - done)
-        anew = ready("refresh", refresh) if done // refresh_every < stop // refresh_every else None
+            programs.forget()
+        iterate = programs.ready(stop - done, run, state, data, hyper, iterations=stop - done)
+        anew = None
+        if done // refresh_every < stop // refresh_every:
+            anew = programs.ready("refresh", refresh, state, data, hyper)
 
         begin = time.perf_counter()
-        state, info = iterate(state, splits.solved, hyper)
+        state, info = iterate(state, data, hyper)
         drift = None
         if anew is not None:
-            state, drift = anew(state, splits.solved, hyper)
+            state, drift = anew(state, data, hyper)
         jax.block_until_ready((state, info))
         seconds += time.perf_counter() - begin
         done = stop
 
-        end = Start(state, hyper, seconds, compile_seconds)
+        end = Start(state, hyper, seconds, programs.seconds)
         yield chunk_of(end, info, drift, splits)
 
 
@@ -253,16 +234,3 @@ def chunk_of(end: Start, info: pdadmm.Info, drift: Any, splits: build.Splits) ->
     if drift is not None:
         lines[-1]["drift"] = float(drift.max())
     return Chunk(end, lines, np.asarray(info.finite), np.asarray(info.lagrangian))
-
-
-def title_of(hyper: pdadmm.Hyperparameters) -> str:
-    """The method and its penalties."""
-    return f"pdADMM, nu = {float(hyper.nu):g}, rho = {float(hyper.rho):g}"
-
-
-def described(line: Line) -> str:
-    """Lagrangian and squared residual of an iteration, of which metrics.jsonl has this line."""
-    lagrangian, residual = (
-        float("nan") if line[name] is None else line[name] for name in ("lagrangian", "residual")
-    )
-    return f"Lagrangian {lagrangian:.4g} residual {residual:.1e}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,32 +12,17 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh
 
 import pdadmm_jax as pdadmm
 from experiments import build, plots
 from experiments.checkpoints import Found, restore
-from experiments.config import TrainConfig
-from experiments.training import Chunk, Line, Start, evaluation
+from experiments.training import Chunk, Line, Mode, Programs, Start, evaluation, next_end
+from pdadmm_jax.mesh import stages
 
 
-@dataclass(frozen=True)
-class Sweeping:
-    """The recommended recipe; the loss of the samples as they go up is watched.
+class Sweeping(Mode):
+    """The recommended recipe; ``hyper`` are ``Sweeps``, the loss is that of samples going up."""
 
-    Attributes:
-        config: what was asked for.
-        splits: data.
-        widths: of the network.
-        hyper: hyperparameters that training begins with.
-        mesh: devices; None for a single one.
-    """
-
-    config: TrainConfig
-    splits: build.Splits
-    widths: tuple[int, ...]
-    hyper: pdadmm.Sweeps
-    mesh: Mesh | None
     watched = "the loss"
 
     def first(self) -> Start:
@@ -63,22 +47,15 @@ class Sweeping:
             donate_argnames="state",
         )
         state, hyper, seconds, compile_seconds = start
-        data, every = self.splits.solved, self.config.evaluate_every
-        programs: dict[int, Callable[..., Any]] = {}
-        done = start.iteration
+        data, programs, done = self.splits.solved, Programs(compile_seconds), start.iteration
         while done < iterations:
-            number = min(iterations, done - done % every + every) - done
-            if number not in programs:
-                begin = time.perf_counter()
-                lowered = run.lower(state, data, hyper, number=number)
-                programs[number] = lowered.compile()
-                compile_seconds += time.perf_counter() - begin
+            number = next_end(done, self.config.evaluate_every, iterations) - done
+            sweep = programs.ready(number, run, state, data, hyper, number=number)
             begin = time.perf_counter()
-            state, info = jax.block_until_ready(programs[number](state, data, hyper))
+            state, info = jax.block_until_ready(sweep(state, data, hyper))
             seconds += time.perf_counter() - begin
             done += number
-            end = Start(state, hyper, seconds, compile_seconds)
-            yield self._chunk(end, info)
+            yield self._chunk(Start(state, hyper, seconds, programs.seconds), info)
 
     def stored(self, start: Start) -> tuple[Any, dict[str, Any]]:
         """What a checkpoint has to hold: arrays as they lie, and facts that JSON can hold."""
@@ -117,21 +94,20 @@ class Sweeping:
         hyper = _with_numbers(start.hyper, numbers)
         return start._replace(hyper=hyper), f"{name} is {numbers[name]:g}"
 
-    def title(self, start: Start) -> str:
+    @staticmethod
+    def title(hyper: pdadmm.Sweeps) -> str:
         """The method and its numbers."""
-        numbers = ", ".join(f"{name} = {value:g}" for name, value in _numbers(start.hyper).items())
-        batch = self.hyper.batch
-        return f"sweeps over {'all samples' if batch is None else f'batches of {batch}'}, {numbers}"
+        numbers = ", ".join(f"{name} = {value:g}" for name, value in _numbers(hyper).items())
+        samples = "all samples" if hyper.batch is None else f"batches of {hyper.batch}"
+        return f"sweeps over {samples}, {numbers}"
 
-    def remarks(self, start: Start) -> list[str]:
-        """Nothing has to be said before."""
-        return []
-
-    def described(self, line: Line) -> str:
+    @staticmethod
+    def described(line: Line) -> str:
         """The loss of the last pass."""
         return f"loss {float('nan') if line['loss'] is None else line['loss']:.4g}"
 
-    def summary(self, line: Line) -> dict[str, Any]:
+    @staticmethod
+    def summary(line: Line) -> dict[str, Any]:
         """The loss of the last pass."""
         return {"loss": line.get("loss")}
 
@@ -159,7 +135,7 @@ class Sweeping:
         return Chunk(end, lines, np.asarray(info.finite), loss)
 
     def _stages(self) -> int:
-        return self.mesh.shape.get("layer", 1) if self.mesh else 1
+        return stages(self.mesh) if self.mesh else 1
 
 
 def passes(

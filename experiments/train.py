@@ -121,7 +121,7 @@ def report(console: Console, run: Path, ended: Ended, mode: Mode, dataset: Datas
     if not cluster.speaks():  # another process writes
         return
     network = "-".join(map(str, pdadmm.widths(last.weights)))
-    title = f"{dataset.name}, {network}: {mode.title(last)}"
+    title = f"{dataset.name}, {network}: {mode.title(last.hyper)}"
     with runs.writing_to(run):
         runs.write_weights(run, params)
         write(Shown(console, run), run, ended, mode, found, title)

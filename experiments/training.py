@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 import pdadmm_jax as pdadmm
 from experiments.build import Splits
 from experiments.checkpoints import Found
+from experiments.config import TrainConfig
 
 Score = tuple[float, float]  # mean loss and accuracy of the forward pass
 Line = dict[str, Any]  # of metrics.jsonl
@@ -78,63 +83,107 @@ class Chunk(NamedTuple):
         return self.before // every < self.iteration // every
 
 
-class Mode(Protocol):
+@dataclass(frozen=True)
+class Mode(ABC):
     """A way of training that can be followed, saved and continued.
 
     Attributes:
-        splits: the data.
+        config: what was asked for.
+        splits: data.
+        widths: of the network that training begins with.
+        hyper: hyperparameters that it begins with.
+        mesh: devices; None for a single one.
         watched: what the number that is to fall is called.
     """
 
-    @property
-    def splits(self) -> Splits: ...
+    config: TrainConfig
+    splits: Splits
+    widths: tuple[int, ...]
+    hyper: Any
+    mesh: Mesh | None
+    watched: ClassVar[str]
 
-    @property
-    def watched(self) -> str: ...
-
+    @abstractmethod
     def first(self) -> Start:
-        """The start of a new run."""
-        ...
+        """The start of a new run, from random weights."""
 
+    @abstractmethod
     def train(self, start: Start, iterations: int) -> Iterator[Chunk]:
         """Runs up to a number of iterations, in chunks that end where they always do."""
-        ...
 
+    @abstractmethod
     def stored(self, start: Start) -> tuple[Any, dict[str, Any]]:
         """What a checkpoint has to hold: a pytree of arrays, and facts that JSON can hold."""
-        ...
 
+    @abstractmethod
     def restored(self, found: Found) -> Start:
         """The start that was saved."""
-        ...
 
+    @abstractmethod
     def broken_by_next(self, start: Start) -> list[str]:
         """The variables that another iteration leaves with values that are not finite."""
-        ...
 
+    @abstractmethod
     def steadier(self, start: Start, factor: float) -> tuple[Start, str]:
         """The same start with smaller steps from here on, and what was changed, in words."""
-        ...
-
-    def title(self, start: Start) -> str:
-        """The method and its numbers, in a few words."""
-        ...
 
     def remarks(self, start: Start) -> list[str]:
         """What is worth saying before it begins."""
-        ...
+        del start
+        return []
 
-    def described(self, line: Line) -> str:
+    @staticmethod
+    @abstractmethod
+    def title(hyper: Any) -> str:
+        """The method and its numbers, in a few words."""
+
+    @staticmethod
+    @abstractmethod
+    def described(line: Line) -> str:
         """How far it has come, in a few words."""
-        ...
 
-    def summary(self, line: Line) -> dict[str, Any]:
+    @staticmethod
+    @abstractmethod
+    def summary(line: Line) -> dict[str, Any]:
         """The numbers to keep of the last iteration's record, which may be empty."""
-        ...
 
+    @abstractmethod
     def draw(self, path: Path, lines: list[Line], title: str) -> None:
         """Writes the figure of a run."""
-        ...
+
+
+class Programs:
+    """Compiled programs, each made once, and the seconds that took."""
+
+    def __init__(self, seconds: float) -> None:
+        """None so far.
+
+        Args:
+            seconds: spent compiling before.
+        """
+        self.seconds = seconds
+        self._made: dict[Any, Any] = {}
+
+    def ready(self, key: Any, function: Any, *arguments: Any, **static: int) -> Any:
+        """The program of a jitted function, for arguments of which a key says all there is."""
+        if key not in self._made:
+            begin = time.perf_counter()
+            self._made[key] = function.lower(*arguments, **static).compile()
+            self.seconds += time.perf_counter() - begin
+        return self._made[key]
+
+    def forget(self) -> None:
+        """Forgets all programs, for arguments that have changed their shapes."""
+        self._made.clear()
+
+
+def next_end(done: int, every: int, iterations: int) -> int:
+    """The iteration that the next chunk ends at.
+
+    It follows from the iterations' numbers alone, so that a run that goes on from the end of a
+    chunk computes what it would have computed without the pause.
+    """
+    return min(iterations, done - done % every + every)
 
 
 def evaluation(start: Start, splits: Splits) -> dict[str, float]:

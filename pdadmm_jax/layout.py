@@ -23,6 +23,7 @@ from pdadmm_jax.mesh import (
     P,
     checked_mesh,
     data_specs,
+    made_on,
     put,
     shardings,
     shards,
@@ -172,9 +173,7 @@ def moved(state: State, mesh: Mesh | None, samples: int, wire: Wire = "full") ->
 
     if target is None:
         return jax.device_put(jax.jit(deal)(state), jax.devices()[0])
-    found = jax.eval_shape(deal, state)
-    places = shardings(target.mesh, specs_of(found, dtype_of(state)))
-    return jax.jit(deal, out_shardings=places)(state)
+    return made_on(target.mesh, deal, state, partial(specs_of, dtype=dtype_of(state)))
 
 
 def placement_of(samples: int, widths: Sequence[int], mesh: Mesh, wire: Wire) -> Placement:

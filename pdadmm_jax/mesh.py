@@ -170,6 +170,21 @@ def put(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(spread, tree, shardings)
 
 
+def made_on(
+    mesh: Mesh, function: Callable[[Any], Any], given: Any, specs: Callable[[Any], Any]
+) -> Any:
+    """What a function makes of arrays, split over a mesh as it is made.
+
+    Args:
+        mesh: devices; the arrays are on the same ones.
+        function: makes the result.
+        given: what it is made of.
+        specs: how a result of these shapes is split.
+    """
+    places = shardings(mesh, specs(jax.eval_shape(function, given)))
+    return jax.jit(function, out_shardings=places)(given)
+
+
 def regrouped(function: Callable[[State], State], state: State, target: Placement) -> State:
     """Applies a function that moves rows from layer to layer, sample by sample.
 

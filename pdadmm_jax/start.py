@@ -205,12 +205,16 @@ def _abstract_start(
     """The shapes of a state with these rows of samples."""
 
     def start(data: Data) -> State:
-        shapes = itertools.pairwise(widths)
-        params = [(jnp.zeros(s, data.x.dtype), jnp.zeros(s[1], data.x.dtype)) for s in shapes]
-        state = _forward_start(params, data, hyper, None, "full")
+        state = _forward_start(zero_params(widths, data.x.dtype), data, hyper, None, "full")
         return state if placement is None else dealt_out(state, placement)
 
     return jax.eval_shape(start, data)
+
+
+def zero_params(widths: Sequence[int], dtype: Any) -> Params:
+    """Weights of zeros, for their shapes."""
+    shapes = itertools.pairwise(widths)
+    return [(jnp.zeros(shape, dtype), jnp.zeros(shape[1], dtype)) for shape in shapes]
 
 
 def widths_of(params: Params) -> tuple[int, ...]:

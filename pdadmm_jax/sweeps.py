@@ -29,7 +29,6 @@ step to step: that nu is large enough shows in the loss, which falls, or does no
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -51,8 +50,8 @@ from pdadmm_jax.mesh import (
     P,
     abstract_weights,
     checked_mesh,
+    made_on,
     on_stages,
-    shardings,
     shards,
     weight_specs,
 )
@@ -60,7 +59,7 @@ from pdadmm_jax.plan import plan
 from pdadmm_jax.products import Precision
 from pdadmm_jax.rules import Proximal, Rule
 from pdadmm_jax.stage import Stage
-from pdadmm_jax.start import bare_weights, check_params
+from pdadmm_jax.start import bare_weights, check_params, zero_params
 from pdadmm_jax.state import Data, Params, Parts, State, as_arrays, check_data, plan_of
 from pdadmm_jax.stream import Notes, Pass, memories_of, stream
 from pdadmm_jax.wire import Wire, check_wire
@@ -228,9 +227,7 @@ def abstract_sweeps(
             placement = dataclasses.replace(placement, plan=plan(widths, stages))
 
     def start() -> SweepState:
-        shapes = itertools.pairwise(widths)
-        params = [(jnp.zeros(shape, dtype), jnp.zeros(shape[1], dtype)) for shape in shapes]
-        weights = bare_weights(params, dtype, None)
+        weights = bare_weights(zero_params(widths, dtype), dtype, None)
         if placement is not None:
             weights = rearranged(weights, placement.plan)._replace(placement=placement)
         return SweepState(weights, memories_of(weights, hyper.rule))
@@ -260,8 +257,7 @@ def moved_sweeps(state: SweepState, mesh: Mesh | None, wire: Wire = "full") -> S
 
     if target is None:
         return jax.device_put(jax.jit(deal)(state), jax.devices()[0])
-    specs = weight_specs(target.mesh, jax.eval_shape(deal, state))
-    return jax.jit(deal, out_shardings=shardings(target.mesh, specs))(state)
+    return made_on(target.mesh, deal, state, partial(weight_specs, target.mesh))
 
 
 def _first_memories(weights: State, rule: Rule) -> Parts:
@@ -270,8 +266,7 @@ def _first_memories(weights: State, rule: Rule) -> Parts:
     if weights.placement is None:
         return jax.jit(remember)(weights)
     mesh = weights.placement.mesh
-    specs = weight_specs(mesh, jax.eval_shape(remember, weights))
-    return jax.jit(remember, out_shardings=shardings(mesh, specs))(weights)
+    return made_on(mesh, remember, weights, partial(weight_specs, mesh))
 
 
 @jax.jit

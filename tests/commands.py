@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments import checkpoints
+from experiments import __main__, checkpoints
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,6 +61,16 @@ def finished(command, out, *words, code=0, settings=ALONE):
     for name in screen.splitlines()[-1].split(": ")[1].split(", "):
         assert (directory / name).stat().st_size > 0
     return screen, json.loads((directory / f"{command}.json").read_text())
+
+
+def train(*words):
+    """The exit code of ``train`` in this process."""
+    return __main__.run(["train", *map(str, words)])
+
+
+def lines_of(run):
+    """What a run wrote about its iterations."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def cut_off(whole, run, after):

@@ -17,7 +17,7 @@ from experiments import config, runs
 from experiments.data import DataConfig, load
 from pdadmm_jax.products import PRECISIONS
 from pdadmm_jax.wire import WIRES
-from tests.commands import ALONE, ROOT, assert_refused, finish, run, start
+from tests.commands import ALONE, ROOT, assert_refused, finish, lines_of, run, start
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_the_screen_says_what_happened(trained):
 
 def test_metrics_have_a_line_per_iteration(trained):
     _, directory = trained
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    lines = lines_of(directory)
     assert [line["iteration"] for line in lines] == list(range(1, 46))
     assert [line["layers"] for line in lines] == [3] * 25 + [5] * 20
     assert [len(line["residual_per_boundary"]) for line in lines] == [2] * 25 + [4] * 20

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import checkpoints
-from tests.commands import assert_refused, finish, run, start
+from tests.commands import assert_refused, finish, lines_of, run, start
 
 SECONDS_TO_START = 120
 SMALL = ("--network.hidden", "20", "20", "20", "20", "--data.validation", "0")
@@ -107,10 +107,7 @@ def test_processes_answer_a_rise_as_one_does(tmp_path):
     assert code == 0
     assert screen.count("rho is 0.5") == 1
     assert run("train", *SMALL, *options, "--out", tmp_path / "one")[0] == 0
-    found, expected = (
-        [json.loads(line) for line in (one / "metrics.jsonl").read_text().splitlines()]
-        for one in (directory, *(tmp_path / "one").iterdir())
-    )
+    found, expected = map(lines_of, (directory, *(tmp_path / "one").iterdir()))
     for mine, other in zip(found, expected, strict=True):
         assert (mine["iteration"], mine.get("rho")) == (other["iteration"], other.get("rho"))
         np.testing.assert_allclose(mine["lagrangian"], other["lagrangian"], rtol=1e-6)

@@ -8,24 +8,16 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import __main__ as command_line
 from experiments import checkpoints, divergence, runs
 from experiments.divergence import Watch
 from experiments.reliability import outcome
 from experiments.reliability.processes import directory_in
+from tests.commands import lines_of, train
 
 SMALL = ("--network.hidden", "12", "12", "--data.limit", "100", "--checkpoint.every", "10")
 
 
 pytestmark = pytest.mark.usefixtures("programs")
-
-
-def train(*words):
-    return command_line.run(["train", *map(str, words)])
-
-
-def lines_of(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_values_that_blow_up_at_once_are_named(tmp_path, capsys):

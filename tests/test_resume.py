@@ -11,24 +11,19 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments import __main__ as command_line
 from experiments import build, checkpoints
 from experiments.config import MeshConfig, TrainConfig
 from experiments.data import DataConfig, load
 from experiments.full_batch import FullBatch
 from experiments.reliability import outcome
 from experiments.reliability.processes import directory_in
-from tests.commands import cut_off, finish, last_of, saved, start
+from tests.commands import cut_off, finish, last_of, lines_of, saved, start, train
 
 OPTIONS = ("--network.hidden", "20", "20", "--data.limit", "150", "--growth.at", "25")
 OPTIONS += ("--growth.layers", "2", "--refresh-every", "20", "--checkpoint.every", "10")
 
 
 pytestmark = pytest.mark.usefixtures("programs")
-
-
-def train(*words):
-    return command_line.run(["train", *map(str, words)])
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +89,7 @@ def test_a_killed_run_goes_on_without_a_gap_or_a_line_too_many(cut, programs):
     found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
     last = found.number + 10
     assert train("--resume", run, "--iterations", last) == 0
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["iteration"] for line in lines] == list(range(1, last + 1))
+    assert [line["iteration"] for line in lines_of(run)] == list(range(1, last + 1))
 
 
 def test_an_interrupt_saves_and_says_where(cut, programs):

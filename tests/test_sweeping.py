@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments import __main__ as command_line
 from experiments import build, checkpoints
 from experiments.config import TrainConfig
 from experiments.data import DataConfig, load
 from experiments.reliability import outcome
 from experiments.reliability.processes import directory_in
 from experiments.sweeping import Sweeping
-from tests.commands import cut_off, last_of, saved
+from tests.commands import cut_off, last_of, lines_of, saved, train
 
 SMALL = ("--network.hidden", "20", "20", "--data.limit", "150", "--checkpoint.every", "10")
 WAYS = {"all": (), "batches": ("--sweeps.batch", 32, "--sweeps.rate", 0.003)}
@@ -26,18 +25,10 @@ FOLLOW = pdadmm.recommended(40, rule=pdadmm.Follow(3e-3))
 pytestmark = pytest.mark.usefixtures("programs")
 
 
-def train(*words):
-    return command_line.run(["train", *map(str, words)])
-
-
 def swept(out, *words, code=0):
     """The directory of a run that ends with a code."""
     assert train("--recipe", "sweeps", *SMALL, *words, "--out", out) == code
     return directory_in(out)
-
-
-def lines_of(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module", params=WAYS)
