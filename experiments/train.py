@@ -23,6 +23,7 @@ from experiments.kept import keep_programs
 from experiments.shown import Shown
 from experiments.sweeping import Sweeping
 from experiments.training import Mode, Score, Start, scores
+from pdadmm_jax.hyperparameters import check_representable
 from pdadmm_jax.sweeps import batches_of
 
 
@@ -77,10 +78,12 @@ def mode_of(config: TrainConfig, dataset: Dataset) -> Mode:
     samples = len(dataset.y_train)
     if config.recipe == "sweeps":
         hyper = build.sweeps(config)
+        check_representable(hyper, dtype)
         build.check_fits(widths, min(samples, hyper.batch or hyper.block), devices)
         batches_of(samples, hyper.batch, hyper.block, config.mesh.data)  # or is refused
         return Sweeping(config, build.splits(dataset, dtype, mesh), widths, hyper, mesh)
     hyper = build.hyperparameters(config.network, config.method)
+    check_representable(hyper, dtype)
     if config.growth.at:
         pdadmm.check_growable(hyper)
     build.check_fits(build.grown(widths, config.growth), samples, devices)

@@ -115,6 +115,13 @@ def test_a_mistake_gets_one_line_and_exit_code_2(arguments, message):
     assert_refused(("train", *arguments), message)
 
 
+@pytest.mark.parametrize("options", [("--method.nu",), ("--recipe", "sweeps", "--sweeps.nu")])
+def test_a_number_out_of_range_makes_no_run_directory(options, tmp_path):
+    words = ("train", *options, 1e-60, "--out", tmp_path / "runs")
+    assert_refused(words, "nu is 1e-60, but float32 reaches from")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_programs_are_kept_for_later_runs(tmp_path):
     settings = ALONE | {
         "JAX_ENABLE_COMPILATION_CACHE": "true",
