@@ -29,10 +29,25 @@ STYLES = {
 }
 
 
-def curves(path: Path, courses: dict[str, list[list[Point]]], title: str) -> None:
-    """Error on the test samples and training loss, against passes and against seconds.
+Value = Callable[[Point], float]
 
-    Lines are means over the seeds, bands reach from the smallest to the largest.
+ROWS: tuple[tuple[str, Value], ...] = (
+    ("share of test samples\nanswered wrong", lambda point: 1 - point.accuracy),
+    ("mean loss on the\ntest samples", lambda point: point.loss),
+    ("share of training samples\nanswered wrong", lambda point: 1 - point.train_accuracy),
+    ("mean loss on the\ntraining samples", lambda point: point.train_loss),
+)
+COLUMNS: tuple[tuple[str, Value, str], ...] = (
+    ("passes over the training samples", lambda point: point.passes, "linear"),
+    ("seconds of training", lambda point: point.seconds, "log"),
+)
+
+
+def curves(path: Path, courses: dict[str, list[list[Point]]], title: str) -> None:
+    """Error and loss on the test and the training samples, against passes and against seconds.
+
+    Lines are means over the seeds, bands reach from the smallest to the largest.  A line leaves its
+    panel below where no sample is answered wrong any more.
 
     Args:
         path: file to write.
@@ -40,25 +55,20 @@ def curves(path: Path, courses: dict[str, list[list[Point]]], title: str) -> Non
             after another, is drawn in black.
         title: heading of the figure.
     """
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    panels = figure.subplots(2, 2, sharey="row")
-    for row, value, label in (
-        (panels[0], lambda point: 1 - point.accuracy, "share of test samples answered wrong"),
-        (panels[1], lambda point: point.train_loss, "mean loss on the training samples"),
-    ):
-        for axes, time, unit in (
-            (row[0], lambda point: point.passes, "passes over the training samples"),
-            (row[1], lambda point: point.seconds, "seconds of training"),
-        ):
+    figure = Figure(figsize=(12, 14), layout="constrained")
+    panels = figure.subplots(len(ROWS), len(COLUMNS), sharex="col", sharey="row")
+    for row, (label, value) in zip(panels, ROWS, strict=True):
+        for axes, (_, time, scale) in zip(row, COLUMNS, strict=True):
             for name, runs in courses.items():
                 _course(axes, name, runs, time, value)
-            axes.set(xlabel=unit, yscale="log")
-            if unit.startswith("seconds"):
-                axes.set_xscale("log")
+            axes.set(xscale=scale, yscale="log")
+            axes.tick_params(labelbottom=True)
             axes.grid(alpha=0.25, which="both")
         row[0].set_ylabel(label)
+    for axes, (unit, _, _) in zip(panels[-1], COLUMNS, strict=True):
+        axes.set_xlabel(unit)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle(title)
     figure.savefig(path, dpi=110)
 
@@ -67,8 +77,8 @@ def _course(
     axes: Axes,
     name: str,
     runs: list[list[Point]],
-    time: Callable[[Point], float],
-    value: Callable[[Point], float],
+    time: Value,
+    value: Value,
 ) -> None:
     length = min(map(len, runs))  # a course that ceased to be finite is shorter
     at = np.mean([[time(point) for point in run[:length]] for run in runs], 0)
