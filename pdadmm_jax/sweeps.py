@@ -80,7 +80,8 @@ class Sweeps:
             with it, not with the number of samples.
         pipelined: every block is a batch, and a layer's weights move as soon as it has come down
             to them, while others are on their way.  No stage ever waits; on S stages the weights
-            of the lowest move up to 2 (S - 1) batches late.  On one stage nothing changes.
+            of the lowest move 2 (S - 1) batches late, or 2 S where the last layer is beside the
+            first.  On one stage nothing changes.
         activation: f of all hidden layers.
         loss: the risk R.
         precision: of the inputs of matrix products, but for Gram matrices; see ``products``.

@@ -136,7 +136,7 @@ FAR = {"learn": DAMPED, "numbers": {"relaxation": (3.0, 10.0, 30.0)}}
 EIGHT_SWEEPS = {"sweeps": 8.0, "damping": 0.1}
 
 VARIANTS: Mapping[str, Variant] = {
-    "plain": Variant("as published"),
+    "plain": Variant("Algorithm 1"),
     "rho": Variant("rho = 5 nu, certified", fixed={"rho/nu": 5.0}),
     "no_proximal": Variant("no proximal term", hyper=NO_PROXIMAL),
     "orthogonal": Variant("orthogonal first weights", initializer=ORTHOGONAL),
