@@ -85,4 +85,6 @@ def _mean_loss(outputs: Array, data: Data, loss: Loss) -> Array:
 
 @partial(jax.jit, static_argnums=2)
 def _accuracy(outputs: Array, data: Data, loss: Loss) -> Array:
-    return data.mean(loss.correct(outputs, data.y).astype(outputs.dtype))
+    # A mean is a product with the rounded 1/N: of ones it may be less than 1, of zeros it is 0.
+    wrong = ~loss.correct(outputs, data.y)
+    return 1 - data.mean(wrong.astype(outputs.dtype))

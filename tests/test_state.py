@@ -251,6 +251,15 @@ def test_accuracy_of_real_valued_targets_is_refused():
     assert pdadmm.mean_loss(params, data, hyper) > 0
 
 
+@pytest.mark.parametrize("samples", [12, 41, 7011])
+def test_all_correct_is_an_accuracy_of_exactly_one(samples):
+    y = np.arange(samples) % 3
+    data = pdadmm.Data(np.eye(3)[y], y)
+    params = [(np.eye(3), np.zeros(3)), (np.eye(3), np.zeros(3))]
+    assert pdadmm.accuracy(params, data, HYPER) == 1
+    assert pdadmm.accuracy(params, pdadmm.Data(data.x, (y + 1) % 3), HYPER) < 1e-6
+
+
 def test_the_library_needs_neither_jaxtyping_nor_the_experiments():
     code = (
         "import sys; sys.modules.update({n: None for n in "
