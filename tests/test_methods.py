@@ -156,6 +156,22 @@ def test_every_method_begins_at_the_same_weights_and_learns(name):
     assert pdadmm.mean_loss(method.params(state), own.train, own.hyper) < 0.9 * first
 
 
+@pytest.mark.x64
+@pytest.mark.parametrize("name", ["pdadmm", "pdadmm_search"])
+@pytest.mark.parametrize("penalty", [1e-4, 1e-2, 1.0])
+def test_growing_keeps_the_duals_of_the_penalty_that_is_trained_with(name, penalty):
+    method, own = METHODS[name], task(widths=(64, 24, 24, 10))
+    own = own._replace(train=pdadmm.Data(jnp.asarray(own.train.x, jnp.float64), own.train.y))
+    number = jnp.asarray(penalty)
+    state = method.advance(begin(method, 0, own, number, None), own.train, own.hyper, number, 5)
+    grown = method.grow(state, own.hyper, number, 3)
+    assert len(method.params(grown)) == len(method.params(state)) + 3
+    found = method.variables(grown, own.train, own.hyper, number)
+    for lower, upper in itertools.pairwise(found):  # Lemma 4
+        dual = penalty * (upper.q - jax.nn.relu(lower.z))
+        np.testing.assert_allclose(upper.u, dual, rtol=0, atol=1e-12 + 1e-9 * penalty)
+
+
 @pytest.mark.usefixtures("standard_promotion")
 @pytest.mark.parametrize("name", ["sgd_batches", "adam_batches"])
 def test_batches_come_in_another_order_every_pass_and_the_same_every_time(name):

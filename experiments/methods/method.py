@@ -26,7 +26,8 @@ class Method:
         advance: (state, data, hyper, number, passes) -> state after so many passes over the
             training samples; ``passes`` is static.
         params: state -> weights.
-        grow: (state, hyper, layers) -> state with so many layers more, for methods that can.
+        grow: (state, hyper, number, layers) -> state with so many layers more, for methods that
+            can.
         variables: (state, data, hyper, number) -> the variables of an ADMM as its weights see them
             when they learn, for methods that have any.
         hops: (boundaries between layers, samples) -> how many hops between neighbouring layers
@@ -42,6 +43,6 @@ class Method:
     ]
     advance: Callable[[Carry, pdadmm.Data, pdadmm.Hyperparameters, Array, int], Carry]
     params: Callable[[Carry], pdadmm.Params]
-    grow: Callable[[Carry, pdadmm.Hyperparameters, int], Carry] | None = None
+    grow: Callable[[Carry, pdadmm.Hyperparameters, Array, int], Carry] | None = None
     variables: Callable[[Carry, pdadmm.Data, pdadmm.Hyperparameters, Array], Layers] | None = None
     hops: Callable[[int, int], float] | None = None

@@ -41,6 +41,11 @@ def parallel_admm(
     ) -> pdadmm.State:
         return pdadmm.run(state, data, own(hyper, penalty), passes)[0]
 
+    def grow(
+        state: pdadmm.State, hyper: pdadmm.Hyperparameters, penalty: Array, layers: int
+    ) -> pdadmm.State:
+        return pdadmm.grow(state, own(hyper, penalty), layers)
+
     def variables(
         state: pdadmm.State, data: pdadmm.Data, hyper: pdadmm.Hyperparameters, penalty: Array
     ) -> Layers:
@@ -54,7 +59,7 @@ def parallel_admm(
         start=start,
         advance=advance,
         params=pdadmm.params,
-        grow=pdadmm.grow,
+        grow=grow,
         variables=variables,
         hops=lambda boundaries, samples: 2,  # f(z) up, then q, which has f(z) in it, down
     )

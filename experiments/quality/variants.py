@@ -311,10 +311,15 @@ def method_of(name: str) -> Method:
         start=start,
         advance=_advance(variant),
         params=lambda net: weights_of(net.layers),
-        grow=lines.grow if variant.grows else None,
+        grow=_grow if variant.grows else None,
         variables=_variables(variant) if variant.readable else None,
         hops=lambda boundaries, samples: variant.hops(boundaries, numbers),
     )
+
+
+def _grow(net: Net, hyper: pdadmm.Hyperparameters, number: Array, layers: int) -> Net:
+    del number  # layers know their own nu
+    return lines.grow(net, hyper, layers)
 
 
 def _given(variant: Variant, data: pdadmm.Data, hyper: pdadmm.Hyperparameters) -> Given:

@@ -150,14 +150,15 @@ def _stands(
     first_layers = task.first_layers if grows else None
     grow_at = None if first_layers is None else task.passes // 2
     number = jnp.asarray(trial.number, task.train.x.dtype)
-    state = begin(method, trial.seed, task, number, first_layers, given)
+    state = jax.block_until_ready(begin(method, trial.seed, task, number, first_layers, given))
     done, seconds, compile_seconds = 0, 0.0, 0.0
     while done < task.passes:
         stop = min(task.passes, done - done % task.evaluate_every + task.evaluate_every)
         if grow_at is not None and done < grow_at:
             stop = min(stop, grow_at)
         if method.grow is not None and first_layers is not None and done == grow_at:
-            state = method.grow(state, task.hyper, len(task.widths) - 1 - first_layers)
+            layers = len(task.widths) - 1 - first_layers
+            state = jax.block_until_ready(method.grow(state, task.hyper, number, layers))
         start = time.perf_counter()
         advance = _program(programs, method, state, task, number, stop - done)
         compile_seconds += time.perf_counter() - start
