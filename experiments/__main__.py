@@ -64,7 +64,7 @@ for _command in (
         "compare",
         "study.compare",
         CompareConfig,
-        "Train one network by pdADMM, dlADMM and back-propagation, each at its best.",
+        "Train one network by pdADMM, sweeps, dlADMM and back-propagation, each at its best.",
     ),
     (
         "performance",

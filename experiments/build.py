@@ -23,7 +23,7 @@ from experiments.config import (
     TrainConfig,
     state_bytes,
 )
-from experiments.data import Dataset
+from experiments.data import DataConfig, Dataset
 
 INITIALIZERS = {
     "he": jax.nn.initializers.he_normal(),
@@ -83,6 +83,20 @@ def splits(dataset: Dataset, dtype: Any, mesh: Mesh | None) -> Splits:
         test=split("test"),
         samples=len(dataset.y_train),
     )
+
+
+def held_out(splits: Splits, config: DataConfig) -> pdadmm.Data:
+    """The samples held out of the training samples.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if splits.validation is None:
+        raise ValueError(
+            f"data.validation is {config.validation}, of {splits.samples} samples not one: give a "
+            "larger share, or more samples."
+        )
+    return splits.validation
 
 
 def digest(dataset: Dataset) -> str:

@@ -60,7 +60,7 @@ def main(config: ReportConfig) -> int:
 
 
 def gathered(folder: Path) -> Found:
-    """What commands have shown, in the order of their names; of repeated ones the newest.
+    """What commands have shown, in the order of the commands; of repeated ones the newest.
 
     Raises:
         ValueError: there is nothing to gather, or something is damaged.

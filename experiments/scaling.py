@@ -220,7 +220,8 @@ def _timed(processes: int, sizes: list[object]) -> dict[str, float]:
 
 def _measured_table(name: str, curve: Curve, config: ScalingConfig) -> Table:
     fixed = {"neurons": f"{config.layers} layers", "layers": f"{config.neurons} neurons"}[name]
-    title = f"measured: {fixed}, {config.samples} samples"
+    thoroughly = f"{getattr(config, name)} {name}: median of {config.runs}"
+    title = f"measured once: {fixed}, {config.samples} samples\n({thoroughly})"
     made = table(name, "1 process", f"{config.processes} processes", "speedup", title=title)
     for at, one in curve.items():
         made.add_row(str(at), *_cells(one))

@@ -13,6 +13,7 @@ import pytest
 from experiments.study import records
 from experiments.study.config import CompareConfig, PerformanceConfig
 from experiments.study.performance import PUBLISHED
+from experiments.study.results import Result
 from experiments.study.trial import Point, Trial
 from experiments.study.tuning import best, tuned
 from tests.commands import assert_refused, finish, run, start
@@ -42,6 +43,24 @@ def test_a_course_that_ceased_to_be_finite_is_never_the_best():
     assert best(broken) == 1.0
 
 
+def test_a_result_says_how_many_seeds_broke_off():
+    broken = point(0.9, train_loss=float("nan"))
+    assert Result("adam", 0.1, [[point(0.5)], [point(0.7)]]).accuracy(1) == "60.0 ± 14.1"
+    assert Result("adam", 0.1, [[point(0.5)], [broken]]).accuracy(1) == "1 of 2 not finite"
+
+
+def test_seconds_per_pass_are_those_of_the_whole_network():
+    """Passes before growth are faster; what delays a few passes is not the method's."""
+
+    def course(*seconds):
+        ends = zip(range(5, 45, 5), np.cumsum(seconds), strict=True)
+        return [point(0.5)._replace(passes=passes, seconds=end) for passes, end in ends]
+
+    courses = [course(1, 1, 1, 1, 10, 10, 10, 10), course(1, 1, 1, 1, 10, 99, 10, 10)]
+    assert Result("pdadmm", 0.1, courses).seconds_per_pass() == 2
+    assert Result("pdadmm", 0.1, [[point(0.5)]]).seconds_per_pass() == 0.1
+
+
 @pytest.mark.parametrize(
     ("peak", "tried", "chosen"),
     [
@@ -64,7 +83,7 @@ def test_tuning_looks_beyond_the_ends(peak, tried, chosen):
 
 def test_what_is_kept_is_found_again_and_nothing_else(tmp_path):
     config = CompareConfig(out=tmp_path)
-    directory = records.study_directory(tmp_path, "compare-digits", config)
+    directory = records.trials_directory(tmp_path, "compare-digits", config)
     trial, other = Trial("adam", 0.003, 1, True), Trial("adam", 0.003, 1, False)
     course = [point(0.5), point(float("nan"), loss=float("inf"))]
     assert records.find(directory, trial) is None
@@ -84,18 +103,36 @@ def test_a_study_has_one_directory_and_another_study_another(tmp_path):
     assert one == same != other
 
 
+def test_trials_of_other_code_or_other_hardware_are_not_mixed_in(tmp_path, monkeypatch):
+    def directory():
+        return records.trials_directory(tmp_path, "compare", CompareConfig(out=tmp_path))
+
+    found = {directory(), directory()}
+    assert len(found) == 1
+    monkeypatch.setattr(records, "_code", lambda: "another")
+    found.add(directory())
+    monkeypatch.setattr(records.runs, "environment", lambda: {"devices": "8 x TPU"})
+    found.add(directory())
+    assert len(found) == 3
+
+
+def kept_trials(out):
+    """Files of all finished trials."""
+    return sorted(path for path in out.glob("trials/*/*.json") if path.name != "config.json")
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
     code, screen, err = run("compare", *SMALL, *TWO, "--out", out)
     assert code == 0, err
     assert err == ""
-    (directory,) = out.iterdir()
+    (directory,) = out.glob("compare-*")
     return out, directory, screen
 
 
 def test_compare_says_what_came_out(compared):
-    _, directory, screen = compared
+    out, directory, screen = compared
     lines = screen.splitlines()
     start = "digits (bundled with the code): 200 training samples, 360 test samples; tuning trains"
     assert lines[0].startswith(start)
@@ -106,13 +143,14 @@ def test_compare_says_what_came_out(compared):
         (row,) = (line for line in lines if line.strip().startswith(f"{title} "))
         assert f"{100 * np.mean(one['accuracy']):.2f} ±" in row
         assert max(map(len, lines[2:-1])) <= 80
-    assert lines[-1] == f"saved to {directory}: config.json, trials/, compare.json, compare.png"
+    saved = f"saved to {directory}: config.json, compare.json, compare.png; trials: "
+    assert lines[-1].removeprefix(saved) == str(next(out.glob("trials/*")))
     assert (directory / "compare.png").stat().st_size > 10_000
 
 
 def test_results_are_those_of_the_number_that_did_best(compared):
-    _, directory, _ = compared
-    files = [json.loads(path.read_text()) for path in (directory / "trials").iterdir()]
+    out, directory, _ = compared
+    files = [json.loads(path.read_text()) for path in kept_trials(out)]
     for one in json.loads((directory / "compare.json").read_text())["results"]:
         own = [file for file in files if file["trial"]["method"] == one["method"]]
         tuning = [file for file in own if file["trial"]["tuning"]]
@@ -127,9 +165,8 @@ def test_results_are_those_of_the_number_that_did_best(compared):
 
 
 def test_the_same_command_runs_what_is_missing_and_nothing_else(compared):
-    out, directory, screen = compared
-    trials = sorted((directory / "trials").iterdir())
-    missing, kept = trials[0], trials[1:]
+    out, _, screen = compared
+    missing, *kept = kept_trials(out)
     before = {path: path.read_bytes() for path in kept}
     missing.unlink()
     code, again, err = run("compare", *SMALL, *TWO, "--out", out)
@@ -140,20 +177,22 @@ def test_the_same_command_runs_what_is_missing_and_nothing_else(compared):
     assert [line.split(" in ")[0] for line in again.splitlines()[:4]] == accuracies
 
 
-def test_less_of_the_same_runs_nothing_again(compared, tmp_path):
+def test_less_of_the_same_runs_nothing_again_and_leaves_the_rest_alone(compared, tmp_path):
     out, directory, _ = compared
     copy = shutil.copytree(out, tmp_path / "runs")
     code, screen, err = run("compare", *SMALL, *TWO, "--methods", "adam", "--out", copy)
     assert code == 0, err
-    assert [path.name for path in copy.iterdir()] == [directory.name]
-    for path in (copy / directory.name / "trials").iterdir():
-        assert path.read_bytes() == (directory / "trials" / path.name).read_bytes()
     assert " pdADMM " not in screen
+    trials = [path.relative_to(out) for path in kept_trials(out)]
+    assert [path.relative_to(copy) for path in kept_trials(copy)] == trials
+    for path in (*trials, directory.relative_to(out) / "compare.json"):
+        assert (copy / path).read_bytes() == (out / path).read_bytes()
+    assert len(list(copy.glob("compare-*"))) == 2
 
 
 def test_a_damaged_trial_is_named_and_nothing_is_lost(compared):
-    out, directory, _ = compared
-    trial = sorted((directory / "trials").iterdir())[-1]
+    out, _, _ = compared
+    trial = kept_trials(out)[-1]
     content = trial.read_text()
     trial.write_text(content[: len(content) // 2])
     code, _, err = run("compare", *SMALL, *TWO, "--out", out)
@@ -168,13 +207,13 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path):
     words = ("compare", "--methods", "gd", "adam", "--passes", 20_000, "--evaluate-every", 500)
     process = start(*words, "--network.hidden", 12, "--data.limit", 200, "--out", tmp_path)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("*/trials/*.json")) and time.monotonic() < deadline:
+    while not kept_trials(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     code, out, err = finish(process)
     assert code == 130, err
     assert out.splitlines()[-1].startswith("interrupted: finished trials are kept in")
-    for path in tmp_path.glob("*/trials/*"):
+    for path in kept_trials(tmp_path):
         assert len(json.loads(path.read_text())["points"]) == 40
 
 
@@ -218,6 +257,17 @@ def test_performance_takes_files_and_says_how_large_they_are(own, tmp_path):
     assert len(list((tmp_path / "runs").glob("compare-stripes-*"))) == 2
 
 
+def test_performance_leaves_out_what_is_not_at_hand_and_nothing_else(own, tmp_path):
+    arrays = dict(np.load(own))
+    fewer = {name: arrays[name][:60] for name in ("x_train", "y_train")}
+    np.savez(tmp_path / "few.npz", **arrays | fewer)
+    small = ("--layers", 4, "--neurons", 8, "--passes", 20, "--seeds", 1, "--methods", "adam")
+    words = ("performance", "--sets", "--files", own, tmp_path / "few.npz", *small, "--limit", 80)
+    code, _, err = run(*words, "--out", tmp_path / "runs")
+    assert code == 2
+    assert "limit is 80, but only 60 samples" in err
+
+
 def test_train_takes_a_file(own, tmp_path):
     words = ("--data.file", own, "--network.hidden", 8, "--iterations", 20)
     code, out, err = run("train", *words, "--out", tmp_path / "runs")
@@ -254,6 +304,13 @@ def test_the_protocol_is_the_papers():
         (("compare", "--data.limit", 10**6), "only 1437 samples can be trained on"),
         (("compare", "--methods", "adam", "adam"), "methods has adam twice"),
         (("compare", "--data.validation", 0), "tuning needs held-out samples"),
+        (("compare", "--data.validation", 3e-4), "0.0003, of 1437 samples not one"),
+        (("ablations", "--data.validation", 3e-4), "0.0003, of 1437 samples not one"),
+        (("quality", "--data.validation", 3e-4), "0.0003, of 1437 samples not one"),
+        (
+            ("compare", "--first-layers", 2, "--network.activation", "tanh"),
+            "network.activation is tanh, but growth is for relu",
+        ),
         (("compare", "--first-layers", 4), "the network has 4 layers: give a number from 2 to 3"),
         (("compare", "--out", "/proc/none"), "choose another with --out"),
         (("performance", "--sets"), "sets and files are empty"),

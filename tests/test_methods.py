@@ -7,6 +7,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import pdadmm_jax as pdadmm
@@ -186,6 +187,26 @@ def test_batches_come_in_another_order_every_pass_and_the_same_every_time(name):
     for one, other in zip(
         jax.tree.leaves(method.params(twice)), jax.tree.leaves(method.params(again)), strict=True
     ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_a_pass_in_batches_leaves_no_sample_out():
+    data = digits()
+    few = pdadmm.Data(data.x[:140], data.y[:140])
+    method, own, rate = METHODS["sgd_batches"], task(train=few), jnp.asarray(0.1)
+    state = begin(method, 0, own, rate, None)
+    params = method.params(state)
+    order = jax.random.permutation(jax.random.split(state.key)[1], 140)
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    memory = optimizer.init(params)
+    for rows in (order[:128], order[128:]):
+        batch = pdadmm.Data(few.x[rows], few.y[rows])
+        slope = jax.grad(pdadmm.mean_loss)(params, batch, own.hyper)
+        updates, memory = optimizer.update(slope, memory, params)
+        params = optax.apply_updates(params, updates)
+    found = method.params(method.advance(state, few, own.hyper, rate, 1))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(params), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 

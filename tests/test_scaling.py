@@ -66,7 +66,7 @@ def test_scaling_measures_one_process_against_two(tmp_path):
     middle = {"alone": found["alone"], "together": found["together"]}
     assert curves["by_neurons"]["32"] == curves["by_layers"]["4"] == middle
     assert all(min(one.values()) > 0 for curve in curves.values() for one in curve.values())
-    assert "measured: 4 layers, 64 samples" in out
+    assert "measured once: 4 layers, 64 samples" in out
     assert (directory / "scaling.png").stat().st_size > 20_000
 
 

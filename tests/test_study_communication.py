@@ -162,7 +162,7 @@ def test_a_mistake_gets_one_line(words, complaint):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--data.validation", 0), "no samples are held out to measure accuracy on"),
+        (("--data.validation", 0), "samples not one: give a larger share"),
         (("--network.hidden", 20, 30, 20), "20"),
     ],
 )

@@ -17,6 +17,10 @@ class DataError(ValueError):
         super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 
+class NotAtHand(DataError):
+    """A dataset that is found nowhere, or that something which reads it is missing for."""
+
+
 @dataclass(frozen=True)
 class Images:
     """One split as its authors published it, in their order."""

@@ -7,7 +7,7 @@ import numpy as np
 from experiments.data import own
 from experiments.data.catalogue import ENTRIES, Entry
 from experiments.data.config import DataConfig
-from experiments.data.dataset import DataError, Dataset, Splits
+from experiments.data.dataset import DataError, Dataset, NotAtHand, Splits
 from experiments.data.protocol import FULL, features, select
 
 
@@ -81,7 +81,7 @@ def _published(config: DataConfig) -> tuple[Entry, Splits, str]:
     try:
         from experiments.data import official  # imports TFDS, which digits can do without
     except ImportError as error:
-        raise DataError(
+        raise NotAtHand(
             f"{config.name} needs {error.name}, which is not installed: install"
             " tensorflow-datasets, importlib_resources and pillow, or use digits"
         ) from None

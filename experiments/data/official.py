@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments.data import archives, store
 from experiments.data.catalogue import Entry
 from experiments.data.config import DataConfig
-from experiments.data.dataset import DataError, Splits
+from experiments.data.dataset import DataError, NotAtHand, Splits
 
 
 def images(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
@@ -59,7 +59,7 @@ def _archives(
             return paths | fetched, ", ".join(origins)
         except DataError as error:
             reason = str(error)
-    raise DataError(
+    raise NotAtHand(
         f"{config.name} not found: prepared in {', '.join(misses)}; archives {', '.join(missing)}"
         f" in {directory or 'no directory, as none is given'}; {reason}. Set archives to a"
         " directory with these files, or prepared to a TFDS data directory"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 
@@ -40,24 +42,27 @@ def full_batch(
 
 
 def mini_batches(title: str, optimizer: Optimizer, candidates: tuple[float, ...]) -> Method:
-    """A pass is a step for every batch of a random order; a last, smaller batch is left out."""
+    """A pass is a step for every batch of a random order, the last of which may be smaller."""
 
     def one_pass(
         state: Descent, data: pdadmm.Data, hyper: pdadmm.Hyperparameters, rate: Array
     ) -> Descent:
         samples = data.x.shape[0]
         size = min(BATCH, samples)
+        shape = steps(samples), size
         key, own = jax.random.split(state.key)
-        order = jax.random.permutation(own, samples)[: samples // size * size]
+        order = jnp.resize(jax.random.permutation(own, samples), shape)
+        valid = (jnp.arange(order.size) < samples).reshape(shape)
 
-        def step(state: Descent, chosen: Array) -> tuple[Descent, None]:
-            batch = pdadmm.Data(data.x[chosen], data.y[chosen])
+        def step(state: Descent, rows: tuple[Array, Array]) -> tuple[Descent, None]:
+            chosen, valid = rows
+            batch = pdadmm.Data(data.x[chosen], data.y[chosen], valid)
             return _step(state, batch, hyper, optimizer(rate)), None
 
-        return lax.scan(step, state._replace(key=key), order.reshape(-1, size))[0]
+        return lax.scan(step, state._replace(key=key), (order, valid))[0]
 
     def steps(samples: int) -> int:
-        return samples // min(BATCH, samples)
+        return math.ceil(samples / BATCH)
 
     return _method(title, optimizer, candidates, None, one_pass, steps)
 

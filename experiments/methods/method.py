@@ -15,7 +15,7 @@ Carry = Any  # a method's state, a pytree
 
 @dataclass(frozen=True)
 class Method:
-    """A way to train a network; all of them begin with the same weights.
+    """A way to train a network; all that begin with as many layers begin with the same weights.
 
     Attributes:
         title: its name in tables and figures.

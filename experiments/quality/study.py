@@ -80,12 +80,14 @@ def study(config: QualityConfig, console: Console) -> list[Found]:
     """
     with usage_errors():
         task = task_of(config)
-        # What is compared does not matter to what a trial comes to: trials are shared.
-        settings = replace(config, only=None, methods=())
-        directory = records.study_directory(config.out, f"quality-{config.data.name}", settings)
+        name = f"quality-{config.data.name}"
+        directory = records.study_directory(config.out, name, config)
+        # How much is compared does not matter to what a trial comes to.
+        shared = replace(config, only=None, methods=(), seeds=1)
+        trials = records.trials_directory(config.out, name, shared)
     shown = Shown(console, directory)
     shown.show(described(config, task))
-    with at_work(directory, console) as bench:
+    with at_work(trials, console) as bench:
         found = [one_variant(name, config, task, bench) for name in config.only or VARIANTS]
         found += [one_method(name, config, task, bench) for name in config.methods]
     found.sort(key=lambda one: -float(np.mean(one.result.last("accuracy"))))
@@ -95,7 +97,7 @@ def study(config: QualityConfig, console: Console) -> list[Found]:
     content = {one.name: _kept(one) for one in found}
     runs.write_json(directory / "quality.json", content)
     shown.save("quality.png")
-    console.print(f"saved to {directory}: config.json, trials/, quality.json, quality.png")
+    console.print(f"saved to {directory}: config.json, quality.json, quality.png; trials: {trials}")
     return found
 
 
@@ -103,10 +105,9 @@ def task_of(config: QualityConfig) -> Task:
     """What is trained on, and scored on: held-out samples, while tuning and at the end."""
     dataset = load(config.data)
     splits = build.splits(dataset, np.float32, None)
-    assert splits.validation is not None  # the configuration holds samples out
     return Task(
         train=splits.train,
-        scored=splits.validation,
+        scored=build.held_out(splits, config.data),
         hyper=pdadmm.Hyperparameters(activation=pdadmm.activation(config.network.activation)),
         widths=(dataset.x_train.shape[1], *config.network.hidden, dataset.classes),
         initializer=build.INITIALIZERS[config.network.initializer],
@@ -166,7 +167,7 @@ def _found(
     result = Result(full, number, [bench.run(trial, task) for trial in trials])
     boundaries, samples = len(task.widths) - 2, len(task.train.x)
     hops = None if method.hops is None else method.hops(boundaries, samples)
-    bench.say(f"{method.title}: {_words(chosen)}, held-out accuracy {_accuracy(result)} %")
+    bench.say(f"{method.title}: {_words(chosen)}, held-out accuracy {result.accuracy(1)} %")
     return Found(name, method.title, chosen, result, hops)
 
 
@@ -174,16 +175,12 @@ def results_table(found: list[Found]) -> Table:
     """What they came to, the best first."""
     made = table("", "chosen", "held-out %", "training loss", "ms", "hops")
     for one in found:
-        milliseconds = [
-            1000 * s / k
-            for s, k in zip(one.result.last("seconds"), one.result.last("passes"), strict=True)
-        ]
         made.add_row(
             one.title,
             _words(one.chosen),
-            _accuracy(one.result),
+            one.result.accuracy(1),
             plus_minus(one.result.last("train_loss"), 3),
-            f"{np.median(milliseconds):.1f}",
+            f"{1000 * one.result.seconds_per_pass():.1f}",
             "" if one.hops is None else f"{one.hops:.3g}",
         )
     return made
@@ -207,10 +204,6 @@ def readings_table(found: list[Found]) -> Table:
 
 def _words(chosen: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in chosen.items())
-
-
-def _accuracy(result: Result) -> str:
-    return plus_minus([100 * share for share in result.last("accuracy")], 1)
 
 
 def _three(values: Any, form: str) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 import pdadmm_jax as pdadmm
 from experiments import build
-from experiments.config import GrowthConfig, MethodConfig, NetworkConfig
+from experiments.config import MethodConfig, NetworkConfig
 from experiments.data import load
 from experiments.errors import usage_errors
 from experiments.full_batch import train
@@ -37,13 +37,19 @@ class Variant:
         name: what is changed.
         method: settings of the method.
         initializer: of the first weights.
-        shorter: hidden layers with which it begins, to be grown to all of them half-way.
+        shorter: hidden layers with which it begins, to be grown to all of them half-way; 0 for all
+            at once, -1 for one less than all.
     """
 
     name: str
     method: Mapping[str, Any] = field(default_factory=dict)
     initializer: str = "he"
     shorter: int = 0
+
+    @property
+    def settings(self) -> MethodConfig:
+        """All settings of the method."""
+        return replace(MethodConfig(), **self.method)
 
 
 def _solvers(name: str) -> dict[str, str]:
@@ -116,6 +122,7 @@ def main(config: AblationsConfig) -> int:
         widths = (dataset.x_train.shape[1], *config.hidden, dataset.classes)
         build.check_fits(widths, len(dataset.y_train))
         splits = build.splits(dataset, np.float32, None)
+        build.held_out(splits, config.data)  # on which variants are scored
     measurement = Measurement("ablations", config)
     measurement.show(
         f"{dataset.name}: {splits.samples} training samples, {len(dataset.y_validation)} held out; "
@@ -123,12 +130,12 @@ def main(config: AblationsConfig) -> int:
         f"{config.seeds} seed(s); * marks the defaults"
     )
     found: dict[str, dict[str, Outcome]] = {}
-    known: dict[str, Outcome] = {}  # the defaults are part of every axis
+    known: dict[tuple[Any, ...], Outcome] = {}  # the defaults are part of every axis
     with stop_requests() as asked:
         for axis, variants in AXES.items():
             found[axis] = {}
             for variant in variants:
-                key = repr(replace(variant, name=""))
+                key = variant.settings, variant.initializer, variant.shorter
                 if key not in known:
                     known[key] = outcome(variant, config, splits, dataset.classes)
                 found[axis][variant.name] = known[key]
@@ -149,10 +156,9 @@ def outcome(
     variant: Variant, config: AblationsConfig, splits: build.Splits, classes: int
 ) -> Outcome:
     """Trains one variant from every seed."""
-    method = replace(MethodConfig(), **variant.method)
-    hyper = build.hyperparameters(NetworkConfig(), method)
+    hyper = build.hyperparameters(NetworkConfig(), variant.settings)
     hidden = config.hidden[: variant.shorter] if variant.shorter else config.hidden
-    growth = GrowthConfig(layers=len(config.hidden) - len(hidden))
+    added = len(config.hidden) - len(hidden)
     rows = []
     for seed in range(config.seeds):
         state = pdadmm.init(
@@ -168,13 +174,13 @@ def outcome(
             iterations=config.iterations,
             evaluate_every=config.iterations,
             refresh_every=REFRESH_EVERY,
-            grow_at=(config.iterations // 2,) if growth.layers else (),
-            grow_by=growth.layers,
+            grow_at=(config.iterations // 2,) if added else (),
+            grow_by=added,
         )
         line = last.lines[-1]
         rows.append(
             (
-                line["validation_accuracy"],  # the configuration holds samples out
+                line["validation_accuracy"],
                 line["train_loss"],
                 line["lagrangian"] / splits.samples,
                 line["residual"],

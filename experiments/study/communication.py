@@ -106,10 +106,7 @@ def main(config: CommunicationConfig) -> int:
     with usage_errors():
         hyper = build.hyperparameters(config.network, config.method)
         given = problem(config, config.method, mesh=_mesh(config.stages))
-        if given.splits.validation is None:
-            raise ValueError(
-                "no samples are held out to measure accuracy on: raise data.validation."
-            )
+        build.held_out(given.splits, config.data)  # on which accuracy is measured
         given.start(0, hyper)
     measurement = Measurement("communication", config)
     measurement.show(given.described(config.iterations))
@@ -226,7 +223,7 @@ def _plain(one: Traffic) -> dict[str, Any]:
 
 def _table(found: list[Traffic]) -> Table:
     full = next((one.bytes for one in found if one.wire == "full"), None)  # None if interrupted
-    seeds = " to ".join(map(str, sorted({len(one.courses) for one in found})))
+    seeds = " to ".join(map(str, sorted({len(whole(one.courses)) for one in found})))
     headings = "bytes", "of full", "L", "residual", "loss", "accuracy", "+-", "rises"
     made = table(
         "",

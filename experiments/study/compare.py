@@ -18,7 +18,7 @@ from experiments.study import records
 from experiments.study.bench import Bench, at_work, concluded
 from experiments.study.config import CompareConfig
 from experiments.study.curves import curves
-from experiments.study.results import Result, plus_minus, results_table, summary
+from experiments.study.results import Result, results_table, summary
 from experiments.study.trial import Task, Trial
 from experiments.study.tuning import TUNING, tuned
 
@@ -58,14 +58,15 @@ def study(config: CompareConfig, console: Console) -> Study:
     title = config.data.title
     with usage_errors():
         dataset = load(replace(config.data, validation=0.0))
-        final = task_of(config, dataset)
-        tuning = task_of(config, tuning_part(config)) if config.tune else final
-        # How much is compared does not matter to what a trial comes to: trials are shared.
-        settings = replace(config, methods=(), seeds=1, tuning_seeds=1)
-        directory = records.study_directory(config.out, f"compare-{title}", settings)
+        final = task_of(config, dataset, tuning=False)
+        tuning = task_of(config, tuning_part(config), tuning=True) if config.tune else final
+        directory = records.study_directory(config.out, f"compare-{title}", config)
+        # How much is compared does not matter to what a trial comes to.
+        shared = replace(config, methods=(), seeds=1, tuning_seeds=1)
+        trials = records.trials_directory(config.out, f"compare-{title}", shared)
     shown = Shown(console, directory)
     shown.show(described(config, dataset, tuning, final))
-    with at_work(directory, console) as bench:
+    with at_work(trials, console) as bench:
         results = [result(method, config, tuning, final, bench) for method in config.methods]
     shown.show(results_table(results))
     courses = {one.method: one.courses for one in results}
@@ -73,7 +74,7 @@ def study(config: CompareConfig, console: Console) -> Study:
     curves(directory / "compare.png", courses, heading)
     runs.write_json(directory / "compare.json", {"results": [summary(one) for one in results]})
     shown.save("compare.png")
-    console.print(f"saved to {directory}: config.json, trials/, compare.json, compare.png")
+    console.print(f"saved to {directory}: config.json, compare.json, compare.png; trials: {trials}")
     return Study(dataset.source, len(dataset.y_train), len(dataset.y_test), results)
 
 
@@ -89,8 +90,7 @@ def result(name: str, config: CompareConfig, tuning: Task, final: Task, bench: B
         )
     trials = [Trial(name, number, seed, False) for seed in range(config.seeds)]
     found = Result(name, number, [bench.run(trial, final) for trial in trials])
-    accuracy = plus_minus([100 * share for share in found.last("accuracy")], 2)
-    seconds = sum(found.last("seconds"))
+    accuracy, seconds = found.accuracy(2), sum(found.last("seconds"))
     bench.say(f"{method.title}: {method.number} {number:g}, test {accuracy} % in {seconds:.1f} s")
     return found
 
@@ -118,14 +118,18 @@ def tuning_part(config: CompareConfig) -> Dataset:
     return replace(rest, x_train=rest.x_train[kept], y_train=rest.y_train[kept])
 
 
-def task_of(config: CompareConfig, dataset: Dataset) -> Task:
-    """What is trained and scored on: held-out samples if there are any, else the test samples."""
+def task_of(config: CompareConfig, dataset: Dataset, *, tuning: bool) -> Task:
+    """What is trained on, and scored on: held-out samples to tune, test samples for the result.
+
+    Raises:
+        ValueError: the network is too large, or no sample is held out to tune on.
+    """
     widths = (dataset.x_train.shape[1], *config.network.hidden, dataset.classes)
     build.check_fits(widths, len(dataset.y_train))
     splits = build.splits(dataset, np.float32, None)
     return Task(
         train=splits.train,
-        scored=splits.validation or splits.test,
+        scored=build.held_out(splits, config.data) if tuning else splits.test,
         hyper=pdadmm.Hyperparameters(activation=pdadmm.activation(config.network.activation)),
         widths=widths,
         initializer=build.INITIALIZERS[config.network.initializer],

@@ -100,6 +100,11 @@ class CompareConfig:
                 f"first-layers is {self.first_layers}, but the network has {layers} layers: give "
                 f"a number from 2 to {layers - 1}, or leave it out."
             )
+        if self.first_layers is not None and self.network.activation != "relu":
+            raise ValueError(
+                f"network.activation is {self.network.activation}, but growth is for relu: leave "
+                "first-layers out."
+            )
         if self.tune and not self.data.validation:
             raise ValueError(
                 "data.validation is 0, but tuning needs held-out samples: give a share "
@@ -141,7 +146,7 @@ class PerformanceConfig:
     """Width of its hidden layers."""
 
     initializer: InitializerName = "he"
-    """First weights, the same for all methods."""
+    """First weights, the same for all methods that begin with all layers."""
 
     methods: tuple[MethodName, ...] = ALL
     """Methods to compare."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from experiments.data.dataset import DataError
+from experiments.data.dataset import NotAtHand
 from experiments.errors import UsageError, usage_errors
 from experiments.measurement import table
 from experiments.methods import METHODS
@@ -14,7 +14,6 @@ from experiments.study import records
 from experiments.study.bench import concluded
 from experiments.study.compare import Study, study
 from experiments.study.config import PerformanceConfig
-from experiments.study.results import plus_minus
 
 # Final test accuracies, read off the paper's figure 6 (to 0.002), in per cent.  What it shows of
 # CIFAR-100 does not fit the set as it describes it, and is left out.
@@ -86,7 +85,7 @@ def all_studies(config: PerformanceConfig, console: Console) -> dict[str, Study]
         try:
             studies[one.data.title] = study(one, console)
         except UsageError as error:
-            if not isinstance(error.__cause__, DataError):
+            if not isinstance(error.__cause__, NotAtHand):
                 raise
             missing.append(str(error))
     if not studies:
@@ -113,7 +112,7 @@ def accuracies(config: PerformanceConfig, studies: dict[str, Study]) -> Table:
         cells = []
         for name, one in studies.items():
             (own,) = (result for result in one.results if result.method == method)
-            cell = plus_minus([100 * share for share in own.last("accuracy")], 1)
+            cell = own.accuracy(1)
             published = PUBLISHED.get(method, {}).get(name) if name in config.sets else None
             cells.append(cell if published is None else f"{cell} ({published})")
         made.add_row(METHODS[method].title, *cells)

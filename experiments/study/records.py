@@ -1,4 +1,4 @@
-"""A study's directory: every finished trial a file of its own, so that none is ever run twice."""
+"""Directories of studies and of trials: a finished trial is a file, and is not run twice."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ import hashlib
 import json
 from dataclasses import asdict
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 from typing_extensions import TypedDict
 
+import experiments
+import pdadmm_jax as pdadmm
 from experiments import runs
 from experiments.documents import read_json
 from experiments.study.trial import Point, Trial
 
 TRIALS = "trials"
+CONFIG = runs.CONFIG
+HERE = Path(experiments.__path__[0])
+# What trials come to depends on these.
+CODE = (
+    Path(pdadmm.__path__[0]),
+    HERE / "data",
+    HERE / "methods",
+    HERE / "quality",
+    HERE / "study" / "trial.py",
+)
 FILES = ("file", "files")
 PLACES = ("out", "prepared", "archives", "download")  # settings that say where things are
 
@@ -57,7 +70,7 @@ _ANYTHING = TypeAdapter(Any)
 
 
 def study_directory(out: Path, name: str, config: Any) -> Path:
-    """The directory of the study with this configuration, made if there is none.
+    """The directory of the results of a study with this configuration, made if there is none.
 
     Its name depends on all settings but those that say where things are, and on what is in files of
     the user's, so that the same command finds it again.
@@ -66,28 +79,59 @@ def study_directory(out: Path, name: str, config: Any) -> Path:
         OSError: it cannot be made or written to.
         ValueError: its config.json is another's, or damaged.
     """
-    settings = _settings(asdict(config))
-    content = {"study": name, "config": settings}
-    words = json.dumps(settings, sort_keys=True, default=str)
+    return _directory(out, name, {"study": name, "config": _settings(asdict(config))})
+
+
+def trials_directory(out: Path, name: str, config: Any) -> Path:
+    """The directory of finished trials of this configuration, for all studies that need them.
+
+    Its name depends on code, versions and hardware too: trials that others made are not mixed in.
+
+    Args:
+        out: where the studies have their directories.
+        name: of the studies.
+        config: what they have in common.
+
+    Raises:
+        OSError: it cannot be made or written to.
+        ValueError: its config.json is another's, or damaged.
+    """
+    made = {**runs.environment(), "code": _code()}
+    content = {"study": name, "config": _settings(asdict(config)), "made": made}
+    return _directory(out / TRIALS, name, content)
+
+
+def _directory(out: Path, name: str, content: dict[str, Any]) -> Path:
+    words = json.dumps(content, sort_keys=True, default=str)
     path = out / f"{name}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
     try:
-        (path / TRIALS).mkdir(parents=True, exist_ok=True)
-        if not (path / "config.json").exists():
-            runs.write_json(path / "config.json", content)
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / CONFIG).exists():
+            runs.write_json(path / CONFIG, content)
     except OSError as error:
         raise OSError(
             f"cannot keep a study in {out} ({error.strerror}): choose another with --out."
         ) from error
     try:
-        found = read_json(path / "config.json", _ANYTHING)
+        found = read_json(path / CONFIG, _ANYTHING)
     except ValueError as error:
         raise ValueError(f"{error}: remove it, and it is written again.") from None
     if found != json.loads(runs.to_json(content)):
         raise ValueError(
-            f"{path / 'config.json'} is not this study's: remove {path}, or choose another place "
-            "with --out."
+            f"{path / CONFIG} is not this study's: remove {path}, or choose another place with "
+            "--out."
         )
     return path
+
+
+@cache
+def _code() -> str:
+    """SHA-256 of the code."""
+    found = hashlib.sha256()
+    for part in CODE:
+        for path in sorted(part.rglob("*.py")) if part.is_dir() else (part,):
+            found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +140,6 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     for name, value in config.items():
         if name in FILES:
             paths = value if isinstance(value, tuple) else (value,)
-            # Where none are used, nothing is said: studies are found that did not know of them.
             if contents := [_content(path) for path in paths if path is not None]:
                 settings[name] = contents
         elif name not in PLACES:
@@ -110,11 +153,10 @@ def _content(path: Path) -> str:
 
 
 def save(directory: Path, trial: Trial, points: list[Point]) -> None:
-    """Keeps a finished trial."""
+    """Keeps a finished trial in a directory of trials."""
     content = {
         "trial": asdict(trial),
         "points": [point._asdict() for point in points],
-        "environment": runs.environment(),
         "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
     }
     runs.write_json(_file(directory, trial), content)
@@ -139,4 +181,4 @@ def find(directory: Path, trial: Trial) -> list[Point] | None:
 
 
 def _file(directory: Path, trial: Trial) -> Path:
-    return directory / TRIALS / f"{trial.name}.json"
+    return directory / f"{trial.name}.json"

@@ -217,7 +217,7 @@ def begin(
     first_layers: int | None,
     given: pdadmm.Params | None = None,
 ) -> Any:
-    """A method's state at the weights given, or those that a seed makes, the same for all."""
+    """A method's state at the weights given, or at those that seed and depth make."""
     widths = task.widths
     if first_layers is not None:
         widths = (*widths[:first_layers], widths[-1])

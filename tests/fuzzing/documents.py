@@ -108,9 +108,8 @@ def page(random: Random, folder: Path) -> Case:
 
 def trial(random: Random, folder: Path) -> Case:
     """A finished trial of a study."""
-    (folder / records.TRIALS).mkdir(exist_ok=True)
     content = {"trial": asdict(TRIAL), "points": [POINT._asdict()] * 2}
-    (folder / records.TRIALS / f"{TRIAL.name}.json").write_bytes(spoilt(random, content))
+    (folder / f"{TRIAL.name}.json").write_bytes(spoilt(random, content))
 
     def case() -> None:
         points = records.find(folder, TRIAL)
