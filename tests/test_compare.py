@@ -267,6 +267,12 @@ def test_performance_leaves_out_what_is_not_at_hand_and_nothing_else(own, tmp_pa
     assert code == 2
     assert "limit is 80, but only 60 samples" in err
 
+    nowhere = ("--archives", tmp_path, "--no-download", "--prepared", tmp_path / "tfds")
+    words = ("performance", "--sets", "mnist", *nowhere, "--files", own, *small)
+    code, out, err = run(*words, "--out", tmp_path / "runs")
+    assert code == 0, err
+    assert f"left out: archives is {tmp_path / 'mnist'}, which is no directory" in out
+
 
 def test_train_takes_a_file(own, tmp_path):
     words = ("--data.file", own, "--network.hidden", 8, "--iterations", 20)

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import utils
 from tensorflow_datasets.core.download import checksums, download_manager, downloader
 
-from experiments.data.dataset import DataError
+from experiments.data.dataset import DataError, NotAtHand
 
 RETRIES = 1
 TIMEOUT = (5.0, 30.0)  # seconds: to connect, and between two pieces of an answer
@@ -45,7 +45,7 @@ def given(wanted: Registered, directory: Path | None) -> dict[str, Path]:
     if directory is None:
         return {}
     if not directory.is_dir():
-        raise DataError(f"archives is {directory}, which is no directory: give another or none")
+        raise NotAtHand(f"archives is {directory}, which is no directory: give another or none")
     found = {file: directory / file for file in wanted if (directory / file).is_file()}
     _verify(found, wanted)
     return found
