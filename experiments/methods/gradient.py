@@ -14,10 +14,16 @@ from jax import lax
 import pdadmm_jax as pdadmm
 from experiments.methods.method import Method
 from pdadmm_jax._typing import Array, PRNGKeyArray
+from pdadmm_jax.sweeps import batches_of
 
 Optimizer = Callable[[Any], optax.GradientTransformation]  # of the learning rate
 
 BATCH = 128
+
+
+def batches_in(samples: int) -> int:
+    """Updates of a pass in batches, the last of which may be smaller."""
+    return math.ceil(samples / BATCH)
 
 
 class Descent(NamedTuple):
@@ -48,23 +54,18 @@ def mini_batches(title: str, optimizer: Optimizer, candidates: tuple[float, ...]
         state: Descent, data: pdadmm.Data, hyper: pdadmm.Hyperparameters, rate: Array
     ) -> Descent:
         samples = data.x.shape[0]
-        size = min(BATCH, samples)
-        shape = steps(samples), size
         key, own = jax.random.split(state.key)
-        order = jnp.resize(jax.random.permutation(own, samples), shape)
-        valid = (jnp.arange(order.size) < samples).reshape(shape)
+        order = jax.random.permutation(own, samples)
 
-        def step(state: Descent, rows: tuple[Array, Array]) -> tuple[Descent, None]:
-            chosen, valid = rows
-            batch = pdadmm.Data(data.x[chosen], data.y[chosen], valid)
+        def step(state: Descent, rows: Array) -> tuple[Descent, None]:
+            chosen = order[rows]
+            batch = pdadmm.Data(data.x[chosen], data.y[chosen], rows >= 0)
             return _step(state, batch, hyper, optimizer(rate)), None
 
-        return lax.scan(step, state._replace(key=key), (order, valid))[0]
+        batches = batches_of(samples, BATCH, block=0, devices=1)[:, 0]  # as the sweeps have them
+        return lax.scan(step, state._replace(key=key), jnp.asarray(batches))[0]
 
-    def steps(samples: int) -> int:
-        return math.ceil(samples / BATCH)
-
-    return _method(title, optimizer, candidates, None, one_pass, steps)
+    return _method(title, optimizer, candidates, None, one_pass, batches_in)
 
 
 def _method(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import jax
 from jax import lax
 
 import pdadmm_jax as pdadmm
-from experiments.methods.gradient import BATCH
+from experiments.methods.gradient import BATCH, batches_in
 from experiments.methods.method import Method
 from experiments.methods.variables import Layers, layers_of
 from pdadmm_jax._typing import Array, PRNGKeyArray
@@ -49,7 +48,7 @@ def batch_sweeps(title: str, candidates: tuple[float, ...]) -> Method:
         "rate",
         candidates,
         recipe,
-        hops=lambda boundaries, samples: 2 * boundaries * math.ceil(samples / BATCH),
+        hops=lambda boundaries, samples: 2 * boundaries * batches_in(samples),
     )
 
 

@@ -20,7 +20,6 @@ from experiments.documents import read_json
 from experiments.study.trial import Point, Trial
 
 TRIALS = "trials"
-CONFIG = runs.CONFIG
 HERE = Path(experiments.__path__[0])
 # What trials come to depends on these.
 CODE = (
@@ -106,20 +105,20 @@ def _directory(out: Path, name: str, content: dict[str, Any]) -> Path:
     path = out / f"{name}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if not (path / CONFIG).exists():
-            runs.write_json(path / CONFIG, content)
+        if not (path / runs.CONFIG).exists():
+            runs.write_json(path / runs.CONFIG, content)
     except OSError as error:
         raise OSError(
             f"cannot keep a study in {out} ({error.strerror}): choose another with --out."
         ) from error
     try:
-        found = read_json(path / CONFIG, _ANYTHING)
+        found = read_json(path / runs.CONFIG, _ANYTHING)
     except ValueError as error:
         raise ValueError(f"{error}: remove it, and it is written again.") from None
     if found != json.loads(runs.to_json(content)):
         raise ValueError(
-            f"{path / CONFIG} is not this study's: remove {path}, or choose another place with "
-            "--out."
+            f"{path / runs.CONFIG} is not this study's: remove {path}, or choose another place "
+            "with --out."
         )
     return path
 
