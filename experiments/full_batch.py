@@ -14,7 +14,7 @@ import pdadmm_jax as pdadmm
 from experiments import build, plots
 from experiments.checkpoints import Found, restore
 from experiments.training import Chunk, Line, Mode, Programs, Start, evaluation, next_end
-from pdadmm_jax.mesh import shards, stages
+from pdadmm_jax.parallel.mesh import shards, stages
 
 
 class FullBatch(Mode):

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
-from pdadmm_jax.plan import Plan
+from pdadmm_jax.parallel.plan import Plan
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"

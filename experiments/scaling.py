@@ -21,7 +21,7 @@ from experiments.errors import UsageError
 from experiments.measurement import Measurement, table
 from experiments.scaling_figure import figure
 from experiments.speedup import PAPER, SAMPLES, Curve, Curves, Pair
-from pdadmm_jax.plan import Plan, plan
+from pdadmm_jax.parallel.plan import Plan, plan
 
 FEATURES, CLASSES = 196, 10  # MNIST as the paper has it
 NEURONS, LAYERS = tuple(PAPER), (5, 10, 15, 20, 40, 80)

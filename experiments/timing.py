@@ -18,7 +18,7 @@ from experiments import build, cluster, runs
 from experiments.compiled import messages, products
 from experiments.config import SizeConfig, TimeConfig, WireName
 from experiments.errors import usage_errors
-from pdadmm_jax.mesh import message_alone
+from pdadmm_jax.parallel.mesh import message_alone
 
 
 class Timing(NamedTuple):

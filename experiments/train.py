@@ -23,8 +23,8 @@ from experiments.kept import keep_programs
 from experiments.shown import Shown
 from experiments.sweeping import Sweeping
 from experiments.training import Mode, Score, Start, scores
-from pdadmm_jax.hyperparameters import check_representable
-from pdadmm_jax.sweeps import batches_of
+from pdadmm_jax.admm.config import check_representable
+from pdadmm_jax.sweeps.passes import batches_of
 
 
 def main(config: TrainConfig) -> int:

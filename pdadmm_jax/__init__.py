@@ -9,7 +9,37 @@ state, info = pdadmm.run(state, data, hyper, iterations=100)
 pdadmm.accuracy(pdadmm.params(state), data, hyper)
 """
 
-from pdadmm_jax.activations import (
+from pdadmm_jax.admm.config import Hyperparameters
+from pdadmm_jax.admm.growth import check_growable, grow
+from pdadmm_jax.admm.info import Info
+from pdadmm_jax.admm.iteration import run, step
+from pdadmm_jax.admm.lagrangian import Terms, primal_residual, terms
+from pdadmm_jax.admm.refresh import refresh
+from pdadmm_jax.admm.solvers import SOLVERS, Exact, LayerStep, Search, Solver, UnitStep, solver
+from pdadmm_jax.admm.start import abstract, abstract_elsewhere, from_params, init, random_params
+from pdadmm_jax.admm.state import (
+    Boundary,
+    Data,
+    Layer,
+    Params,
+    State,
+    widths,
+)
+from pdadmm_jax.admm.theory import Certificate, certificate, certificate_of, certified
+from pdadmm_jax.admm.updates import (
+    update_b,
+    update_p,
+    update_q,
+    update_u,
+    update_W,
+    update_z,
+    update_z_output,
+)
+from pdadmm_jax.inference import accuracy, forward, loss_and_accuracy, mean_loss
+from pdadmm_jax.parallel.mesh import make_mesh
+from pdadmm_jax.parallel.relayout import moved, nonfinite, params, shard, shard_data, unshard
+from pdadmm_jax.presets import paper, recommended
+from pdadmm_jax.problems.activations import (
     ACTIVATIONS,
     Activation,
     LeakyReLU,
@@ -22,12 +52,7 @@ from pdadmm_jax.activations import (
     softplus,
     tanh,
 )
-from pdadmm_jax.growth import check_growable, grow
-from pdadmm_jax.hyperparameters import Hyperparameters
-from pdadmm_jax.iteration import run, step
-from pdadmm_jax.lagrangian import Terms, primal_residual, terms
-from pdadmm_jax.layout import moved, nonfinite, params, shard, shard_data, unshard
-from pdadmm_jax.losses import (
+from pdadmm_jax.problems.losses import (
     LOSSES,
     BinaryLogistic,
     ConvexLoss,
@@ -41,23 +66,7 @@ from pdadmm_jax.losses import (
     softmax_cross_entropy,
     squared_error,
 )
-from pdadmm_jax.mesh import make_mesh
-from pdadmm_jax.network import accuracy, forward, loss_and_accuracy, mean_loss
-from pdadmm_jax.presets import paper, recommended
-from pdadmm_jax.refresh import refresh
-from pdadmm_jax.report import Info
-from pdadmm_jax.rules import Follow, Proximal, Rule, Wish
-from pdadmm_jax.solvers import SOLVERS, Exact, LayerStep, Search, Solver, UnitStep, solver
-from pdadmm_jax.start import abstract, abstract_elsewhere, from_params, init, random_params
-from pdadmm_jax.state import (
-    Boundary,
-    Data,
-    Layer,
-    Params,
-    State,
-    widths,
-)
-from pdadmm_jax.sweeps import (
+from pdadmm_jax.sweeps.passes import (
     SweepInfo,
     Sweeps,
     SweepState,
@@ -66,16 +75,7 @@ from pdadmm_jax.sweeps import (
     moved_sweeps,
     sweep,
 )
-from pdadmm_jax.theory import Certificate, certificate, certificate_of, certified
-from pdadmm_jax.updates import (
-    update_b,
-    update_p,
-    update_q,
-    update_u,
-    update_W,
-    update_z,
-    update_z_output,
-)
+from pdadmm_jax.sweeps.rules import Follow, Proximal, Rule, Wish
 
 __version__ = "0.1.0"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pdadmm_jax.hyperparameters import Hyperparameters
-from pdadmm_jax.rules import Follow, Proximal
-from pdadmm_jax.solvers import Search
-from pdadmm_jax.sweeps import Sweeps
+from pdadmm_jax.admm.config import Hyperparameters
+from pdadmm_jax.admm.solvers import Search
+from pdadmm_jax.sweeps.passes import Sweeps
+from pdadmm_jax.sweeps.rules import Follow, Proximal
 
 
 def paper(**changes: Any) -> Hyperparameters:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pdadmm_jax as pdadmm
-from pdadmm_jax.activations import ACTIVATIONS
+from pdadmm_jax.problems.activations import ACTIVATIONS
 from tests import reference
 
 NUMERIC = ["tanh", "sigmoid", "softplus", "gelu"]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from pdadmm_jax import blocks, stage
-from pdadmm_jax.blocks import in_blocks
+from pdadmm_jax.numerics import blocks
+from pdadmm_jax.numerics.blocks import in_blocks
+from pdadmm_jax.parallel import stage
 from tests.problems import problem
 
 HYPER = pdadmm.Hyperparameters(W_solver=pdadmm.LayerStep())

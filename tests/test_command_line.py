@@ -15,8 +15,8 @@ import pytest
 import pdadmm_jax as pdadmm
 from experiments import config, runs
 from experiments.data import DataConfig, load
-from pdadmm_jax.products import PRECISIONS
-from pdadmm_jax.wire import WIRES
+from pdadmm_jax.numerics.products import PRECISIONS
+from pdadmm_jax.parallel.compression import WIRES
 from tests.commands import ALONE, ROOT, assert_refused, finish, lines_of, run, start
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pdadmm_jax as pdadmm
-from pdadmm_jax import output_prox
-from pdadmm_jax.losses import LOSSES
+from pdadmm_jax.problems import output_prox
+from pdadmm_jax.problems.losses import LOSSES
 from tests import reference
 
 PENALTIES = [1e-6, 1e-3, 1.0, 1e3, 1e6]

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from pdadmm_jax.plan import Head, plan
+from pdadmm_jax.parallel.plan import Head, plan
 
 DEPTHS = (2, 3, 4, 5, 7, 10, 13, 16, 20, 33)
 STAGES = (1, 2, 3, 4, 5, 8, 16)

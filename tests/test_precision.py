@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from pdadmm_jax.products import multiply
+from pdadmm_jax.numerics.products import multiply
 from tests.problems import problem
 
 HYPER = pdadmm.Hyperparameters()

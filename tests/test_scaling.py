@@ -10,7 +10,7 @@ from experiments import scaling_figure
 from experiments.compiled import Message, messages, products, scheduled_products
 from experiments.scaling import HARDWARE, NEURONS, Hardware, predict
 from experiments.speedup import PAPER, Curves, Pair
-from pdadmm_jax.plan import plan
+from pdadmm_jax.parallel.plan import plan
 from tests.commands import assert_refused, run
 
 

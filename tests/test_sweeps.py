@@ -13,7 +13,7 @@ import pytest
 import pdadmm_jax as pdadmm
 from experiments.compiled import memory_of, messages
 from experiments.data import DataConfig, load
-from pdadmm_jax.sweeps import batches_of
+from pdadmm_jax.sweeps.passes import batches_of
 from tests import reference_sweeps as reference
 from tests.problems import refused
 

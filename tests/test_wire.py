@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from pdadmm_jax.wire import WIRES, decode, encode, exact
+from pdadmm_jax.parallel.compression import WIRES, decode, encode, exact
 from tests.digits import digits
 
 # Largest error of an entry, relative to the largest entry of its row.

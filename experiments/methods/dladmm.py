@@ -25,7 +25,7 @@ from jax import lax
 import pdadmm_jax as pdadmm
 from experiments.methods.method import Method
 from pdadmm_jax._typing import Array, Float, PRNGKeyArray
-from pdadmm_jax.products import multiply
+from pdadmm_jax.numerics.products import multiply
 
 SOLVER = pdadmm.UnitStep()  # the smallest admissible step sizes, in closed form
 

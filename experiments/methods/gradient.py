@@ -14,7 +14,7 @@ from jax import lax
 import pdadmm_jax as pdadmm
 from experiments.methods.method import Method
 from pdadmm_jax._typing import Array, PRNGKeyArray
-from pdadmm_jax.sweeps import batches_of
+from pdadmm_jax.sweeps.passes import batches_of
 
 Optimizer = Callable[[Any], optax.GradientTransformation]  # of the learning rate
 

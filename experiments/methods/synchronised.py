@@ -13,7 +13,7 @@ from experiments.methods.gradient import BATCH, batches_in
 from experiments.methods.method import Method
 from experiments.methods.variables import Layers, layers_of
 from pdadmm_jax._typing import Array, PRNGKeyArray
-from pdadmm_jax.products import multiply
+from pdadmm_jax.numerics.products import multiply
 
 Recipe = Callable[[Array], pdadmm.Sweeps]  # of the method's number
 

@@ -21,7 +21,7 @@ from experiments.quality import net as lines
 from experiments.quality.instruments import forward_pass
 from experiments.quality.net import Given, Move, Net
 from pdadmm_jax._typing import Array
-from pdadmm_jax.products import multiply
+from pdadmm_jax.numerics.products import multiply
 
 # Steps: longer, shorter, repeated, now and then
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import pdadmm_jax as pdadmm
 from experiments.methods.variables import Layers, lagrangian, weights_of
 from pdadmm_jax._typing import Array, Float
-from pdadmm_jax.products import multiply
+from pdadmm_jax.numerics.products import multiply
 
 Directions = Sequence[Float[Array, "_n_in _n_out"]]  # of W, one of each layer
 

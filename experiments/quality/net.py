@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import pdadmm_jax as pdadmm
 from experiments.methods.variables import Layer, Layers
 from pdadmm_jax._typing import Array, Float, Int
-from pdadmm_jax.products import multiply
+from pdadmm_jax.numerics.products import multiply
 
 
 class Net(NamedTuple):

@@ -24,7 +24,7 @@ from experiments.speed.programs import (
     products_alone,
     timed_in_turn,
 )
-from pdadmm_jax.plan import plan
+from pdadmm_jax.parallel.plan import plan
 
 
 def main(config: SpeedConfig) -> int:

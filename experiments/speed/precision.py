@@ -24,7 +24,7 @@ from experiments.data import load
 from experiments.errors import usage_errors
 from experiments.measurement import Measurement
 from experiments.speed.config import PrecisionConfig
-from pdadmm_jax.products import PRECISIONS
+from pdadmm_jax.numerics.products import PRECISIONS
 
 HIDDEN_LAYERS = 3
 COLOURS: dict[str, str] = dict(

@@ -15,7 +15,7 @@ from jax import lax
 import pdadmm_jax as pdadmm
 from experiments.config import SizeConfig
 from experiments.timing import problem
-from pdadmm_jax.products import multiply
+from pdadmm_jax.numerics.products import multiply
 
 
 class Program(NamedTuple):

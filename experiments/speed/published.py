@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 import pdadmm_jax as pdadmm
-from pdadmm_jax.products import multiply
+from pdadmm_jax.numerics.products import multiply
 
 Array = jax.Array
 SEARCH_START, SEARCH_GROWTH = 10.0, 2.0  # as the authors' code has them, and so have its bounds:

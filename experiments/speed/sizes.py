@@ -16,7 +16,7 @@ from experiments.config import SizeConfig
 from experiments.measurement import Measurement, table
 from experiments.speed.config import SizesConfig
 from experiments.speed.programs import admm, median, middle_and_ends, timed_in_turn
-from pdadmm_jax.plan import plan
+from pdadmm_jax.parallel.plan import plan
 
 FACTORS = (1, 2, 4, 8)
 

@@ -11,12 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pdadmm_jax import layers
 from pdadmm_jax._typing import Array
-from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
-from pdadmm_jax.layers import Moved, OutputNotes, Turn
-from pdadmm_jax.mesh import P, on_stages, specs_of
-from pdadmm_jax.neighbours import (
+from pdadmm_jax.admm import stacked as layers
+from pdadmm_jax.admm.config import Hyperparameters, at_precision_of
+from pdadmm_jax.admm.exchange import (
     News,
     bottoms_of,
     from_above,
@@ -26,7 +24,7 @@ from pdadmm_jax.neighbours import (
     heard_from_above,
     tops_of,
 )
-from pdadmm_jax.report import (
+from pdadmm_jax.admm.info import (
     CoupleNotes,
     Effort,
     Info,
@@ -36,8 +34,8 @@ from pdadmm_jax.report import (
     info_of,
     solve_notes,
 )
-from pdadmm_jax.stage import Stage, when
-from pdadmm_jax.state import (
+from pdadmm_jax.admm.stacked import Moved, OutputNotes, Turn
+from pdadmm_jax.admm.state import (
     Data,
     Layer,
     State,
@@ -48,7 +46,9 @@ from pdadmm_jax.state import (
     dtype_of,
     plan_of,
 )
-from pdadmm_jax.updates import pull_on_p
+from pdadmm_jax.admm.updates import pull_on_p
+from pdadmm_jax.parallel.mesh import P, on_stages, specs_of
+from pdadmm_jax.parallel.stage import Stage, when
 
 
 def step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]:

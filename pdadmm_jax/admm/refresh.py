@@ -6,11 +6,19 @@ import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Float
-from pdadmm_jax.hyperparameters import Hyperparameters
-from pdadmm_jax.mesh import P, on_stages, specs_of
-from pdadmm_jax.products import multiply
-from pdadmm_jax.stage import Stage, by_number, when
-from pdadmm_jax.state import Data, State, as_arrays, boundaries_of, check_match, dtype_of, plan_of
+from pdadmm_jax.admm.config import Hyperparameters
+from pdadmm_jax.admm.state import (
+    Data,
+    State,
+    as_arrays,
+    boundaries_of,
+    check_match,
+    dtype_of,
+    plan_of,
+)
+from pdadmm_jax.numerics.products import multiply
+from pdadmm_jax.parallel.mesh import P, on_stages, specs_of
+from pdadmm_jax.parallel.stage import Stage, by_number, when
 
 Sizes = tuple[Array, Array]  # of n layers: the largest change of a, and the largest a
 

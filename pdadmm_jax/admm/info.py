@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Bool, Float
-from pdadmm_jax.hyperparameters import Hyperparameters
-from pdadmm_jax.lagrangian import (
+from pdadmm_jax.admm.config import Hyperparameters
+from pdadmm_jax.admm.lagrangian import (
     BoundarySums,
     Terms,
     Value,
     boundary_terms,
     layer_terms,
 )
-from pdadmm_jax.stage import Stage, add_up, by_number, gather
-from pdadmm_jax.state import Data, State
-from pdadmm_jax.theory import certificate_of
+from pdadmm_jax.admm.state import Data, State
+from pdadmm_jax.admm.theory import certificate_of
+from pdadmm_jax.parallel.stage import Stage, add_up, by_number, gather
 
 
 class Info(NamedTuple):

@@ -19,12 +19,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from pdadmm_jax._typing import Array
-from pdadmm_jax.placement import Placement
-from pdadmm_jax.plan import Plan
-from pdadmm_jax.samples import Samples
-from pdadmm_jax.stage import Mail, stage_of
-from pdadmm_jax.state import Boundary, Data, Layer, Messages, State, Weights, per_sample
-from pdadmm_jax.wire import exact
+from pdadmm_jax.admm.state import Boundary, Data, Layer, Messages, State, Weights, per_sample
+from pdadmm_jax.parallel.compression import exact
+from pdadmm_jax.parallel.placement import Placement
+from pdadmm_jax.parallel.plan import Plan
+from pdadmm_jax.parallel.sample_reductions import Samples
+from pdadmm_jax.parallel.stage import Mail, stage_of
 
 LAYER, DATA = "layer", "data"
 

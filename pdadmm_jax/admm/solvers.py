@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pdadmm_jax._checks import checked_number, look_up
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Array, Number
-from pdadmm_jax.checks import checked_number, look_up
-from pdadmm_jax.samples import HERE, Samples
+from pdadmm_jax.parallel.sample_reductions import HERE, Samples
 
 
 class Quadratic(NamedTuple):

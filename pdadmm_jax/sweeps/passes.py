@@ -39,14 +39,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from pdadmm_jax._checks import checked_number
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Array, Bool, Float, Int, Number, PRNGKeyArray, Shaped
-from pdadmm_jax.activations import Activation, relu
-from pdadmm_jax.checks import checked_number
-from pdadmm_jax.hyperparameters import at_precision_of, check_problem
-from pdadmm_jax.layout import placement_of, rearranged, rearranged_parts
-from pdadmm_jax.losses import Loss, softmax_cross_entropy
-from pdadmm_jax.mesh import (
+from pdadmm_jax.admm.config import at_precision_of, check_problem
+from pdadmm_jax.admm.start import bare_weights, check_params, zero_params
+from pdadmm_jax.admm.state import Data, Params, Parts, State, as_arrays, check_data, plan_of
+from pdadmm_jax.numerics.products import Precision
+from pdadmm_jax.parallel.compression import Wire, check_wire
+from pdadmm_jax.parallel.mesh import (
     P,
     abstract_weights,
     checked_mesh,
@@ -55,14 +56,13 @@ from pdadmm_jax.mesh import (
     shards,
     weight_specs,
 )
-from pdadmm_jax.plan import plan
-from pdadmm_jax.products import Precision
-from pdadmm_jax.rules import Proximal, Rule
-from pdadmm_jax.stage import Stage
-from pdadmm_jax.start import bare_weights, check_params, zero_params
-from pdadmm_jax.state import Data, Params, Parts, State, as_arrays, check_data, plan_of
-from pdadmm_jax.stream import Notes, Pass, memories_of, stream
-from pdadmm_jax.wire import Wire, check_wire
+from pdadmm_jax.parallel.plan import plan
+from pdadmm_jax.parallel.relayout import placement_of, rearranged, rearranged_parts
+from pdadmm_jax.parallel.stage import Stage
+from pdadmm_jax.problems.activations import Activation, relu
+from pdadmm_jax.problems.losses import Loss, softmax_cross_entropy
+from pdadmm_jax.sweeps.pipeline import Notes, Pass, memories_of, stream
+from pdadmm_jax.sweeps.rules import Proximal, Rule
 
 
 @pytree_dataclass

@@ -10,8 +10,8 @@ from typing import TypeVar
 import jax
 from jax import lax
 
-from pdadmm_jax._loops import depending
 from pdadmm_jax._typing import Array
+from pdadmm_jax.numerics.loops import depending
 
 Rows = TypeVar("Rows")
 Notes = TypeVar("Notes")

@@ -9,12 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import AnyArray, Array, Float
-from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
-from pdadmm_jax.mesh import P, on_stages, specs_of, whole
-from pdadmm_jax.neighbours import f_below, from_below, tops_of
-from pdadmm_jax.reductions import row_sums
-from pdadmm_jax.stage import Stage, add_up, gather
-from pdadmm_jax.state import (
+from pdadmm_jax.admm.config import Hyperparameters, at_precision_of
+from pdadmm_jax.admm.exchange import f_below, from_below, tops_of
+from pdadmm_jax.admm.state import (
     Boundary,
     Data,
     State,
@@ -24,6 +21,9 @@ from pdadmm_jax.state import (
     dtype_of,
     plan_of,
 )
+from pdadmm_jax.numerics.reductions import row_sums
+from pdadmm_jax.parallel.mesh import P, on_stages, specs_of, whole
+from pdadmm_jax.parallel.stage import Stage, add_up, gather
 
 # One number, or one per iteration in the history that ``run`` returns; on the host a NumPy array.
 Value = Float[AnyArray, "*history"]

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pdadmm_jax._loops import depending
 from pdadmm_jax._typing import Array, Bool, Float, Number, Shaped
+from pdadmm_jax.numerics.loops import depending
 
 LEVEL_STEPS = 16  # ten suffice for 1,000 classes at any nu; the rest is margin
 

@@ -18,9 +18,9 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from pdadmm_jax._checks import look_up
 from pdadmm_jax._typing import Array, Bool, Float, Number
-from pdadmm_jax.checks import look_up
-from pdadmm_jax.scalar_prox import scalar_prox, scalar_response
+from pdadmm_jax.problems.hidden_prox import scalar_prox, scalar_response
 
 
 @runtime_checkable

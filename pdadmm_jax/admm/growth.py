@@ -8,11 +8,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax.hyperparameters import Hyperparameters, at_precision_of
-from pdadmm_jax.layout import dealt_out, in_order
-from pdadmm_jax.mesh import regrouped
-from pdadmm_jax.plan import plan
-from pdadmm_jax.state import Boundary, Layer, State
+from pdadmm_jax.admm.config import Hyperparameters, at_precision_of
+from pdadmm_jax.admm.state import Boundary, Layer, State
+from pdadmm_jax.parallel.mesh import regrouped
+from pdadmm_jax.parallel.plan import plan
+from pdadmm_jax.parallel.relayout import dealt_out, in_order
 
 
 def check_growable(hyper: Hyperparameters) -> None:

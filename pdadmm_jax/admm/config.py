@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pdadmm_jax._checks import checked_number, is_concrete
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
-from pdadmm_jax.activations import Activation, relu
-from pdadmm_jax.checks import checked_number, is_concrete
-from pdadmm_jax.losses import Loss, softmax_cross_entropy
-from pdadmm_jax.products import PRECISIONS, Precision
-from pdadmm_jax.solvers import Solver, UnitStep
+from pdadmm_jax.admm.solvers import Solver, UnitStep
+from pdadmm_jax.numerics.products import PRECISIONS, Precision
+from pdadmm_jax.problems.activations import Activation, relu
+from pdadmm_jax.problems.losses import Loss, softmax_cross_entropy
 
 H = TypeVar("H")
 

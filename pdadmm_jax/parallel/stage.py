@@ -15,10 +15,10 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from pdadmm_jax._typing import Array
-from pdadmm_jax.blocks import BLOCK, BLOCK_ELSEWHERE
-from pdadmm_jax.plan import Head, Plan
-from pdadmm_jax.samples import HERE, Samples
-from pdadmm_jax.wire import Wire
+from pdadmm_jax.numerics.blocks import BLOCK, BLOCK_ELSEWHERE
+from pdadmm_jax.parallel.compression import Wire
+from pdadmm_jax.parallel.plan import Head, Plan
+from pdadmm_jax.parallel.sample_reductions import HERE, Samples
 
 T = TypeVar("T")
 Truth = bool | Array  # known when the program is built if all stages agree

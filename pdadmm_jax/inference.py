@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import AnyArray, Array, Float, Scalar
-from pdadmm_jax.activations import Activation
-from pdadmm_jax.hyperparameters import Problem
-from pdadmm_jax.losses import Loss
-from pdadmm_jax.products import Precision, multiply
-from pdadmm_jax.state import Data, Params, as_arrays, check_targets
+from pdadmm_jax.admm.config import Problem
+from pdadmm_jax.admm.state import Data, Params, as_arrays, check_targets
+from pdadmm_jax.numerics.products import Precision, multiply
+from pdadmm_jax.problems.activations import Activation
+from pdadmm_jax.problems.losses import Loss
 
 
 def forward(

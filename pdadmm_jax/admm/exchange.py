@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Float
-from pdadmm_jax.hyperparameters import Hyperparameters
-from pdadmm_jax.stage import Stage, choose
-from pdadmm_jax.state import Boundary, Data, Messages, State
-from pdadmm_jax.wire import Wire, decode, encode, exact
+from pdadmm_jax.admm.config import Hyperparameters
+from pdadmm_jax.admm.state import Boundary, Data, Messages, State
+from pdadmm_jax.parallel.compression import Wire, decode, encode, exact
+from pdadmm_jax.parallel.stage import Stage, choose
 
 
 class News(NamedTuple):

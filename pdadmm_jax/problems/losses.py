@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pdadmm_jax._checks import check_finite, is_concrete, look_up
 from pdadmm_jax._typing import Array, Bool, Float, Number, Shaped
-from pdadmm_jax.checks import check_finite, is_concrete, look_up
-from pdadmm_jax.output_prox import convex_prox, hinge_prox, softmax_prox
+from pdadmm_jax.problems.output_prox import convex_prox, hinge_prox, softmax_prox
 
 Targets = Shaped[Array, "N"] | Shaped[Array, "N C"]
 Solution = tuple[Float[Array, "N C"], Bool[Array, ""]]

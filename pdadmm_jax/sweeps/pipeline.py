@@ -17,13 +17,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from pdadmm_jax._typing import Array, Bool, Float, Int, Number
-from pdadmm_jax.hyperparameters import Problem
-from pdadmm_jax.products import multiply
-from pdadmm_jax.rules import Memory, Rule, Wish
-from pdadmm_jax.stage import Stage, Truth, choose, when
-from pdadmm_jax.state import Data, Parts, State, Weights, parts_of, with_parts
-from pdadmm_jax.updates import update_z_output
-from pdadmm_jax.wire import through
+from pdadmm_jax.admm.config import Problem
+from pdadmm_jax.admm.state import Data, Parts, State, Weights, parts_of, with_parts
+from pdadmm_jax.admm.updates import update_z_output
+from pdadmm_jax.numerics.products import multiply
+from pdadmm_jax.parallel.compression import through
+from pdadmm_jax.parallel.stage import Stage, Truth, choose, when
+from pdadmm_jax.sweeps.rules import Memory, Rule, Wish
 
 T = TypeVar("T")
 

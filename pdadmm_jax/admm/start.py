@@ -11,24 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
+from pdadmm_jax._checks import check_finite, check_widths, is_concrete
 from pdadmm_jax._typing import Array, PRNGKeyArray
-from pdadmm_jax.checks import check_finite, check_widths, is_concrete
-from pdadmm_jax.hyperparameters import Hyperparameters, Problem, at_precision_of
-from pdadmm_jax.layout import dealt_out, placement_of, put_weights, samples_on
-from pdadmm_jax.mesh import (
-    abstract_by_samples,
-    abstract_data,
-    abstract_state,
-    checked_mesh,
-    on_stages,
-    specs_of,
-)
-from pdadmm_jax.neighbours import first_messages, from_below, join, lowest
-from pdadmm_jax.placement import Placement
-from pdadmm_jax.plan import plan
-from pdadmm_jax.products import multiply
-from pdadmm_jax.stage import Stage, choose
-from pdadmm_jax.state import (
+from pdadmm_jax.admm.config import Hyperparameters, Problem, at_precision_of
+from pdadmm_jax.admm.exchange import first_messages, from_below, join, lowest
+from pdadmm_jax.admm.state import (
     Boundary,
     Data,
     Layer,
@@ -39,7 +26,20 @@ from pdadmm_jax.state import (
     check_data,
     plan_of,
 )
-from pdadmm_jax.wire import Wire
+from pdadmm_jax.numerics.products import multiply
+from pdadmm_jax.parallel.compression import Wire
+from pdadmm_jax.parallel.mesh import (
+    abstract_by_samples,
+    abstract_data,
+    abstract_state,
+    checked_mesh,
+    on_stages,
+    specs_of,
+)
+from pdadmm_jax.parallel.placement import Placement
+from pdadmm_jax.parallel.plan import plan
+from pdadmm_jax.parallel.relayout import dealt_out, placement_of, put_weights, samples_on
+from pdadmm_jax.parallel.stage import Stage, choose
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
 

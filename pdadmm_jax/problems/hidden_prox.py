@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pdadmm_jax._loops import depending
 from pdadmm_jax._typing import Array, Bool, Float, Number
+from pdadmm_jax.numerics.loops import depending
 
 # Activations bend near zero: a second minimum, away from the quadratic's centre, lies near one of
 # these points (or where f is the identity).

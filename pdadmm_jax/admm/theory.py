@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Number
-from pdadmm_jax.hyperparameters import Hyperparameters
+from pdadmm_jax.admm.config import Hyperparameters
 
 
 class Certificate(NamedTuple):

@@ -19,23 +19,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from pdadmm_jax._typing import Array, Float
-from pdadmm_jax.mesh import (
-    P,
-    checked_mesh,
-    data_specs,
-    made_on,
-    put,
-    shardings,
-    shards,
-    specs_of,
-    stages,
-    weight_specs,
-    whole,
-)
-from pdadmm_jax.neighbours import first_messages
-from pdadmm_jax.placement import Placement
-from pdadmm_jax.plan import Plan, plan
-from pdadmm_jax.state import (
+from pdadmm_jax.admm.exchange import first_messages
+from pdadmm_jax.admm.state import (
     Boundary,
     Data,
     Layer,
@@ -48,7 +33,22 @@ from pdadmm_jax.state import (
     per_sample,
     plan_of,
 )
-from pdadmm_jax.wire import Wire, check_wire
+from pdadmm_jax.parallel.compression import Wire, check_wire
+from pdadmm_jax.parallel.mesh import (
+    P,
+    checked_mesh,
+    data_specs,
+    made_on,
+    put,
+    shardings,
+    shards,
+    specs_of,
+    stages,
+    weight_specs,
+    whole,
+)
+from pdadmm_jax.parallel.placement import Placement
+from pdadmm_jax.parallel.plan import Plan, plan
 
 Numbers = Sequence[int | None]  # the layer that every row belongs to; None for a row not in use
 

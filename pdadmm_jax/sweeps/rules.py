@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pdadmm_jax._checks import checked_number
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Array, Float, Number
-from pdadmm_jax.checks import checked_number
-from pdadmm_jax.solvers import cholesky
-from pdadmm_jax.state import Weights
+from pdadmm_jax.admm.solvers import cholesky
+from pdadmm_jax.admm.state import Weights
 
 Memory = Any  # a rule's own pytree
 

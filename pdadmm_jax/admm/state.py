@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pdadmm_jax._checks import check_inputs
 from pdadmm_jax._typing import AnyArray, Array, Bool, Float, Int, Shaped
-from pdadmm_jax.checks import check_inputs
-from pdadmm_jax.hyperparameters import Hyperparameters, Problem, check_representable
-from pdadmm_jax.placement import Placement
-from pdadmm_jax.plan import Plan, plan
+from pdadmm_jax.admm.config import Hyperparameters, Problem, check_representable
+from pdadmm_jax.parallel.placement import Placement
+from pdadmm_jax.parallel.plan import Plan, plan
 
 # Names with a leading underscore may differ from pair to pair.
 Params = Sequence[tuple[Float[AnyArray, "_n_in _n_out"], Float[AnyArray, " _n_out"]]]

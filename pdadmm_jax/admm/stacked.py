@@ -18,14 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Bool, Float
-from pdadmm_jax.blocks import Move, in_blocks
-from pdadmm_jax.hyperparameters import Hyperparameters
-from pdadmm_jax.lagrangian import BoundarySums, boundary_sums
-from pdadmm_jax.neighbours import News, f_below, join
-from pdadmm_jax.products import multiply
-from pdadmm_jax.samples import Samples
-from pdadmm_jax.state import Boundary, Data, Layer
-from pdadmm_jax.updates import (
+from pdadmm_jax.admm.config import Hyperparameters
+from pdadmm_jax.admm.exchange import News, f_below, join
+from pdadmm_jax.admm.lagrangian import BoundarySums, boundary_sums
+from pdadmm_jax.admm.state import Boundary, Data, Layer
+from pdadmm_jax.admm.updates import (
     move_W,
     pull_on_W,
     update_p,
@@ -34,6 +31,9 @@ from pdadmm_jax.updates import (
     update_z,
     update_z_output,
 )
+from pdadmm_jax.numerics.blocks import Move, in_blocks
+from pdadmm_jax.numerics.products import multiply
+from pdadmm_jax.parallel.sample_reductions import Samples
 
 
 class InputRows(NamedTuple):

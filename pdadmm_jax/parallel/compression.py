@@ -17,8 +17,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from pdadmm_jax._checks import look_up
 from pdadmm_jax._typing import Array
-from pdadmm_jax.checks import look_up
 
 WIRES = ("full", "float32", "bfloat16", "int8", "int4")
 Wire = str  # one of these

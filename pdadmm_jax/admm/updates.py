@@ -13,13 +13,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
+from pdadmm_jax._checks import check_shapes
 from pdadmm_jax._typing import Array, Bool, Float, Number
-from pdadmm_jax.activations import Activation
-from pdadmm_jax.checks import check_shapes
-from pdadmm_jax.losses import Loss, Targets
-from pdadmm_jax.products import Precision, multiply
-from pdadmm_jax.samples import HERE, Samples
-from pdadmm_jax.solvers import Move, Quadratic, Solver
+from pdadmm_jax.admm.solvers import Move, Quadratic, Solver
+from pdadmm_jax.numerics.products import Precision, multiply
+from pdadmm_jax.parallel.sample_reductions import HERE, Samples
+from pdadmm_jax.problems.activations import Activation
+from pdadmm_jax.problems.losses import Loss, Targets
 
 
 class Updated(NamedTuple):

@@ -7,8 +7,8 @@ import dataclasses
 import jax
 from jax.sharding import Mesh
 
-from pdadmm_jax.plan import Plan
-from pdadmm_jax.wire import Wire
+from pdadmm_jax.parallel.compression import Wire
+from pdadmm_jax.parallel.plan import Plan
 
 
 @jax.tree_util.register_static
