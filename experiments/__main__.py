@@ -22,7 +22,6 @@ from experiments.config import (
 )
 from experiments.errors import UsageError, usage_errors
 from experiments.interrupts import interruptible
-from experiments.quality.config import QualityConfig
 from experiments.reliability.config import CrashConfig, DamageConfig, RanksConfig, SoakConfig
 from experiments.resuming import begun_with
 from experiments.screen import outlive_readers
@@ -77,12 +76,6 @@ for _command in (
         "study.ablations",
         AblationsConfig,
         "Train pdADMM with one thing changed at a time.",
-    ),
-    (
-        "quality",
-        "quality.study",
-        QualityConfig,
-        "Train variants of pdADMM, one idea each, beside Adam.",
     ),
     ("time", "timing", TimeConfig, "Time iterations of a network on random data."),
     (

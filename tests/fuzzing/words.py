@@ -10,7 +10,6 @@ from typing import Any
 
 from experiments import config
 from experiments.__main__ import LAUNCHABLE, run
-from experiments.quality import config as quality
 from experiments.reliability import config as reliability
 from experiments.speed import config as speed
 from experiments.study import config as study
@@ -21,7 +20,6 @@ CONFIGS: dict[str, Any] = {
     "compare": study.CompareConfig,
     "performance": study.PerformanceConfig,
     "ablations": study.AblationsConfig,
-    "quality": quality.QualityConfig,
     "time": config.TimeConfig,
     "speed": speed.SpeedConfig,
     "literal": speed.LiteralConfig,
