@@ -1,4 +1,4 @@
-"""``python -m experiments train`` as a user meets it, in processes of its own where it matters."""
+"""``python -m experiments train`` as a user meets it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ from tests.run_directories import lines_of
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """By a process of its own, as users start it."""
     out = tmp_path_factory.mktemp("runs")
     options = ["--iterations", 45, "--growth.at", 25, "--growth.layers", 2, "--out", out]
     options += ["--refresh-every", 20]
-    code, screen, err = run_process("train", "--network.hidden", 30, 30, *options)
+    code, screen, err = run("train", "--network.hidden", 30, 30, *options)
     assert code == 0, err
     assert err == ""
     (directory,) = out.iterdir()

@@ -251,6 +251,7 @@ def test_performance_takes_files_and_says_how_large_they_are(own, tmp_path):
     assert len(list((tmp_path / "runs").glob("compare-stripes-*"))) == 2
 
 
+@pytest.mark.slow
 def test_performance_leaves_out_what_is_not_at_hand_and_nothing_else(own, tmp_path):
     arrays = dict(np.load(own))
     fewer = {name: arrays[name][:60] for name in ("x_train", "y_train")}

@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -46,6 +47,7 @@ def alone(tmp_path_factory):
     """The weights that one process finds, growing on the way."""
     out = tmp_path_factory.mktemp("alone")
     code, _, err = run("train", *SMALL, *GROWING, "--out", out)
+    jax.config.update("jax_enable_x64", False)
     assert code == 0, err
     return weights_of(out)
 

@@ -36,7 +36,7 @@ from tests.commands import run, train
 from tests.data.conftest import WRITERS, make_images
 from tests.run_directories import directory_in
 
-FEW_OR_MANY = pytest.mark.parametrize("cases", [15, pytest.param(500, marks=pytest.mark.slow)])
+FEW_OR_MANY = pytest.mark.parametrize("cases", [10, pytest.param(300, marks=pytest.mark.slow)])
 SIZES = {"train": 30, "test": 10}
 
 

@@ -14,19 +14,16 @@ from jax.sharding import AxisType
 import pdadmm_jax as pdadmm
 from experiments.compiled import independent_products, memory_of, messages, products
 from tests.problems import problem
+from tests.selection import selected
 
 # One step size per layer for W: steps per neuron follow rounding (see the last test of equality).
 HYPER = pdadmm.Hyperparameters(mu=0.01, W_solver=pdadmm.LayerStep())
 MESHES = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 4), (2, 2), (4, 2))
 DEPTHS = (2, 5, 10, 13)
+EVERYTHING = [(depth, *mesh) for mesh in MESHES for depth in DEPTHS]
 # Depth, stages, shards: chains and rings, with stacks and without, with layers in no, some and all
 # edge slots, with idle stages; samples shared or not.  All others are slow tests.
 CASES = ((2, 4, 1), (5, 4, 1), (5, 8, 1), (5, 1, 4), (10, 2, 2), (13, 8, 1), (13, 4, 2))
-ALL = [
-    case if (case := (depth, *mesh)) in CASES else pytest.param(*case, marks=pytest.mark.slow)
-    for mesh in MESHES
-    for depth in DEPTHS
-]
 
 
 def network(depth, width=6):
@@ -70,15 +67,12 @@ def assert_same_run(alone, spread, hyper, tolerance, iterations=20, run=stepped)
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize(("depth", "stages", "shards"), ALL)
+@pytest.mark.parametrize(("depth", "stages", "shards"), selected(EVERYTHING, CASES))
 def test_a_mesh_gives_what_one_device_gives(depth, stages, shards):
     assert_same_run(*pair(depth, stages, shards), HYPER, tolerance=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("stages", "shards"),
-    [(4, 2), *(pytest.param(*mesh, marks=pytest.mark.slow) for mesh in ((4, 1), (1, 4)))],
-)
+@pytest.mark.parametrize(("stages", "shards"), selected([(4, 1), (1, 4), (4, 2)], fast=[(4, 2)]))
 def test_in_single_precision_rounding_alone_differs(stages, shards):
     """Twenty iterations amplify what sums in another order round differently."""
     assert_same_run(*pair(5, stages, shards), HYPER, tolerance=1e-4)
@@ -88,7 +82,7 @@ def test_in_single_precision_rounding_alone_differs(stages, shards):
 @pytest.mark.parametrize(("depth", "stages", "shards"), [(5, 4, 2), (3, 1, 4)])
 def test_runs_are_steps_one_after_the_other(depth, stages, shards):
     alone, spread = pair(depth, stages, shards)
-    assert_same_run(alone, spread, HYPER, tolerance=1e-10, run=pdadmm.run)
+    assert_same_run(alone, spread, HYPER, tolerance=1e-10, iterations=3, run=pdadmm.run)
     expected, last = stepped(*spread, HYPER, 3)
     found, history = pdadmm.run(*spread, HYPER, 3)
     assert_close(found.layers, expected.layers, 1e-13)
@@ -149,10 +143,7 @@ def test_a_start_on_the_mesh_is_the_start_brought_there(depth, stages, shards):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize(
-    ("stages", "shards"),
-    [(4, 2), *(pytest.param(*mesh, marks=pytest.mark.slow) for mesh in ((4, 1), (1, 4)))],
-)
+@pytest.mark.parametrize(("stages", "shards"), selected([(4, 1), (1, 4), (4, 2)], fast=[(4, 2)]))
 def test_networks_grow_on_the_mesh(stages, shards):
     (state, data), (spread, spread_data) = pair(5, stages, shards)
     state, _ = stepped(state, data, HYPER, 3)

@@ -12,6 +12,7 @@ from experiments import checkpoints, divergence, runs
 from experiments.divergence import Watch
 from tests.commands import train
 from tests.run_directories import directory_in, farthest, lines_of, unlike
+from tests.selection import selected
 
 SMALL = ("--network.hidden", "12", "12", "--data.limit", "100", "--checkpoint.every", "10")
 
@@ -104,7 +105,9 @@ def test_noise_near_zero_and_growth_are_no_rise():
 DIVERGING = (*SMALL, "--method.nu", 0.1, "--method.rho", 0.001, "--divergence.factor", 1.3)
 
 
-@pytest.mark.parametrize("answer", ["warn", "stop", "raise", "return"])
+@pytest.mark.parametrize(
+    "answer", selected(["warn", "stop", "raise", "return"], fast=["stop", "return"])
+)
 def test_a_rising_lagrangian_is_answered(tmp_path, capsys, answer):
     options = ("--iterations", 60, "--divergence.answer", answer, "--divergence.raised", 500)
     code = train(*DIVERGING, *options, "--out", tmp_path / "runs")
@@ -127,6 +130,7 @@ def test_a_rising_lagrangian_is_answered(tmp_path, capsys, answer):
     assert rho == {k: 0.5 if k > raised else 0.001 for k in range(10, 61, 10)}
 
 
+@pytest.mark.slow
 def test_an_answer_is_remembered_by_a_resumed_run(tmp_path, capsys):
     """Killed after rho was raised: what follows is what would have followed."""
     options = ("--divergence.answer", "raise", "--divergence.raised", 500)
@@ -138,6 +142,7 @@ def test_an_answer_is_remembered_by_a_resumed_run(tmp_path, capsys):
     assert unlike(cut, directory_in(tmp_path / "whole")) == []
 
 
+@pytest.mark.slow
 def test_rho_is_not_raised_for_ever(tmp_path, capsys):
     options = ("--divergence.answer", "return", "--divergence.raised", 1.001)
     options += ("--divergence.times", 2, "--iterations", 60, "--divergence.factor", 1.2)
