@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -11,6 +13,7 @@ import pytest
 import pdadmm_jax as pdadmm
 from pdadmm_jax.numerics.products import multiply
 from tests.problems import problem
+from tests.selection import selected
 
 HYPER = pdadmm.Hyperparameters()
 WIDTHS = (7, 6, 6, 6, 4)
@@ -47,8 +50,13 @@ def test_doubles_are_not_rounded():
         multiply(one, one, "tf32")
 
 
-@pytest.mark.parametrize("shape", [None, (2, 2)])
-@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("precision", "shape"),
+    selected(
+        itertools.product(("tf32", "bfloat16"), (None, (2, 2))),
+        fast=[("tf32", None), ("bfloat16", (2, 2))],
+    ),
+)
 def test_rounded_products_descend_as_exact_ones_do(precision, shape):
     def lagrangians(hyper):
         state, data = on_mesh(*problem(WIDTHS, hyper, samples=43)[::-1], shape)

@@ -223,6 +223,7 @@ def test_rounded_messages_are_remembered_on_the_same_mesh(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_other_meshes_go_on_to_rounding(tmp_path):
     """From 8 stages to 2 with shared samples, and to a single device."""
