@@ -72,12 +72,12 @@ def test_both_ends_agree_at_all_times():
 @pytest.mark.parametrize("wire", selected(["bfloat16", "int8", "int4"], fast=["int4"]))
 def test_digits_are_learnt_as_well_from_rounded_messages(wire):
     hyper = pdadmm.certified(pdadmm.Hyperparameters())
-    data = digits()
+    data = pdadmm.Data(*(rows[:500] for rows in digits()[:2]))
     mesh = pdadmm.make_mesh(2, 1, jax.devices()[:2])
-    start = pdadmm.init(jax.random.key(0), data, (64, 50, 50, 10), hyper)
+    start = pdadmm.init(jax.random.key(0), data, (64, 30, 30, 10), hyper)
 
     def learn(wire):
-        state, info = pdadmm.run(*pdadmm.shard(start, data, mesh, wire), hyper, 200)
+        state, info = pdadmm.run(*pdadmm.shard(start, data, mesh, wire), hyper, 150)
         return pdadmm.accuracy(pdadmm.params(state), data, hyper), info
 
     expected, plain = learn("full")
