@@ -76,6 +76,7 @@ def endless(run):
     return process
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_without_a_gap_or_a_line_too_many(cut):
     run = cut(40)
     process = endless(run)
