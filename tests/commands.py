@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 
@@ -33,13 +34,15 @@ class Ended(NamedTuple):
 def run(*words: object) -> Ended:
     """Runs a command in this process, which has 16 devices."""
     out, err = io.StringIO(), io.StringIO()
+    texts = [str(word) for word in words]
     with (
+        mock.patch.object(sys, "argv", ["experiments", *texts]),  # is written down beside results
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         jax.numpy_dtype_promotion("standard"),  # Optax raises numbers to whole powers
     ):
         try:
-            code = __main__.run([str(word) for word in words])
+            code = __main__.run(texts)
         except SystemExit as stop:  # --help
             code = int(stop.code or 0)
     return Ended(code, out.getvalue(), err.getvalue())

@@ -161,6 +161,7 @@ def test_help_may_be_cut_off(words, tmp_path):
     assert piped(words, "head -1", tmp_path) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_training_outlives_who_reads_along(tmp_path):
     words = ("train", "--iterations", 40, "--network.hidden", 8, "--out", tmp_path / "runs")
     assert piped(words, "head -1", tmp_path) == (0, "")

@@ -36,7 +36,8 @@ from tests.commands import run, train
 from tests.data.conftest import WRITERS, make_images
 from tests.run_directories import directory_in
 
-FEW_OR_MANY = pytest.mark.parametrize("cases", [10, pytest.param(300, marks=pytest.mark.slow)])
+FILES = pytest.mark.parametrize("cases", [10, pytest.param(300, marks=pytest.mark.slow)])
+LINES = pytest.mark.parametrize("cases", [8, pytest.param(100, marks=pytest.mark.slow)])
 SIZES = {"train": 30, "test": 10}
 
 
@@ -259,7 +260,7 @@ KINDS = {
 }
 
 
-@FEW_OR_MANY
+@FILES
 @pytest.mark.parametrize("name", KINDS)
 def test_every_file_works_or_is_refused(name, cases, tmp_path):
     sound, folder = tmp_path / "sound", tmp_path / "spoilt"
@@ -368,7 +369,7 @@ COMMANDS = (
 )
 
 
-@FEW_OR_MANY
+@LINES
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_line_is_obeyed_or_refused(command, cases, monkeypatch):
     options = options_of(command)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -12,6 +14,7 @@ import pdadmm_jax as pdadmm
 from pdadmm_jax import admm
 from pdadmm_jax.numerics.products import multiply
 from tests.problems import problem, shard
+from tests.selection import selected
 
 CONFIG = admm.Config()
 WIDTHS = (7, 6, 6, 6, 4)
@@ -48,8 +51,13 @@ def test_doubles_are_not_rounded():
         multiply(one, one, "tf32")
 
 
-@pytest.mark.parametrize("shape", [None, (2, 2)])
-@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("precision", "shape"),
+    selected(
+        itertools.product(("tf32", "bfloat16"), (None, (2, 2))),
+        fast=[("tf32", None), ("bfloat16", (2, 2))],
+    ),
+)
 def test_rounded_products_descend_as_exact_ones_do(precision, shape):
     def lagrangians(config):
         state, data = on_mesh(*problem(WIDTHS, config, samples=43)[::-1], shape)

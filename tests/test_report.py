@@ -105,13 +105,15 @@ def test_a_browser_shows_the_figures(tmp_path):
 
 
 def test_commands_leave_what_the_report_needs(tmp_path):
-    code, _, err = run("train", "--iterations", 20, "--out", tmp_path)
+    code, _, err = run("train", "--iterations", 20, "--network.hidden", 8, "--out", tmp_path)
     assert code == 0, err
     code, out, err = run("report", "--runs", tmp_path)
     assert code == 0, err
     assert out == f"1 run(s) gathered in {tmp_path}: report.html, report.md\n"
     text = (tmp_path / "report.md").read_text()
-    assert f"`python -m experiments train --iterations 20 --out {tmp_path}`" in text
+    assert (
+        f"`python -m experiments train --iterations 20 --network.hidden 8 --out {tmp_path}`" in text
+    )
     assert "| validation |" in text
     assert "/training.png)" in text
 

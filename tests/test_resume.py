@@ -76,6 +76,7 @@ def endless(run):
     return process
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_without_a_gap_or_a_line_too_many(cut):
     run = cut(40)
     process = endless(run)
@@ -223,6 +224,7 @@ def test_rounded_messages_are_remembered_on_the_same_mesh(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_other_meshes_go_on_to_rounding(tmp_path):
     """From 8 stages to 2 with shared samples, and to a single device."""

@@ -11,7 +11,7 @@ from experiments.compiled import Message, messages, products, scheduled_products
 from experiments.scaling import HARDWARE, NEURONS, Hardware, predict
 from experiments.speedup import PAPER, Curves, Pair
 from pdadmm_jax.parallel.plan import plan
-from tests.commands import assert_refused, run
+from tests.commands import assert_refused, run, run_process
 
 
 def test_a_machine_that_sends_for_nothing_is_as_fast_as_its_busiest_stage():
@@ -98,7 +98,7 @@ def test_the_papers_speedups_are_those_it_prints():
 
 def test_compile_shows_messages_without_running():
     size = ("--layers", 6, "--neurons", 1000, "--samples", 60_000)
-    code, out, err = run("compile", *size, "--mesh.layer", 3, "--mesh.wire", "int8")
+    code, out, err = run_process("compile", *size, "--mesh.layer", 3, "--mesh.wire", "int8")
     assert code == 0, err
     (line,) = [row.split() for row in out.splitlines() if "collective-permute" in row]
     assert line == ["collective-permute", "s8", f"{60_000 * 1004:,}", "2", "2"]

@@ -165,6 +165,7 @@ def test_both_settings_are_trained_and_checked(tmp_path):
     assert seeds[0] != seeds[1]
 
 
+@pytest.mark.slow
 def test_a_run_too_short_for_the_theory_fails_in_one_line(tmp_path):
     out, found = finished("convergence", tmp_path, *TINY, "--nu", 10, code=1)
     (line,) = (line for line in out.splitlines() if line.startswith("error"))
@@ -172,6 +173,7 @@ def test_a_run_too_short_for_the_theory_fails_in_one_line(tmp_path):
     assert found["certified"]["courses"][0]["verdict"]["residual"] > 0.01
 
 
+@pytest.mark.slow
 def test_values_that_blow_up_are_told_in_one_line(tmp_path):
     # rho is 5 nu where the theory holds, and rho + nu more than float32 can say.
     out, found = finished("convergence", tmp_path, *TINY, "--nu", 6.5e37, code=1)

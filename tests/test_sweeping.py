@@ -62,7 +62,7 @@ def mode_on(stages, hyper):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("hyper", [PROXIMAL, FOLLOW])
+@pytest.mark.parametrize("hyper", [PROXIMAL, pytest.param(FOLLOW, marks=pytest.mark.slow)])
 def test_other_meshes_go_on_to_rounding(tmp_path, hyper):
     """From 4 stages, a ring, to 2 and to a single device."""
     wide, narrow, alone = (mode_on(stages, hyper) for stages in (4, 2, 1))
