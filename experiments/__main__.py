@@ -12,34 +12,32 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.config import (
+from experiments.benchmark.options import (
     CompileConfig,
-    LaunchConfig,
-    ReportConfig,
-    ScalingConfig,
-    TimeConfig,
-    TrainConfig,
-)
-from experiments.errors import UsageError, usage_errors
-from experiments.interrupts import interruptible
-from experiments.quality.config import QualityConfig
-from experiments.reliability.config import CrashConfig, DamageConfig, RanksConfig, SoakConfig
-from experiments.resuming import begun_with
-from experiments.screen import outlive_readers
-from experiments.speed.config import (
     LiteralConfig,
     PrecisionConfig,
+    ScalingConfig,
     SizesConfig,
     SpeedConfig,
     StartupConfig,
+    TimeConfig,
 )
-from experiments.study.config import (
+from experiments.quality.config import QualityConfig
+from experiments.reliability.config import CrashConfig, DamageConfig, RanksConfig, SoakConfig
+from experiments.report.options import ReportConfig
+from experiments.runtime.errors import UsageError, usage_errors
+from experiments.runtime.interrupts import interruptible
+from experiments.runtime.options import LaunchConfig
+from experiments.runtime.screen import outlive_readers
+from experiments.study.options import (
     AblationsConfig,
     CommunicationConfig,
     CompareConfig,
     ConvergenceConfig,
     PerformanceConfig,
 )
+from experiments.train.options import TrainConfig
+from experiments.train.resume import begun_with
 
 app = tyro.extras.SubcommandApp()
 Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
@@ -59,16 +57,16 @@ def _add(name: str, module: str, config: Any, help: str) -> None:
 
 
 for _command in (
-    ("train", "train", TrainConfig, "Train a network with pdADMM and report on it."),
+    ("train", "train.command", TrainConfig, "Train a network with pdADMM and report on it."),
     (
         "compare",
-        "study.compare",
+        "compare.command",
         CompareConfig,
         "Train one network by pdADMM, sweeps, dlADMM and back-propagation, each at its best.",
     ),
     (
         "performance",
-        "study.performance",
+        "compare.performance",
         PerformanceConfig,
         "Compare all methods on the paper's data sets, by its protocol.",
     ),
@@ -84,34 +82,39 @@ for _command in (
         QualityConfig,
         "Train variants of pdADMM, one idea each, beside Adam.",
     ),
-    ("time", "timing", TimeConfig, "Time iterations of a network on random data."),
+    (
+        "time",
+        "benchmark.iteration_time",
+        TimeConfig,
+        "Time iterations of a network on random data.",
+    ),
     (
         "speed",
-        "speed.limit",
+        "benchmark.speed",
         SpeedConfig,
         "Time iterations against their matrix products alone, and against Adam.",
     ),
     (
         "literal",
-        "speed.literal",
+        "benchmark.literal",
         LiteralConfig,
         "Time iterations against the algorithm as it is published.",
     ),
     (
         "sizes",
-        "speed.sizes",
+        "benchmark.sizes",
         SizesConfig,
         "Time iterations while samples, neurons or layers grow.",
     ),
     (
         "startup",
-        "speed.startup",
+        "benchmark.startup",
         StartupConfig,
         "Time imports and compilation, with and without programs kept from earlier runs.",
     ),
     (
         "precision",
-        "speed.precision",
+        "benchmark.precision",
         PrecisionConfig,
         "Train with products in float32, TF32 and bfloat16, and show what rounding does.",
     ),
@@ -129,13 +132,13 @@ for _command in (
     ),
     (
         "compile",
-        "ahead",
+        "benchmark.compile",
         CompileConfig,
         "Compile for devices that need not be there, and show memory and messages.",
     ),
     (
         "scaling",
-        "scaling",
+        "benchmark.scaling",
         ScalingConfig,
         "Measure the speedup of several processes, and predict that of more.",
     ),
@@ -163,7 +166,7 @@ for _command in (
         SoakConfig,
         "Train for long, and watch memory, descent and rounding.",
     ),
-    ("report", "report", ReportConfig, "Gather what was run into one page."),
+    ("report", "report.command", ReportConfig, "Gather what was run into one page."),
 ):
     _add(*_command)
 
@@ -175,7 +178,7 @@ def launch(config: Annotated[LaunchConfig, tyro.conf.arg(name="")]) -> Command:
         config.check()
 
     def command(words: list[str]) -> int:
-        from experiments.launch import main
+        from experiments.runtime.launch import main
 
         known = " or ".join(LAUNCHABLE)
         if not words:
@@ -225,7 +228,7 @@ def parse(words: list[str]) -> Command:
     try:
         with contextlib.redirect_stderr(complaint):
             if begun:  # what is not said now is what was said then
-                return _main_of("train", _train_config(words[1:], begun))
+                return _main_of("train.command", _train_config(words[1:], begun))
             return app.cli(
                 args=words,
                 prog="python -m experiments",

@@ -13,17 +13,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 import pdadmm_jax as pdadmm
-from experiments.cluster import joined
-from experiments.config import (
-    GrowthConfig,
-    MeshConfig,
-    MethodConfig,
-    NetworkConfig,
-    SolverName,
-    TrainConfig,
-    state_bytes,
-)
 from experiments.data import DataConfig, Dataset
+from experiments.options.devices import MeshConfig
+from experiments.options.network import MethodConfig, NetworkConfig, SolverName
+from experiments.options.sizes import state_bytes
+from experiments.runtime.cluster import joined
+from experiments.train.options import GrowthConfig, TrainConfig
 
 INITIALIZERS = {
     "he": jax.nn.initializers.he_normal(),

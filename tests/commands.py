@@ -12,7 +12,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments import __main__, checkpoints
+from experiments import __main__
+from experiments.train import checkpoints
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,10 +11,10 @@ import optax
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.methods import METHODS, dladmm
+from experiments.compare.methods import METHODS, dladmm
+from experiments.compare.trial import Task, Trial, begin, outcome
 from experiments.quality import instruments
-from experiments.study.config import ALL
-from experiments.study.trial import Task, Trial, begin, outcome
+from experiments.study.options import ALL
 from tests import reference
 from tests.digits import digits
 

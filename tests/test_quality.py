@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.methods.variables import lagrangian, layers_of, weights_of
+from experiments.compare.methods.variables import lagrangian, layers_of, weights_of
 from experiments.quality import ideas, instruments, net, study, variants
 from experiments.quality.config import QualityConfig, VariantName
 from experiments.quality.net import Given

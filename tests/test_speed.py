@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.speed import published
+from experiments.benchmark import published
 from tests.commands import assert_refused, finished
 from tests.problems import problem
 

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from experiments.config import NetworkConfig, check_counts
 from experiments.data.config import DataConfig
-from experiments.study.config import MethodName
+from experiments.options.checks import check_counts
+from experiments.options.network import NetworkConfig
+from experiments.study.options import MethodName
 
 VariantName = Literal[
     "plain",

@@ -10,7 +10,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.plots import BLACK, BLUE, GREEN, GREY, PURPLE, YELLOW, error_axis, errors_drawn
+from experiments.report.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    YELLOW,
+    error_axis,
+    errors_drawn,
+)
 
 MOST_LINES = 4  # variants that the curves show, beside the first and the methods
 COLOURS = (BLUE, GREEN, PURPLE, YELLOW)

@@ -16,7 +16,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 import pdadmm_jax as pdadmm
-from experiments.methods.variables import Layer, Layers, weights_of
+from experiments.compare.methods.variables import Layer, Layers, weights_of
 from experiments.quality import net as lines
 from experiments.quality.instruments import forward_pass
 from experiments.quality.net import Given, Move, Net

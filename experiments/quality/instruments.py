@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 import pdadmm_jax as pdadmm
-from experiments.methods.variables import Layers, lagrangian, weights_of
+from experiments.compare.methods.variables import Layers, lagrangian, weights_of
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.numerics.products import multiply
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import pdadmm_jax as pdadmm
-from experiments.methods.variables import Layer, Layers
+from experiments.compare.methods.variables import Layer, Layers
 from pdadmm_jax._typing import Array, Float, Int
 from pdadmm_jax.numerics.products import multiply
 

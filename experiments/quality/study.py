@@ -12,23 +12,24 @@ from rich.console import Console
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
-from experiments import build, runs
+from experiments import build
+from experiments.compare import trial_store as records
+from experiments.compare.curves import STYLES
+from experiments.compare.methods import METHODS, Method
+from experiments.compare.results import Result, plus_minus, summary
+from experiments.compare.runner import Bench, at_work, concluded
+from experiments.compare.trial import Task, Trial
+from experiments.compare.tuning import TUNING, tuned
 from experiments.data import load
-from experiments.errors import usage_errors
-from experiments.measurement import table
-from experiments.methods import METHODS, Method
-from experiments.plots import ORANGE
 from experiments.quality.config import QualityConfig
 from experiments.quality.figure import Drawn, figure
 from experiments.quality.instruments import read
 from experiments.quality.variants import VARIANTS, method_of, named, numbers_of
-from experiments.shown import Shown
-from experiments.study import records
-from experiments.study.bench import Bench, at_work, concluded
-from experiments.study.curves import STYLES
-from experiments.study.results import Result, plus_minus, summary
-from experiments.study.trial import Task, Trial
-from experiments.study.tuning import TUNING, tuned
+from experiments.report.measurement import table
+from experiments.report.plotting import ORANGE
+from experiments.report.saved_output import Shown
+from experiments.runtime import run_directory as runs
+from experiments.runtime.errors import usage_errors
 
 
 class Found(NamedTuple):

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 
 import pdadmm_jax as pdadmm
-from experiments.methods import Method
-from experiments.methods.variables import Layers, weights_of
+from experiments.compare.methods import Method
+from experiments.compare.methods.variables import Layers, weights_of
 from experiments.quality import ideas
 from experiments.quality import net as lines
 from experiments.quality.ideas import every, inertial, relaxed, repeated

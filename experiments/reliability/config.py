@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.config import check_counts
+from experiments.options.checks import check_counts
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.measurement import Measurement, table
 from experiments.reliability import outcome
 from experiments.reliability.config import CrashConfig
 from experiments.reliability.processes import (
@@ -22,6 +21,7 @@ from experiments.reliability.processes import (
     saving,
     start,
 )
+from experiments.report.measurement import Measurement, table
 
 _EARLY = 0.1  # share of the runs that are killed before their first iteration
 

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments import checkpoints
-from experiments.measurement import Measurement, table
 from experiments.reliability import outcome
 from experiments.reliability.config import DamageConfig
 from experiments.reliability.processes import (
@@ -25,6 +23,8 @@ from experiments.reliability.processes import (
     run,
     start,
 )
+from experiments.report.measurement import Measurement, table
+from experiments.train import checkpoints
 
 _RUN = (*SMALL, "--iterations", 100)
 _TOO_SMALL = 400_000  # bytes, for a second checkpoint of such a run

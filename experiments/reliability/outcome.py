@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import checkpoints, runs
+from experiments.runtime import run_directory as runs
+from experiments.train import checkpoints
 
 _TIMES = ("seconds",)  # of metrics.jsonl, which no two runs share
 

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from experiments.measurement import Measurement, table
 from experiments.reliability import outcome
 from experiments.reliability.config import RanksConfig
 from experiments.reliability.processes import (
@@ -23,6 +22,7 @@ from experiments.reliability.processes import (
     saving,
     start,
 )
+from experiments.report.measurement import Measurement, table
 
 SECONDS_TO_LEAVE = 30.0
 _SECONDS_OF_DELAY = 4.0  # the runtime takes a process without signs of life for ten as gone

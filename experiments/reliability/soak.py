@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import runs
-from experiments.measurement import Measurement, table
 from experiments.reliability.config import SoakConfig
 from experiments.reliability.processes import directory_in, start
-from experiments.study.courses import ROUNDING
+from experiments.report.measurement import Measurement, table
+from experiments.runtime import run_directory as runs
+from experiments.study.course import ROUNDING
 
 MOST_GROWTH = 0.05  # of memory, from the first fifth of a run to the end
 MOST_DRIFT = 1e-4  # of p W + b between two refreshes, relative to its largest entry

@@ -15,18 +15,18 @@ from rich.table import Table
 
 import pdadmm_jax as pdadmm
 from experiments import build
-from experiments.config import MethodConfig, NetworkConfig
+from experiments.compare.results import plus_minus
 from experiments.data import load
-from experiments.errors import usage_errors
-from experiments.full_batch import train
-from experiments.interrupts import INTERRUPTED, stop_requests
-from experiments.kept import keep_programs
-from experiments.measurement import Measurement, table
-from experiments.plots import BLACK, BLUE, error_axis, errors_drawn
-from experiments.study.config import AblationsConfig
-from experiments.study.courses import REFRESH_EVERY
-from experiments.study.results import plus_minus
-from experiments.training import Start
+from experiments.options.network import MethodConfig, NetworkConfig
+from experiments.report.measurement import Measurement, table
+from experiments.report.plotting import BLACK, BLUE, error_axis, errors_drawn
+from experiments.runtime.compilation_cache import keep_programs
+from experiments.runtime.errors import usage_errors
+from experiments.runtime.interrupts import INTERRUPTED, stop_requests
+from experiments.study.course import REFRESH_EVERY
+from experiments.study.options import AblationsConfig
+from experiments.train.admm import train
+from experiments.train.algorithm import Start
 
 
 @dataclass(frozen=True)

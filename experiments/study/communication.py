@@ -25,15 +25,15 @@ from rich.progress import track
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
-from experiments import build, plots
-from experiments.compiled import messages
-from experiments.config import WireName
-from experiments.errors import usage_errors
-from experiments.interrupts import INTERRUPTED, Interrupted, stop_requests
-from experiments.kept import keep_programs
-from experiments.measurement import Measurement, table
-from experiments.study.config import CommunicationConfig
-from experiments.study.courses import (
+from experiments import build
+from experiments.benchmark.compiled_program import messages
+from experiments.options.devices import WireName
+from experiments.report import plotting as plots
+from experiments.report.measurement import Measurement, table
+from experiments.runtime.compilation_cache import keep_programs
+from experiments.runtime.errors import usage_errors
+from experiments.runtime.interrupts import INTERRUPTED, Interrupted, stop_requests
+from experiments.study.course import (
     INTERRUPTION,
     Course,
     Problem,
@@ -45,6 +45,7 @@ from experiments.study.courses import (
     rises,
     whole,
 )
+from experiments.study.options import CommunicationConfig
 
 FAILED = 1
 LOOKS: dict[WireName, tuple[str, str]] = {  # colour and marker, which shades of grey leave apart

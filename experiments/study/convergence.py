@@ -42,14 +42,14 @@ from rich.progress import track
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
-from experiments import build, plots
-from experiments.config import MethodConfig
-from experiments.errors import usage_errors
-from experiments.interrupts import INTERRUPTED, Interrupted, stop_requests
-from experiments.kept import keep_programs
-from experiments.measurement import Measurement, table
-from experiments.study.config import ConvergenceConfig
-from experiments.study.courses import (
+from experiments import build
+from experiments.options.network import MethodConfig
+from experiments.report import plotting as plots
+from experiments.report.measurement import Measurement, table
+from experiments.runtime.compilation_cache import keep_programs
+from experiments.runtime.errors import usage_errors
+from experiments.runtime.interrupts import INTERRUPTED, Interrupted, stop_requests
+from experiments.study.course import (
     INTERRUPTION,
     ROUNDING,
     Course,
@@ -63,6 +63,7 @@ from experiments.study.courses import (
     rises,
     whole,
 )
+from experiments.study.options import ConvergenceConfig
 
 FALLEN = 1e-2  # a residual that is going to zero has come to this share of its largest value
 RATE = -1.0  # exponent of c_k that Theorem 3 asks for more than
