@@ -12,8 +12,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments import __main__
-from experiments.train import checkpoints
+from experiments import __main__, checkpoints
 
 ROOT = Path(__file__).parents[1]
 

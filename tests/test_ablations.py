@@ -9,9 +9,9 @@ import pytest
 
 import pdadmm_jax as pdadmm
 from experiments import build
-from experiments.options.network import MethodConfig, NetworkConfig
+from experiments.config import MethodConfig, NetworkConfig
 from experiments.study import ablations
-from experiments.study.options import AblationsConfig
+from experiments.study.config import AblationsConfig
 from tests.commands import assert_refused
 
 

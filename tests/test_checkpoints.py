@@ -13,9 +13,9 @@ import numpy as np
 import optax
 import pytest
 
+from experiments import checkpoints
+from experiments.errors import UsageError
 from experiments.reliability import damage
-from experiments.runtime.errors import UsageError
-from experiments.train import checkpoints
 
 
 class Own(NamedTuple):

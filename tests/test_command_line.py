@@ -13,9 +13,8 @@ from typing import get_args
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments import config
+from experiments import config, runs
 from experiments.data import DataConfig, load
-from experiments.runtime import run_directory as runs
 from pdadmm_jax.numerics.products import PRECISIONS
 from pdadmm_jax.parallel.compression import WIRES
 from tests.commands import ALONE, ROOT, assert_refused, finish, lines_of, run, start

@@ -10,12 +10,12 @@ import time
 import numpy as np
 import pytest
 
-from experiments.compare import trial_store as records
-from experiments.compare.performance import PUBLISHED
-from experiments.compare.results import Result
-from experiments.compare.trial import Point, Trial
-from experiments.compare.tuning import best, tuned
-from experiments.study.options import CompareConfig, PerformanceConfig
+from experiments.study import records
+from experiments.study.config import CompareConfig, PerformanceConfig
+from experiments.study.performance import PUBLISHED
+from experiments.study.results import Result
+from experiments.study.trial import Point, Trial
+from experiments.study.tuning import best, tuned
 from tests.commands import assert_refused, finish, run, start
 
 SMALL = ("--network.hidden", 12, 12, 12, "--data.limit", 200, "--passes", 8, "--evaluate-every", 4)

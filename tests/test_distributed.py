@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.train import checkpoints
+from experiments import checkpoints
 from tests.commands import assert_refused, finish, lines_of, run, start
 
 SECONDS_TO_START = 120

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from experiments import __main__, build
-from experiments.runtime.errors import UsageError
+from experiments.errors import UsageError
 from tests.fuzzing import directories, documents, files, values, words
 from tests.fuzzing.engine import Hang, Kind, assert_no_halves, in_time, works
 
@@ -98,7 +98,7 @@ def idle(monkeypatch):
     """Commands whose own work is to return."""
     idle = types.SimpleNamespace(main=lambda *_: 0)
     monkeypatch.setattr(__main__, "importlib", types.SimpleNamespace(import_module=lambda _: idle))
-    monkeypatch.setattr(importlib.import_module("experiments.runtime.launch"), "main", idle.main)
+    monkeypatch.setattr(importlib.import_module("experiments.launch"), "main", idle.main)
 
 
 @pytest.mark.usefixtures("idle")
@@ -119,8 +119,8 @@ def stopped(monkeypatch, tmp_path):
         raise words.Begun
 
     for module, name in (
-        ("train.command", "follow"),
-        ("compare.command", "at_work"),
+        ("train", "follow"),
+        ("study.compare", "at_work"),
         ("study.convergence", "course"),
         ("study.communication", "traffic"),
         ("study.ablations", "train"),

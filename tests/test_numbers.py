@@ -8,11 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import checkpoints, divergence, runs
+from experiments.divergence import Watch
 from experiments.reliability import outcome
 from experiments.reliability.processes import directory_in
-from experiments.runtime import run_directory as runs
-from experiments.train import checkpoints, divergence
-from experiments.train.divergence import Watch
 from tests.commands import lines_of, train
 
 SMALL = ("--network.hidden", "12", "12", "--data.limit", "100", "--checkpoint.every", "10")
@@ -38,7 +37,7 @@ def test_values_that_blow_up_at_once_are_named(tmp_path, capsys):
 
 def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypatch):
     """A NaN put into b of layer 2 by iteration 8, which no chunk ends at."""
-    import experiments.train.admm as full_batch
+    import experiments.full_batch as full_batch
 
     real_run, real_step = full_batch.pdadmm.run, full_batch.pdadmm.step
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from experiments.report import command as report
-from experiments.report.measurement import table
-from experiments.report.options import ReportConfig
-from experiments.report.saved_output import SHOWN, Shown
+from experiments import report
+from experiments.config import ReportConfig
+from experiments.measurement import table
+from experiments.shown import SHOWN, Shown
 from tests.commands import assert_refused, run
 
 MAGENTA = (255, 0, 255)

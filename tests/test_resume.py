@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments import build
+from experiments import build, checkpoints
+from experiments.config import MeshConfig, TrainConfig
 from experiments.data import DataConfig, load
-from experiments.options.devices import MeshConfig
+from experiments.full_batch import FullBatch
 from experiments.reliability import outcome
 from experiments.reliability.processes import directory_in
-from experiments.train import checkpoints
-from experiments.train.admm import FullBatch
-from experiments.train.options import TrainConfig
 from tests.commands import cut_off, finish, last_of, lines_of, saved, start, train
 
 OPTIONS = ("--network.hidden", "20", "20", "--data.limit", "150", "--growth.at", "25")
@@ -150,7 +148,7 @@ def test_other_data_of_the_same_name_are_refused(cut, monkeypatch, capsys):
 
 
 def test_a_second_run_on_the_directory_is_refused(cut, capsys):
-    from experiments.runtime import run_directory as runs
+    from experiments import runs
 
     run = cut(20)
     with runs.locked(run):

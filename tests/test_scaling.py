@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from experiments.benchmark import scaling_figure
-from experiments.benchmark.compiled_program import Message, messages, products, scheduled_products
-from experiments.benchmark.scaling import HARDWARE, NEURONS, Hardware, predict
-from experiments.benchmark.speedup import PAPER, Curves, Pair
+from experiments import scaling_figure
+from experiments.compiled import Message, messages, products, scheduled_products
+from experiments.scaling import HARDWARE, NEURONS, Hardware, predict
+from experiments.speedup import PAPER, Curves, Pair
 from pdadmm_jax.parallel.plan import plan
 from tests.commands import assert_refused, run
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.benchmark import published
+from experiments.speed import published
 from tests.commands import assert_refused, finished
 from tests.problems import problem
 

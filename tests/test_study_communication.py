@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.benchmark.compiled_program import messages
+from experiments.compiled import messages
+from experiments.config import NetworkConfig
 from experiments.data import DataConfig
-from experiments.options.network import NetworkConfig
 from experiments.study import communication
 from experiments.study.communication import (
     Traffic,
@@ -21,8 +21,8 @@ from experiments.study.communication import (
     mean_and_deviation,
     summary,
 )
-from experiments.study.course import Course, Report, error
-from experiments.study.options import CommunicationConfig
+from experiments.study.config import CommunicationConfig
+from experiments.study.courses import Course, Report, error
 from tests.commands import ALONE, assert_ends_when_asked, assert_refused, finished, stopping
 
 WIDTH, SAMPLES = 30, 200

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
+from experiments.config import NetworkConfig
 from experiments.data import DataConfig
-from experiments.options.network import NetworkConfig
 from experiments.study import convergence
+from experiments.study.config import ConvergenceConfig
 from experiments.study.convergence import (
     Setting,
     complaints_of,
@@ -22,8 +23,7 @@ from experiments.study.convergence import (
     shortest,
     squared_step,
 )
-from experiments.study.course import ROUNDING, Course, Report, report_of, rises
-from experiments.study.options import ConvergenceConfig
+from experiments.study.courses import ROUNDING, Course, Report, report_of, rises
 from tests.commands import assert_ends_when_asked, assert_refused, finished, stopping
 from tests.problems import problem
 

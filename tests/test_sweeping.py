@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments import build
+from experiments import build, checkpoints
+from experiments.config import TrainConfig
 from experiments.data import DataConfig, load
 from experiments.reliability import outcome
 from experiments.reliability.processes import directory_in
-from experiments.train import checkpoints
-from experiments.train.options import TrainConfig
-from experiments.train.sweeps import Sweeping
+from experiments.sweeping import Sweeping
 from tests.commands import cut_off, last_of, lines_of, saved, train
 
 SMALL = ("--network.hidden", "20", "20", "--data.limit", "150", "--checkpoint.every", "10")

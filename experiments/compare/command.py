@@ -13,6 +13,7 @@ from experiments import build
 from experiments.compare import trial_store as records
 from experiments.compare.curves import curves
 from experiments.compare.methods import METHODS
+from experiments.compare.options import CompareConfig
 from experiments.compare.results import Result, results_table, summary
 from experiments.compare.runner import Bench, at_work, concluded
 from experiments.compare.trial import Task, Trial
@@ -21,7 +22,6 @@ from experiments.data import Dataset, load
 from experiments.report.saved_output import Shown
 from experiments.runtime import run_directory as runs
 from experiments.runtime.errors import usage_errors
-from experiments.study.options import CompareConfig
 
 
 def main(config: CompareConfig) -> int:

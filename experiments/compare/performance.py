@@ -8,12 +8,12 @@ from rich.table import Table
 from experiments.compare import trial_store as records
 from experiments.compare.command import Study, study
 from experiments.compare.methods import METHODS
+from experiments.compare.options import PerformanceConfig
 from experiments.compare.runner import concluded
 from experiments.data.dataset import NotAtHand
 from experiments.report.measurement import table
 from experiments.report.saved_output import Shown
 from experiments.runtime.errors import UsageError, usage_errors
-from experiments.study.options import PerformanceConfig
 
 # Final test accuracies, read off the paper's figure 6 (to 0.002), in per cent.  What it shows of
 # CIFAR-100 does not fit the set as it describes it, and is left out.

@@ -26,7 +26,6 @@ CODE = (
     Path(pdadmm.__path__[0]),
     HERE / "data",
     HERE / "compare" / "methods",
-    HERE / "quality",
     HERE / "compare" / "trial.py",
 )
 FILES = ("file", "files")

@@ -25,7 +25,7 @@ MAY_CHANGE = (
 )
 
 
-def begun_with(words: list[str]) -> TrainConfig | None:
+def original_options(words: list[str]) -> TrainConfig | None:
     """The options of the run that a ``train`` command is to go on with; None for a new run.
 
     Raises:

@@ -14,14 +14,11 @@ from random import Random
 
 import numpy as np
 
-from experiments import __main__
+from experiments import __main__, checkpoints, resuming, runs
 from experiments.data import store
+from experiments.keeper import opened
 from experiments.reliability import damage
 from experiments.reliability.processes import directory_in
-from experiments.runtime import run_directory as runs
-from experiments.train import checkpoints
-from experiments.train import resume as resuming
-from experiments.train.checkpoint_manager import opened
 from tests.fuzzing.documents import spoilt
 from tests.fuzzing.engine import Case, damaged
 from tests.fuzzing.files import small

@@ -11,13 +11,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from experiments.compare import trial_store as records
-from experiments.compare.trial import Point, Trial
-from experiments.report import command as report
-from experiments.report.options import ReportConfig
-from experiments.report.saved_output import SHOWN
-from experiments.runtime import run_directory as runs
-from experiments.study.options import CompareConfig
+from experiments import report, runs
+from experiments.config import ReportConfig
+from experiments.shown import SHOWN
+from experiments.study import records
+from experiments.study.config import CompareConfig
+from experiments.study.trial import Point, Trial
 from tests.fuzzing.engine import Case, assert_no_halves, damaged
 
 JUNK = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from experiments.runtime.errors import UsageError, usage_errors
+from experiments.errors import UsageError, usage_errors
 
 SECONDS = 20  # that a case may take; a hang is a failure
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from experiments import runs
 from experiments.data import DataConfig, load
 from experiments.data.archives import checksums, given
 from experiments.data.catalogue import ENTRIES, Entry
 from experiments.data.dataset import Images
-from experiments.runtime import run_directory as runs
 from tests.data.conftest import WRITERS, make_images
 from tests.fuzzing.engine import Case, damaged
 

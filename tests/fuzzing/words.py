@@ -10,10 +10,9 @@ from typing import Any
 
 from experiments import config
 from experiments.__main__ import LAUNCHABLE, run
-from experiments.benchmark import options as speed
-from experiments.quality import config as quality
 from experiments.reliability import config as reliability
-from experiments.study import options as study
+from experiments.speed import config as speed
+from experiments.study import config as study
 from tests.fuzzing.values import TEXTS, options_of, paths_in, value_of
 
 CONFIGS: dict[str, Any] = {
@@ -21,7 +20,6 @@ CONFIGS: dict[str, Any] = {
     "compare": study.CompareConfig,
     "performance": study.PerformanceConfig,
     "ablations": study.AblationsConfig,
-    "quality": quality.QualityConfig,
     "time": config.TimeConfig,
     "speed": speed.SpeedConfig,
     "literal": speed.LiteralConfig,
