@@ -157,11 +157,12 @@ def _parsed(name: str, options: Any, words: list[str], default: Any) -> Any:
     complaint = io.StringIO()
     others = [f"{PROGRAM} {other}" for other in COMMANDS if other.startswith(f"{name} ")]
     more = f"\n\nEach with options of its own: {', '.join(others)}." if others else ""
+    kind: Any = Annotated[options, tyro.conf.arg(name="")]
     given: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                Annotated[options, tyro.conf.arg(name="")],
+                kind,
                 args=words,
                 prog=f"{PROGRAM} {name}",
                 description=f"{options.__doc__.rstrip()}{more}",

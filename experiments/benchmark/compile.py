@@ -28,7 +28,7 @@ from experiments.benchmark.options import CompileConfig
 from experiments.runtime.errors import usage_errors
 
 
-def main(config: CompileConfig) -> int:
+def main(options: CompileConfig) -> int:
     """Compiles and reports; returns the exit code.
 
     Raises:
@@ -36,17 +36,17 @@ def main(config: CompileConfig) -> int:
     """
     console = Console(highlight=False, soft_wrap=True)
     with usage_errors():
-        mesh = _mesh(config)
-        state, data = _problem(config, mesh)
+        mesh = _mesh(options)
+        state, data = _problem(options, mesh)
     begin = time.perf_counter()
-    run = jax.jit(partial(pdadmm.run, iterations=config.iterations), donate_argnums=0)
+    run = jax.jit(partial(pdadmm.run, iterations=options.iterations), donate_argnums=0)
     compiled = run.lower(state, data, pdadmm.Hyperparameters()).compile()
     seconds = time.perf_counter() - begin
     text = compiled.as_text() or ""
     assert state.placement is not None
     plan = state.placement.plan
     console.print(
-        f"{config.layers} layers x {config.neurons}, {config.samples} samples on {mesh.size} x "
+        f"{options.layers} layers x {options.neurons}, {options.samples} samples on {mesh.size} x "
         f"{mesh.devices.flat[0].device_kind}: {plan.stages} stages, the busiest "
         f"{max(plan.work) * plan.stages / sum(plan.work) - 1:.0%} above the mean"
     )
@@ -64,29 +64,31 @@ def main(config: CompileConfig) -> int:
     return 0
 
 
-def _mesh(config: CompileConfig) -> Any:
-    layer, data = config.mesh.layer or 1, config.mesh.data
-    if config.topology is None:
+def _mesh(options: CompileConfig) -> Any:
+    layer, data = options.mesh.layer or 1, options.mesh.data
+    if options.topology is None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", layer * data)
         return pdadmm.make_mesh(layer, data)
     from jax.experimental import topologies
 
     try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=config.topology)
+        found = topologies.get_topology_desc(platform="tpu", topology_name=options.topology)
     except Exception as error:  # JAX and libtpu raise whatever they have
         raise ValueError(
-            f"no compiler for the topology {config.topology!r} ({error}): install libtpu in the "
+            f"no compiler for the topology {options.topology!r} ({error}): install libtpu in the "
             "version that this JAX asks for, and name a topology such as v5e:2x4."
         ) from error
     return pdadmm.make_mesh(layer, data, found.devices)
 
 
-def _problem(config: CompileConfig, mesh: Any) -> tuple[pdadmm.State, pdadmm.Data]:
-    x: Any = jax.ShapeDtypeStruct((config.samples, config.features), jnp.float32)
-    y: Any = jax.ShapeDtypeStruct((config.samples,), jnp.int32)
-    hyper = pdadmm.Hyperparameters()
-    return pdadmm.abstract(pdadmm.Data(x, y), config.widths, hyper, mesh, wire=config.mesh.wire)
+def _problem(options: CompileConfig, mesh: Any) -> tuple[pdadmm.State, pdadmm.Data]:
+    x: Any = jax.ShapeDtypeStruct((options.samples, options.features), jnp.float32)
+    y: Any = jax.ShapeDtypeStruct((options.samples,), jnp.int32)
+    config = pdadmm.Hyperparameters()
+    return pdadmm.abstract(
+        pdadmm.Data(x, y), options.widths, config, mesh, wire=options.mesh.message_dtype
+    )
 
 
 def messages_table(text: str) -> Table:

@@ -17,7 +17,7 @@ import pdadmm_jax as pdadmm
 from experiments import build
 from experiments.benchmark.compiled_program import messages, products
 from experiments.benchmark.options import TimeConfig
-from experiments.options.devices import WireName
+from experiments.options.devices import MessageDtype
 from experiments.options.sizes import SizeConfig
 from experiments.runtime import cluster
 from experiments.runtime import run_directory as runs
@@ -49,37 +49,37 @@ class Timing(NamedTuple):
     devices: str
 
 
-def main(config: TimeConfig) -> int:
+def main(options: TimeConfig) -> int:
     """Measures and prints a line; returns the exit code.
 
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    with cluster.leaving_together():
+    with cluster.exit_on_error():
         with usage_errors():
-            if config.distributed:
-                cluster.join(config.cluster)
-            mesh = build.mesh(config.mesh)
-        found = measure(config, mesh)
-        if cluster.speaks():
-            print(json.dumps(found._asdict()) if config.json else describe(config, found))
+            if options.distributed:
+                cluster.initialize(options.cluster)
+            mesh = build.mesh(options.mesh)
+        found = measure(options, mesh)
+        if cluster.is_main_process():
+            print(json.dumps(found._asdict()) if options.json else describe(options, found))
     return 0
 
 
-def measure(config: TimeConfig, mesh: Any) -> Timing:
+def measure(options: TimeConfig, mesh: Any) -> Timing:
     """Times runs of a few iterations, after one that warms up."""
-    hyper = pdadmm.Hyperparameters()
-    state, data = problem(config, hyper, mesh, config.mesh.wire)
-    run = jax.jit(partial(pdadmm.run, iterations=config.iterations), donate_argnums=0).lower(
-        state, data, hyper
+    config = pdadmm.Hyperparameters()
+    state, data = problem(options, config, mesh, options.mesh.message_dtype)
+    run = jax.jit(partial(pdadmm.run, iterations=options.iterations), donate_argnums=0).lower(
+        state, data, config
     )
     compiled = run.compile()
     seconds = []
-    for _ in range(config.repeats + 1):
+    for _ in range(options.repeats + 1):
         begin = time.perf_counter()
-        state, _ = jax.block_until_ready(compiled(state, data, hyper))
-        seconds.append((time.perf_counter() - begin) / config.iterations)
-    once = jax.jit(pdadmm.step).lower(state, data, hyper).compile().as_text() or ""
+        state, _ = jax.block_until_ready(compiled(state, data, config))
+        seconds.append((time.perf_counter() - begin) / options.iterations)
+    once = jax.jit(pdadmm.step).lower(state, data, config).compile().as_text() or ""
     sent = [one for one in messages(once) if one.kind == "collective-permute"]
     done = products(once)
     return Timing(
@@ -95,7 +95,10 @@ def measure(config: TimeConfig, mesh: Any) -> Timing:
 
 
 def problem(
-    config: SizeConfig, hyper: pdadmm.Hyperparameters, mesh: Any = None, wire: WireName = "full"
+    options: SizeConfig,
+    config: pdadmm.Hyperparameters,
+    mesh: Any = None,
+    dtype: MessageDtype = "full",
 ) -> Any:
     """A random problem of the asked-for shape: state and data.
 
@@ -103,14 +106,14 @@ def problem(
         UsageError: its state alone is larger than the memory of the devices.
     """
     with usage_errors():
-        build.check_fits(config.widths, config.samples, 1 if mesh is None else mesh.size)
+        build.check_fits(options.widths, options.samples, 1 if mesh is None else mesh.size)
     rng = np.random.default_rng(0)
-    x: Any = rng.random((config.samples, config.features), np.float32)
-    y: Any = rng.integers(0, config.classes, config.samples).astype(np.int32)
+    x: Any = rng.random((options.samples, options.features), np.float32)
+    y: Any = rng.integers(0, options.classes, options.samples).astype(np.int32)
     data = pdadmm.Data(x, y)
     if mesh is not None:
         data = pdadmm.shard_data(data, mesh)
-    state = pdadmm.init(jax.random.key(0), data, config.widths, hyper, mesh=mesh, wire=wire)
+    state = pdadmm.init(jax.random.key(0), data, options.widths, config, mesh=mesh, wire=dtype)
     return state, jax.tree.map(jax.numpy.asarray, data)
 
 
@@ -125,12 +128,12 @@ def time_message(state: pdadmm.State, repeats: int = 20) -> float:
     return float(np.median(seconds[1:]))
 
 
-def describe(config: TimeConfig, found: Timing) -> str:
+def describe(options: TimeConfig, found: Timing) -> str:
     """The measurement in words."""
     done = found.always + sum(found.branches)
     text = (
-        f"{config.layers} layers x {config.neurons}, {config.samples} samples on {found.devices}: "
-        f"{found.seconds:.4f} s per iteration (slowest {found.slowest:.4f} s), "
+        f"{options.layers} layers x {options.neurons}, {options.samples} samples on "
+        f"{found.devices}: {found.seconds:.4f} s per iteration (slowest {found.slowest:.4f} s), "
         f"{2 * done / found.seconds / 1e9:.1f} GFLOP/s per device in products"
     )
     if not found.messages:

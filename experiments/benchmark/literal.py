@@ -31,28 +31,28 @@ HYPER = pdadmm.Hyperparameters(
 SAME = "pdADMM, same steps"
 
 
-def main(config: LiteralConfig) -> int:
+def main(options: LiteralConfig) -> int:
     """Measures and reports; returns the exit code.
 
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    measurement = Measurement("literal", config)
+    measurement = Measurement("literal", options)
     measurement.show(
-        f"{config.layers} layers x {config.neurons}, {config.features} features, "
-        f"{config.samples} samples, on {runs.environment()['devices']}"
+        f"{options.layers} layers x {options.neurons}, {options.features} features, "
+        f"{options.samples} samples, on {runs.environment()['devices']}"
     )
     programs = [
-        products_alone(config),
-        admm(config, HYPER, SAME),
-        admm(config, pdadmm.Hyperparameters(NU, RHO)),
+        products_alone(options),
+        admm(options, HYPER, SAME),
+        admm(options, pdadmm.Hyperparameters(NU, RHO)),
     ]
-    seconds = timed_in_turn(programs, config.iterations, config.repeats)
+    seconds = timed_in_turn(programs, options.iterations, options.repeats)
     del programs
     efforts = {}
     for name, compiled in (("as published", True), ("as published, op by op", False)):
         with jax.disable_jit(not compiled):
-            seconds[name], efforts[name] = timed(config)
+            seconds[name], efforts[name] = timed(options)
 
     measurement.show(_table(seconds))
     own = median(seconds[SAME])
@@ -68,12 +68,12 @@ def main(config: LiteralConfig) -> int:
     return 0
 
 
-def timed(config: LiteralConfig) -> tuple[list[float], published.Effort]:
+def timed(options: LiteralConfig) -> tuple[list[float], published.Effort]:
     """Seconds of iterations of the published algorithm after the first, and the last's effort."""
-    state, data = timing.problem(config, HYPER)
+    state, data = timing.problem(options, HYPER)
     variables, effort = published.variables_of(state, data), published.Effort(0, 0)
     seconds = []
-    for _ in range(config.repeats + 1):
+    for _ in range(options.repeats + 1):
         begin = time.perf_counter()
         variables, effort = published.iterate(variables, data.y, NU, RHO)
         jax.block_until_ready(variables)

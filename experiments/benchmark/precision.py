@@ -1,12 +1,11 @@
-"""``python -m experiments precision``: what rounding the inputs of products does to a run.
+"""``python -m experiments speed precision``: what rounding the inputs of products does to a run.
 
 The digits, four layers, once for every precision with a = p W + b computed anew now and then, and
-once with nothing but what its moves make of it.
+once with nothing but what its updates make of it.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,8 @@ from rich.table import Table
 
 import pdadmm_jax as pdadmm
 from experiments import build
+from experiments.algorithms.admm import ADMM
+from experiments.algorithms.loop import Schedule, TrainState, train
 from experiments.benchmark.options import PrecisionConfig
 from experiments.data import load
 from experiments.data.config import DataConfig
@@ -34,7 +35,7 @@ COLOURS: dict[str, str] = dict(
 )
 
 
-class Course(NamedTuple):
+class History(NamedTuple):
     """One run.
 
     Attributes:
@@ -59,7 +60,7 @@ class Course(NamedTuple):
         return max(float(np.max(np.diff(self.lagrangian))), 0.0) / float(self.lagrangian[0])
 
 
-def main(config: PrecisionConfig) -> int:
+def main(options: PrecisionConfig) -> int:
     """Measures and reports; returns the exit code.
 
     Raises:
@@ -67,64 +68,62 @@ def main(config: PrecisionConfig) -> int:
     """
     with usage_errors():
         dataset = load(DataConfig())
-        widths = (dataset.x_train.shape[1], *[config.neurons] * HIDDEN_LAYERS, dataset.classes)
+        widths = (dataset.x_train.shape[1], *[options.neurons] * HIDDEN_LAYERS, dataset.classes)
         build.check_fits(widths, len(dataset.y_train))
-    measurement = Measurement("precision", config)
+    measurement = Measurement("precision", options)
     measurement.show(
-        f"{dataset.name}, {HIDDEN_LAYERS} hidden layers x {config.neurons}, "
-        f"{config.iterations} iterations on {runs.environment()['devices']}"
+        f"{dataset.name}, {HIDDEN_LAYERS} hidden layers x {options.neurons}, "
+        f"{options.iterations} iterations on {runs.environment()['devices']}"
     )
     splits = build.splits(dataset, np.float32, None)
     kinds = [(precision, refreshed) for refreshed in (True, False) for precision in PRECISIONS]
-    courses = [
-        course(config, splits, *kind)
+    histories = [
+        history(options, splits, *kind)
         for kind in track(
             kinds, "runs", console=measurement.console, disable=not measurement.console.is_terminal
         )
     ]
-    measurement.show(_table(courses, config.refresh_every))
-    figure(measurement.figure(), courses)
-    measurement.save({"courses": [_plain(one) for one in courses]})
+    measurement.show(_table(histories, options.refresh_every))
+    figure(measurement.figure(), histories)
+    measurement.save({"histories": [_plain(one) for one in histories]})
     return 0
 
 
-def course(
-    config: PrecisionConfig, splits: build.Splits, precision: str, refreshed: bool
-) -> Course:
-    """Trains, looking at the drift whenever a could be computed anew."""
-    hyper = pdadmm.Hyperparameters(precision=precision)
-    data = splits.solved
-    widths = (data.x.shape[1], *[config.neurons] * HIDDEN_LAYERS, int(jnp.max(data.y)) + 1)
-    state = pdadmm.init(jax.random.key(config.seed), data, widths, hyper)
-    run = jax.jit(partial(pdadmm.run, iterations=config.refresh_every), donate_argnums=0)
-    lagrangian, drifts, iterations = [], [], []
-    while int(state.iteration) < config.iterations:
-        state, info = run(state, data, hyper)
-        anew, drift = pdadmm.refresh(state, data, hyper)
-        state = anew if refreshed else state
-        lagrangian.append(np.asarray(info.lagrangian, np.float64))
+def history(
+    options: PrecisionConfig, splits: build.Splits, precision: str, refreshed: bool
+) -> History:
+    """Trains, measuring the drift whenever a could be computed anew."""
+    config = pdadmm.Hyperparameters(precision=precision)
+    data, key = splits.solved, jax.random.key(options.seed)
+    widths = (data.x.shape[1], *[options.neurons] * HIDDEN_LAYERS, int(jnp.max(data.y)) + 1)
+    start = TrainState(pdadmm.init(key, data, widths, config), config)
+    every = options.refresh_every
+    schedule = Schedule(options.iterations, every, every if refreshed else None)
+    lagrangian, drifts, iterations, accuracy = [], [], [], 0.0
+    for chunk in train(ADMM, start, data, key, schedule, splits.of("validation")):
+        drift = chunk.drift
+        if drift is None:
+            _, drift = pdadmm.refresh(chunk.end.state, data, config)
+        lagrangian.append(np.asarray(chunk.info.lagrangian, np.float64))
         drifts.append(float(drift.max()))
-        iterations.append(int(state.iteration))
-    assert splits.validation is not None
-    exact = hyper.replace(precision="float32")
-    accuracy = float(pdadmm.accuracy(pdadmm.params(state), splits.validation, exact))
-    history = np.concatenate(lagrangian)
-    return Course(precision, refreshed, history, iterations, drifts, accuracy)
+        iterations.append(chunk.iteration)
+        _, accuracy = chunk.scores["validation"]
+    return History(precision, refreshed, np.concatenate(lagrangian), iterations, drifts, accuracy)
 
 
-def _plain(course: Course) -> dict[str, Any]:
-    return course._asdict() | {
-        "lagrangian": course.lagrangian[np.asarray(course.iterations) - 1].tolist(),
-        "largest_rise": course.largest_rise,
+def _plain(one: History) -> dict[str, Any]:
+    return one._asdict() | {
+        "lagrangian": one.lagrangian[np.asarray(one.iterations) - 1].tolist(),
+        "largest_rise": one.largest_rise,
     }
 
 
-def _table(courses: list[Course], refresh_every: int) -> Table:
+def _table(histories: list[History], refresh_every: int) -> Table:
     table = Table(box=None)
     numbers = "Lagrangian", "largest rise", "last drift", "largest", "validation"
     for name in ("products", "a anew", *numbers):
         table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
-    for one in courses:
+    for one in histories:
         table.add_row(
             one.precision,
             f"every {refresh_every}" if one.refreshed else "never",
@@ -137,12 +136,12 @@ def _table(courses: list[Course], refresh_every: int) -> Table:
     return table
 
 
-def figure(path: Path, courses: list[Course]) -> None:
+def figure(path: Path, histories: list[History]) -> None:
     """Drift of a and fall of the Lagrangian, logarithmic both ways."""
     drawing = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = drawing.subplots(1, 2)
-    # Where courses coincide, the broader lines stay visible under the finer ones.
-    for width, one in zip(range(2 * len(courses), 0, -2), courses, strict=True):
+    # Where histories coincide, the broader lines stay visible under the finer ones.
+    for width, one in zip(range(2 * len(histories), 0, -2), histories, strict=True):
         colour, style = COLOURS[one.precision], "-" if one.refreshed else ":"
         label = f"{one.precision}, a {'computed anew' if one.refreshed else 'never refreshed'}"
         left.plot(one.iterations, one.drift, style, color=colour, label=label)

@@ -36,15 +36,20 @@ class Program(NamedTuple):
     text: str
 
 
-def products_alone(config: SizeConfig, precision: str = "float32") -> Program:
+def products_alone(options: SizeConfig, precision: str = "float32") -> Program:
     """The four products of every layer, in a chain: the r W^T, g W, p^T r and p G of an iteration.
 
     p has orthonormal columns and W the longer of rows and columns orthonormal, so that nothing
     grows or fades however often it goes around.
     """
     keys = iter(jax.random.split(jax.random.key(0), 9))
-    features, h, classes, samples = config.features, config.neurons, config.classes, config.samples
-    hidden = config.layers - 2
+    features, h, classes, samples = (
+        options.features,
+        options.neurons,
+        options.classes,
+        options.samples,
+    )
+    hidden = options.layers - 2
 
     def orthonormal(rows: int, columns: int) -> jax.Array:
         tall = jax.random.normal(next(keys), (max(rows, columns), min(rows, columns)))
@@ -66,20 +71,20 @@ def products_alone(config: SizeConfig, precision: str = "float32") -> Program:
     def once(rs: list[jax.Array], fixed: Any) -> list[jax.Array]:
         return [jax.vmap(chain)(r, *others) for r, others in zip(rs, fixed, strict=True)]
 
-    return compiled("products", often(once, config.iterations), rs, (fixed,))
+    return compiled("products", often(once, options.iterations), rs, (fixed,))
 
 
-def admm(config: SizeConfig, hyper: pdadmm.Hyperparameters, name: str = "pdADMM") -> Program:
+def admm(options: SizeConfig, config: pdadmm.Hyperparameters, name: str = "pdADMM") -> Program:
     """Iterations of pdADMM on random data, with all that they report."""
 
-    def run(state: pdadmm.State, data: pdadmm.Data, hyper: pdadmm.Hyperparameters) -> pdadmm.State:
-        return pdadmm.run(state, data, hyper, config.iterations)[0]
+    def run(state: pdadmm.State, data: pdadmm.Data, config: pdadmm.Hyperparameters) -> pdadmm.State:
+        return pdadmm.run(state, data, config, options.iterations)[0]
 
-    state, data = problem(config, hyper)
-    return compiled(name, run, state, (data, hyper))
+    state, data = problem(options, config)
+    return compiled(name, run, state, (data, config))
 
 
-def adam(config: SizeConfig, hyper: pdadmm.Hyperparameters) -> Program:
+def adam(options: SizeConfig, config: pdadmm.Hyperparameters) -> Program:
     """Full-batch steps of Adam on the same network: value, gradient and update.
 
     With bfloat16 in the usual way: float32 weights, but all of the forward and backward pass in
@@ -88,11 +93,11 @@ def adam(config: SizeConfig, hyper: pdadmm.Hyperparameters) -> Program:
     optimizer = optax.adam(1e-3)
 
     def loss(params: Any, data: pdadmm.Data) -> jax.Array:
-        if hyper.precision != "bfloat16":
-            return pdadmm.mean_loss(params, data, hyper)
+        if config.precision != "bfloat16":
+            return pdadmm.mean_loss(params, data, config)
         rounded, x = jax.tree.map(lambda array: array.astype(jnp.bfloat16), (params, data.x))
-        outputs = pdadmm.forward(rounded, x, hyper.replace(precision="float32"))
-        return jnp.mean(hyper.loss.value(outputs.astype(jnp.float32), data.y))
+        outputs = pdadmm.forward(rounded, x, config.replace(precision="float32"))
+        return jnp.mean(config.loss.value(outputs.astype(jnp.float32), data.y))
 
     def once(carry: Any, data: pdadmm.Data) -> Any:
         params, moments = carry
@@ -100,10 +105,10 @@ def adam(config: SizeConfig, hyper: pdadmm.Hyperparameters) -> Program:
         updates, moments = optimizer.update(slope, moments)
         return optax.apply_updates(params, updates), moments
 
-    state, data = problem(config, hyper)
+    state, data = problem(options, config)
     params = jax.tree.map(jnp.array, pdadmm.params(state))
     carry = (params, optimizer.init(params))
-    return compiled("Adam", often(once, config.iterations), carry, (data,))
+    return compiled("Adam", often(once, options.iterations), carry, (data,))
 
 
 def often(once: Callable[..., Any], times: int) -> Callable[..., Any]:

@@ -84,20 +84,20 @@ def _pace(dealt: Plan, samples: int, on: Hardware) -> float:
     return max(map(stage, dealt.work))
 
 
-def main(config: ScalingConfig) -> int:
+def main(options: ScalingConfig) -> int:
     """Measures, predicts and reports; returns the exit code.
 
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    measurement = Measurement("scaling", config)
+    measurement = Measurement("scaling", options)
     hardware, found, measured = HARDWARE, {}, None
-    if not config.predict_only:
-        here, found = _measured(config, measurement)
+    if not options.predict_only:
+        here, found = _measured(options, measurement)
         hardware = (here, *HARDWARE)
-        measured = _measured_curves(config, Pair(found["alone"], found["together"]))
+        measured = _measured_curves(options, Pair(found["alone"], found["together"]))
         for name, curve in measured._asdict().items():
-            measurement.show(_measured_table(name.removeprefix("by_"), curve, config))
+            measurement.show(_measured_table(name.removeprefix("by_"), curve, options))
         found |= measured.plain()
     predicted = {one.name: _predicted_curves(one) for one in hardware}
     for one in hardware:
@@ -107,9 +107,9 @@ def main(config: ScalingConfig) -> int:
     figure(
         measurement.figure(),
         paper=Curves(PAPER, {20: PAPER[1500]}).per_thousand(SAMPLES),
-        measured=measured and measured.per_thousand(config.samples),
-        named=_named(config),
-        several=f"{config.processes} processes",
+        measured=measured and measured.per_thousand(options.samples),
+        named=_named(options),
+        several=f"{options.processes} processes",
         # Of others the speedup is nearly the same, and the seconds are decades away.
         predicted=predicted[hardware[0].name].per_thousand(SAMPLES),
         hardware=hardware[0].name,
@@ -119,10 +119,10 @@ def main(config: ScalingConfig) -> int:
     return 0
 
 
-def _named(config: ScalingConfig) -> str:
+def _named(options: ScalingConfig) -> str:
     """What was measured, for the legend; the figure is about 20 layers and 1,500 neurons."""
-    around = f" around {config.layers} layers x {config.neurons}"
-    return f"measured here{'' if (config.layers, config.neurons) == (20, 1500) else around}"
+    around = f" around {options.layers} layers x {options.neurons}"
+    return f"measured here{'' if (options.layers, options.neurons) == (20, 1500) else around}"
 
 
 def _predicted_curves(on: Hardware) -> Curves:
@@ -136,19 +136,19 @@ def _network(layers: int, neurons: int) -> tuple[int, ...]:
     return (FEATURES, *[neurons] * (layers - 1), CLASSES)
 
 
-def _measured(config: ScalingConfig, measurement: Measurement) -> tuple[Hardware, dict[str, Any]]:
+def _measured(options: ScalingConfig, measurement: Measurement) -> tuple[Hardware, dict[str, Any]]:
     """One process against several, in turn; and this machine as the model needs it."""
-    sizes = _sizes(config.layers, config.neurons, config.samples)
+    sizes = _sizes(options.layers, options.neurons, options.samples)
     alone, together = [], []
-    for _ in range(config.runs):
+    for _ in range(options.runs):
         alone.append(_timed(1, sizes))
-        together.append(_timed(config.processes, sizes))
+        together.append(_timed(options.processes, sizes))
         one, several = alone[-1]["seconds"], together[-1]["seconds"]
         measurement.show(
-            f"measured: 1 process {one:.3f} s, {config.processes} processes {several:.3f} s per "
+            f"measured: 1 process {one:.3f} s, {options.processes} processes {several:.3f} s per "
             f"iteration, {one / several:.3f} times"
         )
-    small = _timed(config.processes, _sizes(config.layers, 8, 8))
+    small = _timed(options.processes, _sizes(options.layers, 8, 8))
 
     one = statistics.median(run["seconds"] for run in alone)
     several = statistics.median(run["seconds"] for run in together)
@@ -162,12 +162,14 @@ def _measured(config: ScalingConfig, measurement: Measurement) -> tuple[Hardware
         latency=latency,
         source="measured",
     )
-    made = predict(_network(config.layers, config.neurons), config.processes, config.samples, here)
+    made = predict(
+        _network(options.layers, options.neurons), options.processes, options.samples, here
+    )
     measurement.show(
-        f"{config.layers} layers x {config.neurons}, {config.samples} samples, every process "
-        f"pinned to one core, median of {config.runs} runs each: {one:.3f} s alone, {several:.3f} "
-        f"s on {config.processes}, {one / several:.3f} times; the model says {made.together:.3f} s "
-        f"({made.together / several - 1:+.1%})"
+        f"{options.layers} layers x {options.neurons}, {options.samples} samples, every process "
+        f"pinned to one core, median of {options.runs} runs each: {one:.3f} s alone, {several:.3f} "
+        f"s on {options.processes}, {one / several:.3f} times; the model says "
+        f"{made.together:.3f} s ({made.together / several - 1:+.1%})"
     )
     measurement.show(
         f"one core: {2 * here.rate / 1e9:.1f} GFLOP/s in all; between processes: "
@@ -178,19 +180,22 @@ def _measured(config: ScalingConfig, measurement: Measurement) -> tuple[Hardware
     return here, {**seconds, "speedup": one / several, **rates}
 
 
-def _measured_curves(config: ScalingConfig, middle: Pair) -> Curves:
+def _measured_curves(options: ScalingConfig, middle: Pair) -> Curves:
     """Other widths and depths, once each, around the size that was measured thoroughly."""
 
     def pair(layers: int, neurons: int) -> Pair:
-        if (layers, neurons) == (config.layers, config.neurons):
+        if (layers, neurons) == (options.layers, options.neurons):
             return middle
-        sizes = [*_sizes(layers, neurons, config.samples), "--repeats", 1]
-        return Pair(*(_timed(count, sizes)["seconds"] for count in (1, config.processes)))
+        sizes = [*_sizes(layers, neurons, options.samples), "--repeats", 1]
+        return Pair(*(_timed(count, sizes)["seconds"] for count in (1, options.processes)))
 
-    widths, depths = {config.neurons, *config.more_neurons}, {config.layers, *config.more_layers}
+    widths, depths = (
+        {options.neurons, *options.more_neurons},
+        {options.layers, *options.more_layers},
+    )
     return Curves(
-        {neurons: pair(config.layers, neurons) for neurons in sorted(widths)},
-        {layers: pair(layers, config.neurons) for layers in sorted(depths)},
+        {neurons: pair(options.layers, neurons) for neurons in sorted(widths)},
+        {layers: pair(layers, options.neurons) for layers in sorted(depths)},
     )
 
 
@@ -218,11 +223,11 @@ def _timed(processes: int, sizes: list[object]) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _measured_table(name: str, curve: Curve, config: ScalingConfig) -> Table:
-    fixed = {"neurons": f"{config.layers} layers", "layers": f"{config.neurons} neurons"}[name]
-    thoroughly = f"{getattr(config, name)} {name}: median of {config.runs}"
-    title = f"measured once: {fixed}, {config.samples} samples\n({thoroughly})"
-    made = table(name, "1 process", f"{config.processes} processes", "speedup", title=title)
+def _measured_table(name: str, curve: Curve, options: ScalingConfig) -> Table:
+    fixed = {"neurons": f"{options.layers} layers", "layers": f"{options.neurons} neurons"}[name]
+    thoroughly = f"{getattr(options, name)} {name}: median of {options.runs}"
+    title = f"measured once: {fixed}, {options.samples} samples\n({thoroughly})"
+    made = table(name, "1 process", f"{options.processes} processes", "speedup", title=title)
     for at, one in curve.items():
         made.add_row(str(at), *_cells(one))
     return made

@@ -36,32 +36,36 @@ class Point(NamedTuple):
     seconds: list[float]
 
 
-def main(config: SizesConfig) -> int:
+def main(options: SizesConfig) -> int:
     """Measures and reports; returns the exit code.
 
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    measurement = Measurement("sizes", config)
+    measurement = Measurement("sizes", options)
     measurement.show(f"time of an iteration on {runs.environment()['devices']}")
-    # What stands still is in the middle of its range, to keep the smallest problem from being tiny
+    # What is fixed is in the middle of its range, to keep the smallest problem from being tiny
     # and the largest from taking all day.
-    still = {"samples": 2 * config.samples, "neurons": 4 * config.neurons, "layers": config.layers}
+    fixed = {
+        "samples": 2 * options.samples,
+        "neurons": 4 * options.neurons,
+        "layers": options.layers,
+    }
     found = {}
-    for name in still:
-        values = [factor * getattr(config, name) for factor in FACTORS]
-        found[name] = [point(config, still | {name: value}, value) for value in values]
-        others = ", ".join(f"{value} {other}" for other, value in still.items() if other != name)
+    for name in fixed:
+        values = [factor * getattr(options, name) for factor in FACTORS]
+        found[name] = [point(options, fixed | {name: value}, value) for value in values]
+        others = ", ".join(f"{value} {other}" for other, value in fixed.items() if other != name)
         measurement.show(_table(name, others, found[name]))
     figure(measurement.figure(), found)
     measurement.save({name: [one._asdict() for one in points] for name, points in found.items()})
     return 0
 
 
-def point(config: SizesConfig, size: dict[str, int], value: int) -> Point:
+def point(options: SizesConfig, size: dict[str, int], value: int) -> Point:
     """Times one size; inputs are as wide as hidden layers."""
-    one = SizeConfig(**size, features=size["neurons"], iterations=config.iterations)
-    seconds = timed_in_turn([admm(one, pdadmm.Hyperparameters())], one.iterations, config.repeats)
+    one = SizeConfig(**size, features=size["neurons"], iterations=options.iterations)
+    seconds = timed_in_turn([admm(one, pdadmm.Hyperparameters())], one.iterations, options.repeats)
     return Point(value, one.samples * sum(plan(one.widths, stages=1).work), *seconds.values())
 
 

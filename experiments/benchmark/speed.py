@@ -28,35 +28,35 @@ from experiments.runtime import run_directory as runs
 from pdadmm_jax.parallel.plan import plan
 
 
-def main(config: SpeedConfig) -> int:
+def main(options: SpeedConfig) -> int:
     """Measures and reports; returns the exit code.
 
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    hyper = pdadmm.Hyperparameters(precision=config.precision)
-    state, data = jax.eval_shape(partial(timing.problem, config, hyper))
-    measurement = Measurement("speed", config)
+    config = pdadmm.Hyperparameters(precision=options.precision)
+    state, data = jax.eval_shape(partial(timing.problem, options, config))
+    measurement = Measurement("speed", options)
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    step = jax.jit(pdadmm.step, donate_argnums=0).lower(state, data, hyper).compile()
+    step = jax.jit(pdadmm.step, donate_argnums=0).lower(state, data, config).compile()
     memory, done = memory_of(step), products(step.as_text() or "")
     multiply_adds = done.always + sum(done.branches)
-    needed = config.samples * sum(plan(config.widths, stages=1).work)
+    needed = options.samples * sum(plan(options.widths, stages=1).work)
     measurement.show(
-        f"{config.layers} layers x {config.neurons}, {config.features} features, "
-        f"{config.samples} samples, products in {config.precision}, "
+        f"{options.layers} layers x {options.neurons}, {options.features} features, "
+        f"{options.samples} samples, products in {options.precision}, "
         f"on {runs.environment()['devices']}"
     )
 
     programs = [
-        products_alone(config, config.precision),
-        admm(config, hyper),
-        adam(config, hyper),
+        products_alone(options, options.precision),
+        admm(options, config),
+        adam(options, config),
     ]
-    seconds = timed_in_turn(programs, config.iterations, config.repeats)
+    seconds = timed_in_turn(programs, options.iterations, options.repeats)
     measurement.show(_table(seconds, needed))
     measurement.show(_in_words(seconds))
-    kinds = time_by_kind(admm(config, hyper), config.iterations)
+    kinds = time_by_kind(admm(options, config), options.iterations)
     parts = ", ".join(f"{part:.4f} s {kind}" for kind, part in kinds.items())
     measurement.show(f"where an iteration's time goes, profiled: {parts}")
     measurement.show(

@@ -32,50 +32,50 @@ layers, neurons, samples = map(int, sys.argv[1:])
 data = pdadmm.Data(
     jax.ShapeDtypeStruct((samples, 784), jnp.float32), jax.ShapeDtypeStruct((samples,), jnp.int32)
 )
-hyper = pdadmm.Hyperparameters()
+config = pdadmm.Hyperparameters()
 widths = (784, *[neurons] * (layers - 1), 10)
-init = lambda key, data: pdadmm.init(key, data, widths, hyper)
+init = lambda key, data: pdadmm.init(key, data, widths, config)
 state = jax.eval_shape(init, jax.random.key(0), data)
 begin = time.perf_counter()
-lowered = jax.jit(pdadmm.step, donate_argnums=0).lower(state, data, hyper)
+lowered = jax.jit(pdadmm.step, donate_argnums=0).lower(state, data, config)
 between = time.perf_counter()
 lowered.compile()
 print(json.dumps([between - begin, time.perf_counter() - between]))
 """
 
 
-def main(config: StartupConfig) -> int:
+def main(options: StartupConfig) -> int:
     """Measures and reports; returns the exit code.
 
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    measurement = Measurement("startup", config)
+    measurement = Measurement("startup", options)
     measurement.show(f"new processes on {runs.environment()['devices']}")
     found: dict[str, list[float]] = {}
-    found["import jax"], found["import pdadmm_jax besides"] = measured(config, _IMPORTS)
-    for layers in config.layers:
-        size = str(layers), str(config.neurons), str(config.samples)
+    found["import jax"], found["import pdadmm_jax besides"] = measured(options, _IMPORTS)
+    for layers in options.layers:
+        size = str(layers), str(options.neurons), str(options.samples)
         names = [f"{layers} layers: {what} a step" for what in ("trace", "compile", "load")]
-        found[names[0]], found[names[1]] = measured(config, _COMPILES, *size)
+        found[names[0]], found[names[1]] = measured(options, _COMPILES, *size)
         with tempfile.TemporaryDirectory() as cache:
             once(_COMPILES, *size, cache=cache)
-            _, found[names[2]] = measured(config, _COMPILES, *size, cache=cache)
+            _, found[names[2]] = measured(options, _COMPILES, *size, cache=cache)
     measurement.show(_table(found))
-    few, many = (median(found[f"{layers} layers: compile a step"]) for layers in config.layers)
+    few, many = (median(found[f"{layers} layers: compile a step"]) for layers in options.layers)
     measurement.show(
-        f"{config.layers[1]} layers take {many / few:.2f} times as long to compile as "
-        f"{config.layers[0]}; to load is to find it compiled by an earlier process"
+        f"{options.layers[1]} layers take {many / few:.2f} times as long to compile as "
+        f"{options.layers[0]}; to load is to find it compiled by an earlier process"
     )
     measurement.save(found)
     return 0
 
 
 def measured(
-    config: StartupConfig, code: str, *words: str, cache: str | None = None
+    options: StartupConfig, code: str, *words: str, cache: str | None = None
 ) -> tuple[list[float], list[float]]:
     """The two numbers that a program prints, of as many processes as were asked for."""
-    pairs = [once(code, *words, cache=cache) for _ in range(config.repeats)]
+    pairs = [once(code, *words, cache=cache) for _ in range(options.repeats)]
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 

@@ -1,4 +1,4 @@
-"""Courses of several methods in one figure; a method has the same colour everywhere."""
+"""Histories of several methods in one figure; a method has the same colour everywhere."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COLUMNS: tuple[tuple[str, Value, str], ...] = (
 )
 
 
-def curves(path: Path, courses: dict[str, list[list[Point]]], title: str) -> None:
+def curves(path: Path, histories: dict[str, list[list[Point]]], title: str) -> None:
     """Error and loss on the test and the training samples, against passes and against seconds.
 
     Lines are means over the seeds, bands reach from the smallest to the largest.  A line leaves its
@@ -51,7 +51,7 @@ def curves(path: Path, courses: dict[str, list[list[Point]]], title: str) -> Non
 
     Args:
         path: file to write.
-        courses: of every method, one of each seed; what has a name of its own, such as one method
+        histories: of every method, one of each seed; what has a name of its own, such as one method
             after another, is drawn in black.
         title: heading of the figure.
     """
@@ -59,8 +59,8 @@ def curves(path: Path, courses: dict[str, list[list[Point]]], title: str) -> Non
     panels = figure.subplots(len(ROWS), len(COLUMNS), sharex="col", sharey="row")
     for row, (label, value) in zip(panels, ROWS, strict=True):
         for axes, (_, time, scale) in zip(row, COLUMNS, strict=True):
-            for name, runs in courses.items():
-                _course(axes, name, runs, time, value)
+            for name, runs in histories.items():
+                _curve(axes, name, runs, time, value)
             axes.set(xscale=scale, yscale="log")
             axes.tick_params(labelbottom=True)
             axes.grid(alpha=0.25, which="both")
@@ -73,14 +73,14 @@ def curves(path: Path, courses: dict[str, list[list[Point]]], title: str) -> Non
     figure.savefig(path, dpi=110)
 
 
-def _course(
+def _curve(
     axes: Axes,
     name: str,
     runs: list[list[Point]],
     time: Value,
     value: Value,
 ) -> None:
-    length = min(map(len, runs))  # a course that ceased to be finite is shorter
+    length = min(map(len, runs))  # a history that ceased to be finite is shorter
     at = np.mean([[time(point) for point in run[:length]] for run in runs], 0)
     values = np.asarray([[value(point) for point in run[:length]] for run in runs])
     colour, dash = STYLES.get(name, (BLACK, "-"))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compare import trial_store as records
+from experiments.compare import trial_store
 from experiments.compare.command import Study, study
 from experiments.compare.methods import METHODS
 from experiments.compare.options import PerformanceConfig
-from experiments.compare.runner import concluded
+from experiments.compare.runner import exit_code_of
 from experiments.data.dataset import NotAtHand
 from experiments.report.measurement import table
-from experiments.report.saved_output import Shown
+from experiments.report.saved_output import SavedOutput
 from experiments.runtime.errors import UsageError, usage_errors
 
 # Final test accuracies, read off the paper's figure 6 (to 0.002), in per cent.  What it shows of
@@ -63,16 +63,16 @@ PUBLISHED = {
 }
 
 
-def main(config: PerformanceConfig) -> int:
+def main(options: PerformanceConfig) -> int:
     """Runs what is missing and reports; returns the exit code.
 
     Raises:
         UsageError: the configuration cannot be carried out, or none of the data sets is at hand.
     """
-    return concluded(all_studies, config, Console(highlight=False, soft_wrap=True))
+    return exit_code_of(all_studies, options, Console(highlight=False, soft_wrap=True))
 
 
-def all_studies(config: PerformanceConfig, console: Console) -> dict[str, Study]:
+def all_studies(options: PerformanceConfig, console: Console) -> dict[str, Study]:
     """The study of every data set, and all of them in one table.
 
     Raises:
@@ -81,7 +81,7 @@ def all_studies(config: PerformanceConfig, console: Console) -> dict[str, Study]
     """
     studies: dict[str, Study] = {}
     missing = []
-    for one in config.studies():
+    for one in options.studies():
         try:
             studies[one.data.title] = study(one, console)
         except UsageError as error:
@@ -91,29 +91,29 @@ def all_studies(config: PerformanceConfig, console: Console) -> dict[str, Study]
     if not studies:
         raise UsageError(missing[0])
     with usage_errors():
-        directory = records.study_directory(config.out, "performance", config)
-    shown = Shown(console, directory)
-    shown.show(accuracies(config, studies))
+        directory = trial_store.study_directory(options.out, "performance", options)
+    output = SavedOutput(console, directory)
+    output.show(accuracies(options, studies))
     for name, one in studies.items():
-        shown.show(f"{name}: {one.source}")
+        output.show(f"{name}: {one.source}")
     for error in missing:
-        shown.show(f"left out: {error}")
-    shown.save()
+        output.show(f"left out: {error}")
+    output.save()
     return studies
 
 
-def accuracies(config: PerformanceConfig, studies: dict[str, Study]) -> Table:
+def accuracies(options: PerformanceConfig, studies: dict[str, Study]) -> Table:
     """Test accuracy of every method on every set, the paper's in brackets; and how large they are.
 
     For a set may have been cut, and the paper's were not.
     """
     made = table("", *studies, title="test accuracy in %, in brackets the paper's")
-    for method in config.methods:
+    for method in options.methods:
         cells = []
         for name, one in studies.items():
             (own,) = (result for result in one.results if result.method == method)
             cell = own.accuracy(1)
-            published = PUBLISHED.get(method, {}).get(name) if name in config.sets else None
+            published = PUBLISHED.get(method, {}).get(name) if name in options.sets else None
             cells.append(cell if published is None else f"{cell} ({published})")
         made.add_row(METHODS[method].title, *cells)
     made.add_row("training samples", *(f"{one.train:,}" for one in studies.values()))

@@ -1,4 +1,4 @@
-"""What the methods came to: in numbers, and as a table."""
+"""Results of methods: in numbers, and as a table."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from experiments.report.measurement import table
 
 
 class Result(NamedTuple):
-    """What a method came to.
+    """Results of a method.
 
     Attributes:
         method: its name.
         number: the number that it was given.
-        courses: one of each seed, scored on the test samples.
+        histories: one of each seed, scored on the test samples.
     """
 
     method: str
     number: float
-    courses: list[list[Point]]
+    histories: list[list[Point]]
 
     def last(self, name: str) -> list[float]:
         """A field of the last point of every seed."""
-        return [getattr(course[-1], name) for course in self.courses]
+        return [getattr(history[-1], name) for history in self.histories]
 
     def accuracy(self, digits: int) -> str:
-        """Per cent of the scored samples answered right; or that not all seeds came to an end."""
+        """Accuracy in per cent; or how many seeds ended with values that are not finite."""
         broken = sum(not math.isfinite(loss) for loss in self.last("train_loss"))
         if broken:
-            return f"{broken} of {len(self.courses)} not finite"
+            return f"{broken} of {len(self.histories)} not finite"
         return plus_minus([100 * share for share in self.last("accuracy")], digits)
 
     def seconds_per_pass(self) -> float:
-        """Median over the second half of all courses, from one evaluation to the next.
+        """Median over the second half of all histories, from one evaluation to the next.
 
         By then all layers are there, and whatever a first call costs is over.
         """
         paces: list[float] = []
-        for course in self.courses:
-            ends = [(0, 0.0), *((point.passes, point.seconds) for point in course)]
+        for history in self.histories:
+            ends = [(0, 0.0), *((point.passes, point.seconds) for point in history)]
             stretches = list(itertools.pairwise(ends))
             for (done, then), (passes, now) in stretches[len(stretches) // 2 :]:
                 paces.append((now - then) / (passes - done))
@@ -53,8 +53,8 @@ class Result(NamedTuple):
 
 
 def summary(result: Result) -> dict[str, Any]:
-    """The numbers that are kept, a list with one entry for each seed."""
-    ends = {name: result.last(name) for name in Point._fields if name != "readings"}
+    """The numbers that are saved, a list with one entry for each seed."""
+    ends = {name: result.last(name) for name in Point._fields}
     pace = result.seconds_per_pass()
     return {"method": result.method, "number": result.number, "seconds_per_pass": pace, **ends}
 

@@ -1,4 +1,4 @@
-"""Where trials are run: each once, kept when it is finished, and shown while it goes on."""
+"""Runs trials: each once, saved when it is finished, with a progress bar meanwhile."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.compare import trial_store as records
-from experiments.compare.trial import Point, Programs, Task, Trial, course, titled
-from experiments.runtime.compilation_cache import keep_programs
+from experiments.algorithms.loop import Programs
+from experiments.compare import trial_store
+from experiments.compare.trial import Point, Task, Trial, history
+from experiments.runtime.compilation_cache import enable_compilation_cache
 from experiments.runtime.errors import usage_errors
 from experiments.runtime.interrupts import INTERRUPTED, Interrupted, stop_requests
 
@@ -22,69 +23,69 @@ C = TypeVar("C")
 _LONG = 10.0  # seconds from which a trial has a line of its own
 
 
-class Bench(NamedTuple):
-    """A study's directory at work.
+class Runner(NamedTuple):
+    """Runs the trials of a study.
 
     Attributes:
-        directory: where finished trials are kept.
+        directory: where finished trials are saved.
         programs: compiled so far.
-        say: shows a line.
-        show: shows how far a trial is.
-        asked: grows when a stop is asked for.
+        log: shows a line.
+        progress: shows how far a trial is.
+        stop_requests: grows when a stop is asked for.
     """
 
     directory: Path
     programs: Programs
-    say: Callable[[str], None]
-    show: Callable[[Trial, Task, Point | None], None]
-    asked: list[int]
+    log: Callable[[str], None]
+    progress: Callable[[Trial, Task, Point | None], None]
+    stop_requests: list[int]
 
     def run(self, trial: Trial, task: Task) -> list[Point]:
-        """A trial's course, kept from an earlier time or run now.
+        """A trial's history, saved at an earlier time or run now.
 
         Raises:
-            UsageError: what was kept is damaged.
+            UsageError: what was saved is damaged.
             Interrupted: a stop was asked for.
         """
         with usage_errors():
-            kept = records.find(self.directory, trial)
-        if kept is not None:
-            return kept
+            saved = trial_store.find(self.directory, trial)
+        if saved is not None:
+            return saved
         points: list[Point] = []
-        self.show(trial, task, None)
-        for point in course(trial, task, self.programs):
+        self.progress(trial, task, None)
+        for point in history(trial, task, self.programs):
             points.append(point)
-            self.show(trial, task, point)
-            if self.asked:
+            self.progress(trial, task, point)
+            if self.stop_requests:
                 raise Interrupted(
-                    f"finished trials are kept in {self.directory}; the same command goes on there"
+                    f"finished trials are kept in {self.directory}; the same command resumes there"
                 )
             if not math.isfinite(point.train_loss):
-                break  # it will not come back
-        records.save(self.directory, trial, points)
+                break  # no iteration recovers from that
+        trial_store.save(self.directory, trial, points)
         last = points[-1]
         if last.seconds > _LONG:
-            self.say(
-                f"{titled(trial, task)}: {last.passes} passes in {last.seconds:.0f} s, "
+            self.log(
+                f"{trial.title}: {last.passes} passes in {last.seconds:.0f} s, "
                 f"accuracy {last.accuracy:.2%}"
             )
         return points
 
 
-def concluded(study: Callable[[C, Console], Any], config: C, console: Console) -> int:
-    """Runs a study to its end, or to where a stop was asked for; returns the exit code.
+def exit_code_of(study: Callable[[C, Console], Any], options: C, console: Console) -> int:
+    """Runs a study to its end, or until a stop is asked for; returns the exit code.
 
     Args:
-        study: (config, console) -> what it came to.
-        config: what it is told.
-        console: where it is shown.
+        study: (options, console) -> results.
+        options: its options.
+        console: where results are shown.
 
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    keep_programs()
+    enable_compilation_cache()
     try:
-        study(config, console)
+        study(options, console)
     except Interrupted as stop:
         console.print(f"interrupted: {stop}")
         return INTERRUPTED
@@ -92,12 +93,12 @@ def concluded(study: Callable[[C, Console], Any], config: C, console: Console) -
 
 
 @contextmanager
-def at_work(directory: Path, console: Console) -> Iterator[Bench]:
-    """A bench, with a bar that follows the trial under way where there is a terminal."""
-    programs: Programs = {}
+def trial_runner(directory: Path, console: Console) -> Iterator[Runner]:
+    """A runner, with a progress bar of the trial under way where there is a terminal."""
+    programs = Programs()
     with stop_requests() as asked:
         if not console.is_terminal:
-            yield Bench(directory, programs, console.print, lambda *_: None, asked)
+            yield Runner(directory, programs, console.print, lambda *_: None, asked)
             return
         columns = (
             TextColumn("{task.description}"),
@@ -110,8 +111,8 @@ def at_work(directory: Path, console: Console) -> Iterator[Bench]:
 
             def show(trial: Trial, task: Task, point: Point | None) -> None:
                 if point is None:
-                    progress.reset(bar, total=task.passes, description=titled(trial, task))
+                    progress.reset(bar, total=task.passes, description=trial.title)
                 else:
                     progress.update(bar, completed=point.passes)
 
-            yield Bench(directory, programs, console.print, show, asked)
+            yield Runner(directory, programs, console.print, show, asked)

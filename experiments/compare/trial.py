@@ -1,17 +1,19 @@
-"""A trial: one method with one number from one seed, and the course it took."""
+"""A trial: one method with one number from one seed, from one evaluation to the next."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 import pdadmm_jax as pdadmm
-from experiments.compare.methods import METHODS, Method
+from experiments.algorithms.algorithm import Algorithm
+from experiments.algorithms.loop import Programs, Schedule, TrainState, train
+from experiments.compare.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Trial:
     """What is run.
 
     Attributes:
-        method: its name, in ``METHODS`` if the task does not say otherwise.
+        method: its name in ``METHODS``.
         number: the method's one number.
         seed: of the first weights and of the order of the samples.
         tuning: whether it is scored on held-out samples, to choose the number; else on the test
@@ -37,12 +39,16 @@ class Trial:
         kind = "tuning" if self.tuning else "result"
         return f"{self.method}-{self.number:g}-{self.seed}-{kind}"
 
-
-NOTHING_READ: dict[str, Any] = {}
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        method = METHODS[self.method]
+        kind = "tuning, " if self.tuning else ""
+        return f"{method.title} ({kind}{method.number} {self.number:g}, seed {self.seed})"
 
 
 class Point(NamedTuple):
-    """Where a trial stands after some passes.
+    """An evaluation of a trial after some passes.
 
     Attributes:
         passes: over the training samples.
@@ -52,7 +58,6 @@ class Point(NamedTuple):
         train_accuracy: share of the training samples.
         loss: the same of the samples that the trial is scored on.
         accuracy: the same.
-        readings: what the task's instruments show, at the end of a trial.
     """
 
     passes: int
@@ -62,7 +67,6 @@ class Point(NamedTuple):
     train_accuracy: float
     loss: float
     accuracy: float
-    readings: dict[str, Any] = NOTHING_READ
 
 
 class Task(NamedTuple):
@@ -71,158 +75,69 @@ class Task(NamedTuple):
     Attributes:
         train: samples to train on.
         scored: samples to be scored on.
-        hyper: activation and loss; methods put their own numbers in.
+        problem: activation and loss; methods put their own numbers in.
         widths: of the network.
         initializer: of the first weights.
         passes: how long to train.
         evaluate_every: passes between two points.
         first_layers: with how many layers methods begin that can grow, to be grown to all of them
             after half of the passes; None for all at once.
-        method_of: finds methods by their names.
-        instruments: (variables, training samples, hyper) -> readings of methods that have
-            variables, at the end of a trial.
     """
 
     train: pdadmm.Data
     scored: pdadmm.Data
-    hyper: pdadmm.Hyperparameters
+    problem: pdadmm.Hyperparameters
     widths: tuple[int, ...]
     initializer: Any
     passes: int
     evaluate_every: int
     first_layers: int | None
-    method_of: Callable[[str], Method] = METHODS.__getitem__
-    instruments: Callable[[Any, pdadmm.Data, pdadmm.Hyperparameters], Any] | None = None
 
 
-class Outcome(NamedTuple):
-    """What a trial came to: its course, and the weights at the end."""
-
-    points: list[Point]
-    params: pdadmm.Params
-
-
-Programs = dict[Any, Any]  # compiled ones, shared by trials that differ in number and seed alone
-
-
-def course(trial: Trial, task: Task, programs: Programs) -> Iterator[Point]:
+def history(trial: Trial, task: Task, programs: Programs) -> Iterator[Point]:
     """Runs a trial from one evaluation to the next.
 
     Args:
         trial: what to run.
         task: what it has in common with others.
-        programs: those compiled so far, to which new ones are added.
+        programs: those compiled so far, shared by trials that differ in number and seed alone.
     """
-    return (point for point, _ in _stands(trial, task, programs, None))
-
-
-def outcome(trial: Trial, task: Task, programs: Programs, after: Outcome | None = None) -> Outcome:
-    """Runs a trial to its end.
-
-    Args:
-        trial: what to run.
-        task: what it has in common with others.
-        programs: those compiled so far, to which new ones are added.
-        after: a trial whose weights it goes on from, and whose passes and seconds it counts on;
-            None to begin with the weights that its seed makes.
-    """
-    given = None if after is None else after.params
-    points, params = zip(*_stands(trial, task, programs, given), strict=True)
-    if after is not None:
-        points = [_later(point, after.points[-1]) for point in points]
-    return Outcome(list(points), params[-1])
-
-
-def _later(point: Point, begun: Point) -> Point:
-    return point._replace(
-        passes=begun.passes + point.passes,
-        seconds=begun.seconds + point.seconds,
-        compile_seconds=begun.compile_seconds + point.compile_seconds,
+    algorithm = _states_only(METHODS[trial.method].algorithm)
+    start, key = begin(trial, task)
+    missing = len(task.widths) - len(algorithm.params(start.state)) - 1
+    schedule = Schedule(
+        iterations=task.passes,
+        evaluate_every=task.evaluate_every,
+        grow_at=(task.passes // 2,) if missing else (),
+        grow_by=missing,
     )
+    splits = {"train": task.train, "scored": task.scored}
+    for chunk in train(algorithm, start, task.train, key, schedule, splits, programs):
+        seconds, compile_seconds = chunk.end.seconds, chunk.end.compile_seconds
+        scores = (*chunk.scores["train"], *chunk.scores["scored"])
+        yield Point(chunk.iteration, seconds, compile_seconds, *scores)
 
 
-def _stands(
-    trial: Trial, task: Task, programs: Programs, given: pdadmm.Params | None
-) -> Iterator[tuple[Point, pdadmm.Params]]:
-    """Where a trial stands, and its weights, whose memory the passes that follow may take over."""
-    method = task.method_of(trial.method)
-    grows = method.grow is not None and given is None
-    first_layers = task.first_layers if grows else None
-    grow_at = None if first_layers is None else task.passes // 2
-    number = jnp.asarray(trial.number, task.train.x.dtype)
-    state = jax.block_until_ready(begin(method, trial.seed, task, number, first_layers, given))
-    done, seconds, compile_seconds = 0, 0.0, 0.0
-    while done < task.passes:
-        stop = min(task.passes, done - done % task.evaluate_every + task.evaluate_every)
-        if grow_at is not None and done < grow_at:
-            stop = min(stop, grow_at)
-        if method.grow is not None and first_layers is not None and done == grow_at:
-            layers = len(task.widths) - 1 - first_layers
-            state = jax.block_until_ready(method.grow(state, task.hyper, number, layers))
-        start = time.perf_counter()
-        advance = _program(programs, method, state, task, number, stop - done)
-        compile_seconds += time.perf_counter() - start
-        start = time.perf_counter()
-        state = jax.block_until_ready(advance(state, task.train, task.hyper, number))
-        seconds += time.perf_counter() - start
-        done = stop
-        params = method.params(state)
-        train, scored = (
-            tuple(map(float, pdadmm.loss_and_accuracy(params, data, task.hyper)))
-            for data in (task.train, task.scored)
-        )
-        readings = _readings(method, state, task, number) if done == task.passes else {}
-        yield Point(done, seconds, compile_seconds, *train, *scored, readings=readings), params
+def begin(trial: Trial, task: Task) -> tuple[TrainState, jax.Array]:
+    """The start of a trial at the weights that seed and depth make; and the key of its order.
 
-
-def titled(trial: Trial, task: Task) -> str:
-    """A trial's name for people."""
-    method = task.method_of(trial.method)
-    kind = "tuning, " if trial.tuning else ""
-    return f"{method.title} ({kind}{method.number} {trial.number:g}, seed {trial.seed})"
-
-
-def _readings(method: Method, state: Any, task: Task, number: jax.Array) -> dict[str, Any]:
-    if task.instruments is None or method.variables is None:
-        return {}
-    variables = method.variables(state, task.train, task.hyper, number)
-    return _plain(task.instruments(variables, task.train, task.hyper))
-
-
-def _plain(value: Any) -> Any:
-    """Named tuples as dictionaries, arrays as lists and numbers."""
-    if isinstance(value, tuple):
-        return {name: _plain(entry) for name, entry in value._asdict().items()}  # pyright: ignore
-    return value.tolist()
-
-
-def _program(
-    programs: Programs, method: Method, state: Any, task: Task, number: jax.Array, passes: int
-) -> Any:
-    """The compiled passes of a method, kept for states of the same shapes."""
-    arguments = state, task.train, task.hyper, number
-    shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((state, task.train))]
-    key = (method.advance, passes, str(shapes))
-    if key not in programs:
-        jitted = jax.jit(method.advance, static_argnums=4, donate_argnums=0)
-        programs[key] = jitted.lower(*arguments, passes).compile()
-    return programs[key]
-
-
-def begin(
-    method: Method,
-    seed: int,
-    task: Task,
-    number: jax.Array,
-    first_layers: int | None,
-    given: pdadmm.Params | None = None,
-) -> Any:
-    """A method's state at the weights given, or at those that seed and depth make."""
-    widths = task.widths
-    if first_layers is not None:
-        widths = (*widths[:first_layers], widths[-1])
-    key, own = jax.random.split(jax.random.key(seed))
-    if given is not None:  # copies, for a state's memory is taken over
-        return method.start(jax.tree.map(jnp.array, given), own, task.train, task.hyper, number)
+    All methods that begin with as many layers begin with the same weights.
+    """
+    method, widths = METHODS[trial.method], task.widths
+    if task.first_layers is not None and method.algorithm.grow is not None:
+        widths = (*widths[: task.first_layers], widths[-1])
+    key, order = jax.random.split(jax.random.key(trial.seed))
     params = pdadmm.random_params(key, widths, task.initializer)
-    return method.start(params, own, task.train, task.hyper, number)
+    options = method.configured(task.problem, jnp.asarray(trial.number, task.train.x.dtype))
+    state = method.algorithm.from_params(params, task.train, options)
+    return TrainState(jax.block_until_ready(state), options), order
+
+
+@cache
+def _states_only(algorithm: Algorithm) -> Algorithm:
+    """The same without metrics, whose cost differs from method to method and is not compared."""
+
+    def run(state: Any, data: Any, options: Any, key: Any, steps: int) -> Any:
+        return algorithm.run(state, data, options, key, steps)[0], None
+
+    return algorithm._replace(run=run)

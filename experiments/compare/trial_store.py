@@ -21,11 +21,12 @@ from experiments.runtime.json_files import read_json
 
 TRIALS = "trials"
 HERE = Path(experiments.__path__[0])
-# What trials come to depends on these.
+# Trials' results depend on these.
 CODE = (
     Path(pdadmm.__path__[0]),
     HERE / "data",
-    HERE / "compare" / "methods",
+    HERE / "algorithms",
+    HERE / "compare" / "methods.py",
     HERE / "compare" / "trial.py",
 )
 FILES = ("file", "files")
@@ -33,18 +34,18 @@ PLACES = ("out", "prepared", "archives", "download")  # settings that say where 
 
 
 def _numbers(point: Any) -> Any:
-    """Numbers that are not finite are kept as null."""
+    """Numbers that are not finite are saved as null."""
     if not isinstance(point, dict):
         raise ValueError("no numbers by their names")
     return _without_null(point)
 
 
-def _without_null(kept: Any) -> Any:
-    if isinstance(kept, dict):
-        return {name: _without_null(value) for name, value in kept.items()}
-    if isinstance(kept, list):
-        return list(map(_without_null, kept))
-    return float("nan") if kept is None else kept
+def _without_null(saved: Any) -> Any:
+    if isinstance(saved, dict):
+        return {name: _without_null(value) for name, value in saved.items()}
+    if isinstance(saved, list):
+        return list(map(_without_null, saved))
+    return float("nan") if saved is None else saved
 
 
 def _begun(point: Point) -> Point:
@@ -53,7 +54,7 @@ def _begun(point: Point) -> Point:
     return point
 
 
-class _Kept(TypedDict):
+class _Saved(TypedDict):
     """What ``find`` needs of a finished trial."""
 
     trial: Trial
@@ -63,11 +64,11 @@ class _Kept(TypedDict):
     ]
 
 
-_KEPT = TypeAdapter(_Kept)
+_SAVED = TypeAdapter(_Saved)
 _ANYTHING = TypeAdapter(Any)
 
 
-def study_directory(out: Path, name: str, config: Any) -> Path:
+def study_directory(out: Path, name: str, options: Any) -> Path:
     """The directory of the results of a study with this configuration, made if there is none.
 
     Its name depends on all settings but those that say where things are, and on what is in files of
@@ -77,10 +78,10 @@ def study_directory(out: Path, name: str, config: Any) -> Path:
         OSError: it cannot be made or written to.
         ValueError: its config.json is another's, or damaged.
     """
-    return _directory(out, name, {"study": name, "config": _settings(asdict(config))})
+    return _directory(out, name, {"study": name, "config": _settings(asdict(options))})
 
 
-def trials_directory(out: Path, name: str, config: Any) -> Path:
+def trials_directory(out: Path, name: str, options: Any) -> Path:
     """The directory of finished trials of this configuration, for all studies that need them.
 
     Its name depends on code, versions and hardware too: trials that others made are not mixed in.
@@ -88,14 +89,14 @@ def trials_directory(out: Path, name: str, config: Any) -> Path:
     Args:
         out: where the studies have their directories.
         name: of the studies.
-        config: what they have in common.
+        options: what they have in common.
 
     Raises:
         OSError: it cannot be made or written to.
         ValueError: its config.json is another's, or damaged.
     """
     made = {**runs.environment(), "code": _code()}
-    content = {"study": name, "config": _settings(asdict(config)), "made": made}
+    content = {"study": name, "config": _settings(asdict(options)), "made": made}
     return _directory(out / TRIALS, name, content)
 
 
@@ -108,7 +109,7 @@ def _directory(out: Path, name: str, content: dict[str, Any]) -> Path:
             runs.write_json(path / runs.CONFIG, content)
     except OSError as error:
         raise OSError(
-            f"cannot keep a study in {out} ({error.strerror}): choose another with --out."
+            f"cannot save a study in {out} ({error.strerror}): choose another with --out."
         ) from error
     try:
         found = read_json(path / runs.CONFIG, _ANYTHING)
@@ -132,10 +133,10 @@ def _code() -> str:
     return found.hexdigest()
 
 
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """What makes a study another one; of files of the user's, what is in them."""
     settings = {}
-    for name, value in config.items():
+    for name, value in options.items():
         if name in FILES:
             paths = value if isinstance(value, tuple) else (value,)
             if contents := [_content(path) for path in paths if path is not None]:
@@ -151,7 +152,7 @@ def _content(path: Path) -> str:
 
 
 def save(directory: Path, trial: Trial, points: list[Point]) -> None:
-    """Keeps a finished trial in a directory of trials."""
+    """Saves a finished trial in a directory of trials."""
     content = {
         "trial": asdict(trial),
         "points": [point._asdict() for point in points],
@@ -161,7 +162,7 @@ def save(directory: Path, trial: Trial, points: list[Point]) -> None:
 
 
 def find(directory: Path, trial: Trial) -> list[Point] | None:
-    """The course of a trial, if it is finished.
+    """The history of a trial, if it is finished.
 
     Raises:
         ValueError: its file is not what ``save`` writes.
@@ -170,7 +171,7 @@ def find(directory: Path, trial: Trial) -> list[Point] | None:
     if not path.exists():
         return None
     try:
-        content = read_json(path, _KEPT)
+        content = read_json(path, _SAVED)
     except ValueError as error:
         raise ValueError(f"{error}: remove it, and the trial is run again.") from None
     if content["trial"] != trial:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from experiments.options.checks import MOST_DEVICES, check_count
 
-WireName = Literal["full", "float32", "bfloat16", "int8", "int4"]
+MessageDtype = Literal["full", "float32", "bfloat16", "int8", "int4"]
 
 
 @dataclass(frozen=True)
@@ -16,14 +16,14 @@ class MeshConfig:
     """The devices: stages that hold neighbouring layers, each with its share of the samples."""
 
     layer: int | None = None
-    """Stages that the layers are laid out over; without it 1, or, of several processes, all
+    """Stages that the layers are laid out over; by default 1, or, of several processes, all
     devices."""
 
     data: int = 1
     """Devices that share the samples of each stage."""
 
-    wire: WireName = "full"
-    """Type of the messages between stages: the state's own, or one that rounds them."""
+    message_dtype: MessageDtype = "full"
+    """Dtype of the messages between stages: that of the state, or one that rounds them."""
 
     def check(self) -> None:
         """Raises ValueError for axes without devices."""

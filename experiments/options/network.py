@@ -24,8 +24,9 @@ class NetworkConfig:
     activation: ActivationName = "relu"
     """Activation of the hidden layers."""
 
-    initializer: InitializerName = "he"
-    """Distribution of the first weights; 'paper' is normal with deviation 0.1."""
+    initializer: InitializerName = "orthogonal"
+    """Distribution of the first weights: orthogonal times the square root of 2, He, Glorot, or
+    'paper', which is normal with deviation 0.1."""
 
     def check(self) -> None:
         """Raises ValueError for layers without neurons, or no hidden layer."""
@@ -38,7 +39,9 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """The ADMM: penalties, and how each layer's problems are solved."""
+    """Penalties of ADMM, and how each layer's subproblems are solved; loss, smoothing and precision
+    are those of sweeps too.
+    """
 
     nu: float = 0.1
     """Penalty on z = p W + b and q = f(z)."""
@@ -82,10 +85,10 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class SweepsConfig:
-    """Synchronised sweeps, the recommended recipe: what --recipe sweeps can be told."""
+    """Synchronised sweeps, the recommended recipe: the options of --algorithm sweeps."""
 
     batch: int | None = None
-    """Samples between two updates of the weights, by Adam's rule; without it all of them, and W by
+    """Samples between two updates of the weights, by Adam's rule; by default all of them, and W by
     its own subproblem."""
 
     nu: float = 100.0
@@ -99,13 +102,14 @@ class SweepsConfig:
     """Weight of W's proximal term, relative to the mean square of its inputs."""
 
     inertia: float = 0.9
-    """Share of W's last step that is made again."""
+    """Share of W's last step that is added to the next."""
 
     block: int = 1024
-    """Samples that pass through a layer at a time; memory grows with it, not with their number."""
+    """Samples that a layer works on at a time; memory grows with it, not with their number."""
 
     pipelined: bool = False
-    """Let batches follow each other without waiting: no stage is idle, but weights move late."""
+    """Let batches follow each other without waiting: no stage is idle, but weights are updated
+    late."""
 
     def check(self) -> None:
         """Raises ValueError for numbers of samples below 1."""

@@ -10,11 +10,11 @@ from urllib.parse import quote
 from markdown_it import MarkdownIt
 
 from experiments.report.options import ReportConfig
-from experiments.report.saved_output import SHOWN, ShownContent, ShownTable, read_shown
+from experiments.report.saved_output import OUTPUT, SavedContent, SavedTable, read_output
 from experiments.runtime import run_directory as runs
 from experiments.runtime.errors import usage_errors
 
-Found = list[tuple[Path, ShownContent]]
+Found = list[tuple[Path, SavedContent]]
 PNG = b"\x89PNG\r\n\x1a\n"  # how every such file begins
 
 STYLE = """
@@ -42,20 +42,20 @@ PAGE = """<!doctype html>
 """
 
 
-def main(config: ReportConfig) -> int:
+def main(options: ReportConfig) -> int:
     """Gathers, writes and says where; returns the exit code.
 
     Raises:
         UsageError: there is nothing to gather, or something is damaged.
     """
     with usage_errors():
-        found = gathered(config.runs)
+        found = gathered(options.runs)
         text = markdown(found)
         page = PAGE.format(style=STYLE, body=html(text, figures(found)))
         for name, content in (("report.md", text), ("report.html", page)):
-            with runs.replacing(config.runs / name) as temporary:
+            with runs.replacing(options.runs / name) as temporary:
                 temporary.write_text(content, encoding="utf-8")
-    print(f"{len(found)} run(s) gathered in {config.runs}: report.html, report.md")
+    print(f"{len(found)} run(s) gathered in {options.runs}: report.html, report.md")
     return 0
 
 
@@ -66,10 +66,10 @@ def gathered(folder: Path) -> Found:
         ValueError: there is nothing to gather, or something is damaged.
         OSError: something cannot be read.
     """
-    newest: dict[tuple[str, str], tuple[Path, ShownContent]] = {}
-    for path in sorted(one.parent for one in folder.glob(f"*/{SHOWN}")):
+    newest: dict[tuple[str, str], tuple[Path, SavedContent]] = {}
+    for path in sorted(one.parent for one in folder.glob(f"*/{OUTPUT}")):
         try:
-            content = read_shown(path)
+            content = read_output(path)
         except ValueError as error:
             raise ValueError(f"{error}: remove it, or run its command again.") from error
         # One command may make several directories; the date in front of one does not count.
@@ -137,7 +137,7 @@ def html(text: str, contents: dict[str, bytes]) -> str:
     return re.sub(r'<img src="(.*?)"', with_content, body)
 
 
-def _table(table: ShownTable) -> str:
+def _table(table: SavedTable) -> str:
     rows = [
         table["columns"],
         ["---:" if right else ":---" for right in table["right"]],

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from experiments.report.saved_output import Shown
+from experiments.report.saved_output import SavedOutput
 from experiments.runtime import run_directory as runs
 from experiments.runtime.errors import usage_errors
 
@@ -21,21 +21,21 @@ class Measurement:
         console: where they are shown.
     """
 
-    def __init__(self, name: str, config: Any) -> None:
+    def __init__(self, name: str, options: Any) -> None:
         """Makes the directory.
 
         Args:
             name: of the command, and of the file of its results.
-            config: the command's; ``config.out`` says where to make directories.
+            options: the command's; ``config.out`` says where to make directories.
 
         Raises:
             UsageError: the directory cannot be made.
         """
         self.console = Console(highlight=False, soft_wrap=True)
         with usage_errors():
-            self.directory = runs.create(config.out, name, config)
+            self.directory = runs.create(options.out, name, options)
         self._name, self._files = name, ["config.json", f"{name}.json"]
-        self._shown = Shown(self.console, self.directory)
+        self._shown = SavedOutput(self.console, self.directory)
 
     def show(self, what: str | Table) -> None:
         """Prints a text or a table."""

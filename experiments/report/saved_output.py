@@ -1,4 +1,4 @@
-"""What a command shows, kept beside its results for the report."""
+"""The output of a command, saved beside its results for the report."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing_extensions import TypedDict
 from experiments.runtime import run_directory as runs
 from experiments.runtime.json_files import read_json
 
-SHOWN = "shown.json"
+OUTPUT = "output.json"
 
 
-class ShownTable(TypedDict):
+class SavedTable(TypedDict):
     """A table: its cells, and which columns are to the right."""
 
     title: str | None
@@ -37,10 +37,10 @@ class TextPart(TypedDict):
 class TablePart(TypedDict):
     """A table."""
 
-    table: ShownTable
+    table: SavedTable
 
 
-class ShownEnvironment(TypedDict):
+class SavedEnvironment(TypedDict):
     """What the report says of hardware and versions."""
 
     devices: str
@@ -49,31 +49,31 @@ class ShownEnvironment(TypedDict):
     pdadmm_jax: str
 
 
-class ShownContent(TypedDict):
-    """What shown.json holds."""
+class SavedContent(TypedDict):
+    """What output.json holds."""
 
     command: str
     finished: str
-    environment: ShownEnvironment
+    environment: SavedEnvironment
     parts: list[TextPart | TablePart]
     figures: list[Annotated[str, Field(pattern=r"^\w[\w.-]*$")]]  # names beside it, no paths
 
 
-_CONTENT = TypeAdapter(ShownContent)
+_CONTENT = TypeAdapter(SavedContent)
 
 
-def read_shown(directory: Path) -> ShownContent:
-    """What a command has shown.
+def read_output(directory: Path) -> SavedContent:
+    """The output of a command.
 
     Raises:
         ValueError: it is damaged.
         OSError: it cannot be read.
     """
-    return read_json(directory / SHOWN, _CONTENT)
+    return read_json(directory / OUTPUT, _CONTENT)
 
 
-class Shown:
-    """Shows texts and tables, and remembers them until they are saved."""
+class SavedOutput:
+    """Prints texts and tables, and saves them."""
 
     def __init__(self, console: Console, directory: Path) -> None:
         self.console, self._directory = console, directory
@@ -85,7 +85,7 @@ class Shown:
         self._parts.append(_plain(what) if isinstance(what, Table) else {"text": what})
 
     def save(self, *figures: str) -> None:
-        """Writes what was shown, the command and the hardware.
+        """Writes the output, the command and the hardware.
 
         Args:
             *figures: names of the files drawn to, in the same directory.
@@ -97,7 +97,7 @@ class Shown:
             "parts": self._parts,
             "figures": list(figures),
         }
-        runs.write_json(self._directory / SHOWN, content)
+        runs.write_json(self._directory / OUTPUT, content)
 
 
 def _plain(table: Table) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One run in several processes, by JAX's own runtime: joining it, speaking for it, leaving it."""
+"""One run in several processes, by JAX's own runtime."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SECONDS_TO_GATHER = 120
 _SECONDS_WITHOUT_A_SIGN_OF_LIFE = 10
 
 
-def join(config: ClusterConfig) -> None:
+def initialize(config: ClusterConfig) -> None:
     """Makes this process one of several that see all their devices as one.
 
     Where nothing is said of coordinator and numbers, JAX looks for them in the environment, where
@@ -53,44 +53,44 @@ def join(config: ClusterConfig) -> None:
         ) from error
 
 
-def joined() -> bool:
+def is_distributed() -> bool:
     """Whether this is one of several processes."""
     return jax.distributed.is_initialized()
 
 
-def speaks() -> bool:
+def is_main_process() -> bool:
     """Whether this process writes files and to the screen; one of all does."""
     return jax.process_index() == 0
 
 
-def agreed(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether any process has raised the flag; all of them have to ask."""
-    if not joined():
+    if not is_distributed():
         return flag
     from jax.experimental import multihost_utils
 
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
-def told(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """What the first process says, in all of them; anything that JSON can hold."""
-    if not joined():
+    if not is_distributed():
         return value
     from jax.experimental import multihost_utils
 
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     length = int(multihost_utils.broadcast_one_to_all(np.asarray(len(text))))
-    own = text if speaks() else np.zeros(length, np.uint8)
+    own = text if is_main_process() else np.zeros(length, np.uint8)
     heard = multihost_utils.broadcast_one_to_all(own)
     return json.loads(np.asarray(heard, np.uint8).tobytes())
 
 
-def first_alone(work: Callable[[], T]) -> T:
+def main_process_first(work: Callable[[], T]) -> T:
     """Does what all processes do, but the first one ahead of the others.
 
     So that files which the work prepares for the next time are prepared once.
     """
-    if speaks():
+    if is_main_process():
         result = work()
         _meet()
         return result
@@ -99,14 +99,14 @@ def first_alone(work: Callable[[], T]) -> T:
 
 
 def _meet() -> None:
-    if joined():
+    if is_distributed():
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices("pdadmm")
 
 
 @contextmanager
-def leaving_together() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Lets an error end this process at once, after it has said why.
 
     The interpreter's own way out would wait for the other processes, which wait for this one.
@@ -116,7 +116,7 @@ def leaving_together() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not joined():
+        if not is_distributed():
             raise
         code = 1
         if isinstance(error, UsageError):

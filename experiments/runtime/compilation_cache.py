@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 
-def keep_programs() -> None:
+def enable_compilation_cache() -> None:
     """Has JAX keep what it compiles, in the user's cache directory.
 
     Where JAX's own settings (``JAX_COMPILATION_CACHE_DIR``, ``JAX_ENABLE_COMPILATION_CACHE``) say

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.data.config import DataConfig
 from experiments.options.checks import check_counts
-from experiments.options.devices import WireName
+from experiments.options.devices import MessageDtype
 from experiments.options.network import MethodConfig, NetworkConfig, SolverName
 
 MOST_ITERATIONS = 1_000_000  # what every one of them reports is held in memory
@@ -102,12 +102,12 @@ class ConvergenceConfig(StudyConfig):
 
 @dataclass(frozen=True)
 class CommunicationConfig(StudyConfig):
-    """Trains with messages of every type between stages, and counts bytes against accuracy."""
+    """Trains with messages of every dtype between stages, and counts bytes against accuracy."""
 
     method: MethodConfig = field(default_factory=MethodConfig)
 
-    wires: tuple[WireName, ...] = ("full", "bfloat16", "int8", "int4")
-    """Types of the messages between stages, 'full' among them to compare the others with."""
+    message_dtypes: tuple[MessageDtype, ...] = ("full", "bfloat16", "int8", "int4")
+    """Dtypes of the messages between stages, 'full' among them to compare the others with."""
 
     stages: int = 4
     """Devices that the layers are laid out over; virtual ones on a CPU."""
@@ -122,7 +122,11 @@ class CommunicationConfig(StudyConfig):
         layers = len(self.network.hidden) + 1
         if self.stages > layers:
             raise ValueError(f"stages is {self.stages}, but the network has {layers} layers.")
-        if "full" not in self.wires:
-            raise ValueError("wires lacks 'full', which the others are compared with: add it.")
-        if len(set(self.wires)) < len(self.wires):
-            raise ValueError(f"wires names a type twice, {' '.join(self.wires)}: name it once.")
+        if "full" not in self.message_dtypes:
+            raise ValueError(
+                "message-dtypes lacks 'full', which the others are compared with: add it."
+            )
+        if len(set(self.message_dtypes)) < len(self.message_dtypes):
+            raise ValueError(
+                f"message-dtypes names one twice, {' '.join(self.message_dtypes)}: name it once."
+            )

@@ -1,9 +1,7 @@
-"""pdADMM on the full batch, as a way of training: chunks of iterations, each one evaluated."""
+"""``train --algorithm admm``: Algorithm 1 on the full batch."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +10,34 @@ import numpy as np
 
 import pdadmm_jax as pdadmm
 from experiments import build
-from experiments.report import plotting as plots
-from experiments.train.algorithm import Chunk, Line, Mode, Programs, Start, evaluation, next_end
+from experiments.algorithms.admm import ADMM
+from experiments.algorithms.loop import Chunk, TrainState
 from experiments.train.checkpoints import Found, restore
+from experiments.train.figure import admm_figure
+from experiments.train.trainer import Record, Trainer, evaluation
 from pdadmm_jax.parallel.mesh import shards, stages
 
 
-class FullBatch(Mode):
-    """pdADMM over all samples at once; ``hyper`` are ``Hyperparameters``."""
+class ADMMTrainer(Trainer):
+    """ADMM over all samples at once."""
 
-    watched = "the Lagrangian"
+    algorithm = ADMM
+    monitored = "the Lagrangian"
 
-    def first(self) -> Start:
+    def init(self) -> TrainState:
         """The start from random weights."""
         state = pdadmm.init(
-            jax.random.key(self.config.seed),
+            jax.random.key(self.options.seed),
             self.splits.solved,
             self.widths,
-            self.hyper,
-            build.INITIALIZERS[self.config.network.initializer],
+            self.config,
+            build.INITIALIZERS[self.options.network.initializer],
             mesh=self.mesh,
-            wire=self.config.mesh.wire,
+            wire=self.options.mesh.message_dtype,
         )
-        return Start(state, self.hyper)
+        return TrainState(state, self.config)
 
-    def train(self, start: Start, iterations: int) -> Iterator[Chunk]:
-        """Runs up to iteration number ``iterations``."""
-        return train(
-            start,
-            self.splits,
-            iterations=iterations,
-            evaluate_every=self.config.evaluate_every,
-            refresh_every=self.config.refresh_every,
-            grow_at=self.config.growth.at,
-            grow_by=self.config.growth.layers,
-        )
-
-    def stored(self, start: Start) -> tuple[Any, dict[str, Any]]:
+    def checkpoint(self, state: TrainState) -> tuple[Any, dict[str, Any]]:
         """What a checkpoint has to hold: arrays, and facts that JSON can hold.
 
         Arrays are saved as they lie, every device its own, for a second copy in another order may
@@ -56,93 +45,119 @@ class FullBatch(Mode):
         the number of stages says which row is which layer, so that any mesh can read them.
         """
         facts = {
-            "widths": list(pdadmm.widths(start.state)),
-            "laid_out": self._layout(),
-            "rho": float(start.hyper.rho),
-            "seconds": start.seconds,
-            "compile_seconds": start.compile_seconds,
+            "widths": list(self.layer_widths(state)),
+            "layout": self._layout(),
+            "rho": float(state.config.rho),
+            "seconds": state.seconds,
+            "compile_seconds": state.compile_seconds,
         }
-        return start.state, facts
+        return state.state, facts
 
-    def restored(self, found: Found) -> Start:
-        """The start that was saved: bit for bit on the mesh of then, dealt out anew on another."""
+    def restore(self, found: Found) -> TrainState:
+        """The state that was saved: bit for bit on the same mesh, resharded on another."""
         facts = found.facts
-        hyper = self.hyper
-        if facts["rho"] != float(hyper.rho):  # raised on the way
-            hyper = hyper.replace(rho=facts["rho"])
-        state = self._state(found, tuple(facts["widths"]))
-        return Start(state, hyper, facts["seconds"], facts["compile_seconds"])
+        config = self.config
+        if facts["rho"] != float(config.rho):  # raised on the way
+            config = config.replace(rho=facts["rho"])
+        state = self._restored(found, tuple(facts["widths"]))
+        return TrainState(state, config, facts["seconds"], facts["compile_seconds"])
 
-    def broken_by_next(self, start: Start) -> list[str]:
+    def records(self, chunk: Chunk) -> list[Record]:
+        """Lagrangian, its terms, residuals and step sizes of every iteration."""
+        info, layers = chunk.info, len(self.layer_widths(chunk.end)) - 1
+        lines = [
+            {
+                "iteration": chunk.before + 1 + i,
+                "layers": layers,
+                "lagrangian": float(info.lagrangian[i]),
+                "objective": float(info.terms.objective[i]),
+                **{name: float(values[i]) for name, values in info.terms._asdict().items()},
+                "residual": float(np.sum(np.square(info.primal_residual[i], dtype=np.float64))),
+                "residual_per_boundary": [float(r) for r in info.primal_residual[i]],
+                "largest_tau": float(info.tau[i].max()),
+                "largest_theta": float(info.theta[i].max()),
+                "finite": bool(info.finite[i]),
+                "converged": bool(info.converged[i].all()),
+                "in_certified_region": bool(info.in_certified_region[i]),
+            }
+            for i in range(chunk.length)
+        ]
+        end = chunk.end
+        lines[-1] |= {"seconds": end.seconds, "rho": float(end.config.rho), **evaluation(chunk)}
+        if chunk.drift is not None:
+            lines[-1]["drift"] = float(chunk.drift.max())
+        return lines
+
+    def monitor(self, chunk: Chunk) -> np.ndarray:
+        """The augmented Lagrangian."""
+        return chunk.info.lagrangian
+
+    def nonfinite_after(self, state: TrainState) -> list[str]:
         """The variables that another iteration leaves with values that are not finite."""
-        state = start.state
-        if start.iteration in self.config.growth.at:
-            state = pdadmm.grow(state, start.hyper, self.config.growth.layers)
-        return pdadmm.nonfinite(pdadmm.step(state, self.splits.solved, start.hyper)[0])
+        variables, growth = state.state, self.options.growth
+        if state.iteration in growth.at:
+            variables = pdadmm.grow(variables, state.config, growth.layers)
+        return pdadmm.nonfinite(pdadmm.step(variables, self.splits.solved, state.config)[0])
 
-    def steadier(self, start: Start, factor: float) -> tuple[Start, str]:
-        """The same start with a larger rho, and that said."""
-        rho = factor * float(start.hyper.rho)
-        return start._replace(hyper=start.hyper.replace(rho=rho)), f"rho is {rho:g}"
+    def with_smaller_steps(self, state: TrainState, factor: float) -> tuple[TrainState, str]:
+        """The same state with a larger rho."""
+        rho = factor * float(state.config.rho)
+        return state._replace(config=state.config.replace(rho=rho)), f"rho is {rho:g}"
 
-    def remarks(self, start: Start) -> list[str]:
+    def remarks(self, state: TrainState) -> list[str]:
         """Where the theory does not reach."""
-        found = pdadmm.certificate_of(start.hyper)
+        found = pdadmm.certificate_of(state.config)
         if found.holds:
             return []
         return [
-            f"note: rho = {float(start.hyper.rho):g} is not above {float(found.least_rho):g}, so "
-            "that the Lagrangian is not certain to fall (--method.certified raises rho)"
+            f"note: rho = {float(state.config.rho):g} is not above {float(found.least_rho):g}, so "
+            "descent of the Lagrangian is not certified (--method.certified raises rho)"
         ]
 
-    @staticmethod
-    def title(hyper: pdadmm.Hyperparameters) -> str:
-        """The method and its penalties."""
-        return f"pdADMM, nu = {float(hyper.nu):g}, rho = {float(hyper.rho):g}"
+    def title(self, config: pdadmm.Hyperparameters) -> str:
+        """The algorithm and its penalties."""
+        return f"ADMM, nu = {float(config.nu):g}, rho = {float(config.rho):g}"
 
-    @staticmethod
-    def described(line: Line) -> str:
+    def summary(self, record: Record) -> dict[str, Any]:
         """Lagrangian and squared residual."""
+        return {name: record.get(name) for name in ("lagrangian", "residual")}
+
+    def describe(self, record: Record) -> str:
+        """Lagrangian and squared residual, in words."""
         lagrangian, residual = (
-            float("nan") if line[name] is None else line[name]
-            for name in ("lagrangian", "residual")
+            float("nan") if value is None else value for value in self.summary(record).values()
         )
         return f"Lagrangian {lagrangian:.4g} residual {residual:.1e}"
 
-    @staticmethod
-    def summary(line: Line) -> dict[str, Any]:
-        """Lagrangian and squared residual."""
-        return {name: line.get(name) for name in ("lagrangian", "residual")}
-
-    def draw(self, path: Path, lines: list[Line], title: str) -> None:
+    def draw(self, path: Path, records: list[Record], title: str) -> None:
         """Writes the figure of a run: objective, residual and accuracy."""
-        plots.training_figure(path, lines, self.splits.samples, title)
+        admm_figure(path, records, self.splits.samples, title)
 
     def same_layout(self, found: Found) -> bool:
-        """Whether a checkpoint comes from the mesh and the messages of this run."""
-        return found.facts["laid_out"] == self._layout()
+        """Whether a checkpoint comes from the mesh and the message dtype of this run."""
+        return found.facts["layout"] == self._layout()
 
-    def _state(self, found: Found, widths: tuple[int, ...]) -> pdadmm.State:
-        wire = self.config.mesh.wire
+    def _restored(self, found: Found, widths: tuple[int, ...]) -> pdadmm.State:
+        dtype = self.options.mesh.message_dtype
         data = _samples(self.splits)
         if self.same_layout(found):
-            shapes, _ = pdadmm.abstract(data, widths, self.hyper, self.mesh, wire=wire)
+            shapes, _ = pdadmm.abstract(data, widths, self.config, self.mesh, wire=dtype)
             return restore(found, shapes)
         mesh = self.mesh or pdadmm.make_mesh(devices=jax.devices()[:1])
-        then = found.facts["laid_out"]
+        saved = found.facts["layout"]
         shapes = pdadmm.abstract_elsewhere(
-            data, widths, self.hyper, mesh, stages=then["stages"], wire=then["wire"]
+            data, widths, self.config, mesh, stages=saved["stages"], wire=saved["message_dtype"]
         )
         state = restore(found, shapes, resize=True)
-        return pdadmm.moved(state, self.mesh, self.splits.samples, wire)
+        return pdadmm.moved(state, self.mesh, self.splits.samples, dtype)
 
     def _layout(self) -> dict[str, Any]:
         """What the shapes of a state's arrays depend on, apart from the network."""
-        mesh, wire = self.mesh, self.config.mesh.wire
+        mesh, dtype = self.mesh, self.options.mesh.message_dtype
         if mesh is None:
-            return {"stages": 1, "shards": 1, "wire": "full"}
-        sent = wire if stages(mesh) > 1 else "full"  # one stage sends none
-        return {"stages": stages(mesh), "shards": shards(mesh), "wire": sent}
+            return {"stages": 1, "shards": 1, "message_dtype": "full"}
+        sent = dtype if stages(mesh) > 1 else "full"  # one stage sends none
+        return {"stages": stages(mesh), "shards": shards(mesh), "message_dtype": sent}
 
 
 def _samples(splits: build.Splits) -> pdadmm.Data:
@@ -152,86 +167,3 @@ def _samples(splits: build.Splits) -> pdadmm.Data:
         jax.ShapeDtypeStruct((splits.samples, *rows.shape[1:]), rows.dtype) for rows in (x, y)
     ]
     return pdadmm.Data(*shapes)
-
-
-def train(
-    start: Start,
-    splits: build.Splits,
-    *,
-    iterations: int,
-    evaluate_every: int,
-    refresh_every: int,
-    grow_at: tuple[int, ...] = (),
-    grow_by: int = 0,
-) -> Iterator[Chunk]:
-    """Runs the iterations, yielding after every evaluation.
-
-    Args:
-        start: where to start; its state is used up.
-        splits: data.
-        iterations: number of the last one.
-        evaluate_every: iterations between two evaluations.
-        refresh_every: iterations after which the next evaluation computes p W + b anew.
-        grow_at: iterations after which the network grows.
-        grow_by: layers inserted each time.
-    """
-    run = jax.jit(pdadmm.run, static_argnames="iterations", donate_argnames="state")
-    refresh = jax.jit(pdadmm.refresh, donate_argnames="state")
-    state, hyper, seconds, compile_seconds = start
-    data, programs, done = splits.solved, Programs(compile_seconds), start.iteration
-    while done < iterations:
-        growths = [at for at in grow_at if at > done]
-        stop = min([next_end(done, evaluate_every, iterations), *growths])
-        if done in grow_at:
-            state = pdadmm.grow(state, hyper, grow_by)
-            programs.forget()
-        iterate = programs.ready(stop - done, run, state, data, hyper, iterations=stop - done)
-        anew = None
-        if done // refresh_every < stop // refresh_every:
-            anew = programs.ready("refresh", refresh, state, data, hyper)
-
-        begin = time.perf_counter()
-        state, info = iterate(state, data, hyper)
-        drift = None
-        if anew is not None:
-            state, drift = anew(state, data, hyper)
-        jax.block_until_ready((state, info))
-        seconds += time.perf_counter() - begin
-        done = stop
-
-        end = Start(state, hyper, seconds, programs.seconds)
-        yield chunk_of(end, info, drift, splits)
-
-
-def chunk_of(end: Start, info: pdadmm.Info, drift: Any, splits: build.Splits) -> Chunk:
-    """What the iterations up to here did, the state after them evaluated.
-
-    Args:
-        end: the start after them.
-        info: their reports, leading axis (iterations,).
-        drift: relative errors that p W + b had, if it was computed anew.
-        splits: data.
-    """
-    info = jax.tree.map(np.asarray, info)
-    length, layers = len(info.finite), len(pdadmm.widths(end.weights)) - 1
-    lines = [
-        {
-            "iteration": end.iteration - length + 1 + i,
-            "layers": layers,
-            "lagrangian": float(info.lagrangian[i]),
-            "objective": float(info.terms.objective[i]),
-            **{name: float(values[i]) for name, values in info.terms._asdict().items()},
-            "residual": float(np.sum(np.square(info.primal_residual[i], dtype=np.float64))),
-            "residual_per_boundary": [float(r) for r in info.primal_residual[i]],
-            "largest_tau": float(info.tau[i].max()),
-            "largest_theta": float(info.theta[i].max()),
-            "finite": bool(info.finite[i]),
-            "converged": bool(info.converged[i].all()),
-            "in_certified_region": bool(info.in_certified_region[i]),
-        }
-        for i in range(length)
-    ]
-    lines[-1] |= {"seconds": end.seconds, "rho": float(end.hyper.rho), **evaluation(end, splits)}
-    if drift is not None:
-        lines[-1]["drift"] = float(drift.max())
-    return Chunk(end, lines, np.asarray(info.finite), np.asarray(info.lagrangian))

@@ -1,4 +1,4 @@
-"""The run directory of a run that can be continued: opened, filled, gone back in."""
+"""The run directory of a run that can be resumed: opened, written to, rewound."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.algorithms.loop import Chunk, TrainState
 from experiments.runtime import cluster
 from experiments.runtime import run_directory as runs
 from experiments.runtime.errors import usage_errors
 from experiments.train import checkpoints
-from experiments.train.algorithm import Chunk, Mode, Start
 from experiments.train.checkpoints import Found
-from experiments.train.divergence import Watch
+from experiments.train.divergence import Monitor
 from experiments.train.options import TrainConfig
 from experiments.train.resume import differences, from_plain, plain
+from experiments.train.trainer import Record, Trainer
 
 
-class Opened(NamedTuple):
+class OpenRun(NamedTuple):
     """A run directory that no other process is at work in.
 
     Attributes:
@@ -36,68 +37,67 @@ class Opened(NamedTuple):
     finished: bool
 
 
-class Keeper:
-    """Writes down what a run does: a line per iteration, and checkpoints.
+class CheckpointManager:
+    """Writes metrics, a line per iteration, and checkpoints.
 
     Of several processes all have to call it, with the same; the first one writes the lines.
     """
 
-    def __init__(self, opened: Opened, mode: Mode, config: TrainConfig) -> None:
+    def __init__(self, opened: OpenRun, trainer: Trainer, options: TrainConfig) -> None:
         """Goes on where the directory was left.
 
         Args:
             opened: the run directory.
-            mode: what is trained, and how it is saved.
-            config: ``config.checkpoint`` says how often, and how many are kept.
+            trainer: what is trained, and how it is saved.
+            options: ``config.checkpoint`` says how often, and how many are kept.
         """
         self.run = opened.run
-        self._facts, self._mode, self._every = opened.facts, mode, config.checkpoint.every
-        self._metrics = runs.Metrics(opened.run) if cluster.speaks() else None
+        self._facts, self._trainer, self._every = opened.facts, trainer, options.checkpoint.every
+        self._metrics = runs.Metrics(opened.run) if cluster.is_main_process() else None
         self._writer = None
-        if keep := config.checkpoint.keep:
+        if keep := options.checkpoint.keep:
             last = opened.found.number if opened.found else None
             self._writer = checkpoints.Writer(opened.run / checkpoints.DIRECTORY, keep, last)
 
-    def note(self, chunk: Chunk, upto: int | None = None) -> None:
-        """Writes the lines of a chunk, or of its iterations up to a number.
+    def log(self, records: list[Record]) -> None:
+        """Appends records to the metrics.
 
         Raises:
             UsageError: there is no room for them; or a checkpoint could not be written meanwhile.
         """
         if self._metrics is not None:
-            last = upto or chunk.iteration
             with runs.writing_to(self.run):
-                self._metrics.append([k for k in chunk.lines if k["iteration"] <= last])
+                self._metrics.append(records)
         if self._writer is not None:
             self._writer.check()
 
-    def save_if_due(self, chunk: Chunk, watch: Watch) -> None:
+    def save_if_due(self, chunk: Chunk, monitor: Monitor) -> None:
         """Begins a checkpoint if the chunk reaches where the next one belongs."""
         if self._every and chunk.passes(self._every):
-            self.save(chunk.end, watch)
+            self.save(chunk.end, monitor)
 
-    def save(self, start: Start, watch: Watch) -> Path | None:
+    def save(self, state: TrainState, monitor: Monitor) -> Path | None:
         """Begins a checkpoint and says where it will be; None if none are kept."""
         if self._writer is None:
             return None
-        arrays, facts = self._mode.stored(start)
-        facts |= self._facts | {"watch": watch._asdict()}
+        arrays, facts = self._trainer.checkpoint(state)
+        facts |= self._facts | {"monitor": monitor._asdict()}
         with runs.writing_to(self.run):
             if self._metrics is not None:
                 facts["metrics"] = self._metrics.mark()
-            return self._writer.save(start.iteration, arrays, facts)
+            return self._writer.save(state.iteration, arrays, facts)
 
-    def last(self) -> tuple[Start, Found | None]:
-        """The last checkpoint as a start, or the first start if there is none."""
+    def latest(self) -> tuple[TrainState, Found | None]:
+        """The state of the newest checkpoint, or that of the start if there is none."""
         if self._writer is not None:
             self._writer.wait()
         found = None
-        if cluster.speaks():
+        if cluster.is_main_process():
             found, _ = checkpoints.newest(self.run / checkpoints.DIRECTORY)
-        found = _told(found)
-        return (self._mode.restored(found) if found else self._mode.first()), found
+        found = _broadcast(found)
+        return (self._trainer.restore(found) if found else self._trainer.init()), found
 
-    def go_back(self, found: Found | None) -> None:
+    def rewind(self, found: Found | None) -> None:
         """Drops the lines of the iterations after a checkpoint."""
         if self._metrics is not None:
             with runs.writing_to(self.run):
@@ -111,11 +111,11 @@ class Keeper:
 
 
 @contextmanager
-def opened(config: TrainConfig, name: str, data: str) -> Iterator[Opened]:
+def opened(options: TrainConfig, name: str, data: str) -> Iterator[OpenRun]:
     """Makes a run directory, or takes up the one to go on with, and keeps others out of it.
 
     Args:
-        config: what was asked for; ``config.resume`` names a directory to go on with.
+        options: what was asked for; ``config.resume`` names a directory to go on with.
         name: of a new run.
         data: digest of the data.
 
@@ -124,26 +124,26 @@ def opened(config: TrainConfig, name: str, data: str) -> Iterator[Opened]:
             or data, or has no checkpoint that is whole.
     """
     facts = {
-        "config": plain(replace(config, resume=None)),
+        "config": plain(replace(options, resume=None)),
         "data": data,
         "environment": runs.environment(),
     }
     with ExitStack() as held:
-        run, found, finished = config.resume, None, False
-        if cluster.speaks():  # the others hear of it, or of nothing more if it is refused
+        run, found, finished = options.resume, None, False
+        if cluster.is_main_process():  # the others hear of it, or of nothing more if it is refused
             with usage_errors():
                 if run is None:
-                    run = runs.create(config.out, name, config)
+                    run = runs.create(options.out, name, options)
                     held.enter_context(runs.locked(run))
                 else:
                     held.enter_context(runs.locked(run))
-                    found, finished = _taken_up(run, config, facts)
-        found = _told(found)
-        run, finished = cluster.told([str(run), finished])
-        yield Opened(Path(run), facts, found, finished)
+                    found, finished = _taken_up(run, options, facts)
+        found = _broadcast(found)
+        run, finished = cluster.broadcast([str(run), finished])
+        yield OpenRun(Path(run), facts, found, finished)
 
 
-def _taken_up(run: Path, config: TrainConfig, facts: dict[str, Any]) -> tuple[Found | None, bool]:
+def _taken_up(run: Path, options: TrainConfig, facts: dict[str, Any]) -> tuple[Found | None, bool]:
     """The checkpoint to go on from and whether it is the end; makes the directory ready for it."""
     directory = run / checkpoints.DIRECTORY
     found, complaints = checkpoints.newest(directory)
@@ -152,24 +152,24 @@ def _taken_up(run: Path, config: TrainConfig, facts: dict[str, Any]) -> tuple[Fo
     _warn(complaints)
     done = found.number if found else 0
     ended = _ended(run)
-    if not found and ended is not None and ended < config.iterations:
+    if not found and ended is not None and ended < options.iterations:
         raise ValueError(
             f"{run} ended after iteration {ended} without a checkpoint: begin a new run, with "
             "--checkpoint.keep 1 or more."
         )
     if found:
         _check_same(run, found, facts)
-    if config.iterations < done:
+    if options.iterations < done:
         raise ValueError(
-            f"iterations is {config.iterations}, but {run} has done {done}: give more, or leave "
+            f"iterations is {options.iterations}, but {run} has done {done}: give more, or leave "
             "it out."
         )
-    if ended == config.iterations and done in (0, ended):
+    if ended == options.iterations and done in (0, ended):
         return found, True
     with runs.writing_to(run):
         checkpoints.tidy(directory, done)
         _warn(filter(None, [runs.cut_back(run, found.facts["metrics"] if found else None)]))
-        runs.write_config(run, replace(config, resume=None))
+        runs.write_config(run, replace(options, resume=None))
     return found, False
 
 
@@ -213,9 +213,9 @@ def _ended(run: Path) -> int | None:
         return None
 
 
-def _told(found: Found | None) -> Found | None:
+def _broadcast(found: Found | None) -> Found | None:
     """A checkpoint that the first process found, in all of them."""
-    heard = cluster.told([str(found.path), found.number, found.facts] if found else None)
+    heard = cluster.broadcast([str(found.path), found.number, found.facts] if found else None)
     return Found(Path(heard[0]), heard[1], heard[2]) if heard else None
 
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.runtime.cluster import speaks
+from experiments.runtime.cluster import is_main_process
 from experiments.runtime.errors import UsageError
 
 DIRECTORY = "checkpoints"
@@ -124,7 +124,7 @@ class Writer:
             for name in ("absl", "asyncio"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             self._orbax = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
-        if speaks():
+        if is_main_process():
             shutil.rmtree(path, ignore_errors=True)  # what a killed run may have left
             path.mkdir(parents=True)
         self._orbax.save(path.absolute() / _ARRAYS, args=ocp.args.StandardSave(_named(arrays)))
@@ -132,7 +132,7 @@ class Writer:
     def _seal(self, path: Path, facts: dict[str, Any]) -> None:
         def seal() -> None:
             self._orbax.wait_until_finished()  # of all processes
-            if speaks():
+            if is_main_process():
                 _write_manifest(path, facts)
                 _delete_old(self._directory, self._keep)
 

@@ -12,128 +12,136 @@ from rich.table import Table
 
 import pdadmm_jax as pdadmm
 from experiments import build
+from experiments.algorithms.loop import Score, TrainState
 from experiments.data import Dataset, load
-from experiments.report.saved_output import Shown
+from experiments.report.saved_output import SavedOutput
 from experiments.runtime import cluster
 from experiments.runtime import run_directory as runs
-from experiments.runtime.compilation_cache import keep_programs
+from experiments.runtime.compilation_cache import enable_compilation_cache
 from experiments.runtime.errors import usage_errors
-from experiments.train.admm import FullBatch
-from experiments.train.algorithm import Mode, Score, Start, scores
-from experiments.train.checkpoint_manager import Keeper, Opened, opened
-from experiments.train.divergence import Watch
-from experiments.train.loop import Ended, follow
+from experiments.train.admm import ADMMTrainer
+from experiments.train.checkpoint_manager import CheckpointManager, OpenRun, opened
+from experiments.train.divergence import Monitor
+from experiments.train.loop import Ended, train_to_end
 from experiments.train.options import TrainConfig
-from experiments.train.sweeps import Sweeping
+from experiments.train.sweeps import SweepsTrainer
+from experiments.train.trainer import Trainer
 from pdadmm_jax.admm.config import check_representable
 from pdadmm_jax.sweeps.passes import batches_of
 
 
-def main(config: TrainConfig) -> int:
+def main(options: TrainConfig) -> int:
     """Trains and reports; returns the exit code.
 
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    with cluster.leaving_together():
-        return run(config)
+    with cluster.exit_on_error():
+        return run(options)
 
 
-def run(config: TrainConfig) -> int:
+def run(options: TrainConfig) -> int:
     """``main`` in this process, which may be one of several."""
-    jax.config.update("jax_enable_x64", config.double)
+    jax.config.update("jax_enable_x64", options.double)
     with usage_errors():
-        if config.distributed:
-            cluster.join(config.cluster)
+        if options.distributed:
+            cluster.initialize(options.cluster)
         else:
-            keep_programs()
-        dataset = cluster.first_alone(lambda: load(config.data))
-        mode = mode_of(config, dataset)
-    console = Console(highlight=False, soft_wrap=True, quiet=not cluster.speaks())
-    with opened(config, f"train-{dataset.name}", build.digest(dataset)) as directory:
+            enable_compilation_cache()
+        dataset = cluster.main_process_first(lambda: load(options.data))
+        trainer = trainer_of(options, dataset)
+    console = Console(highlight=False, soft_wrap=True, quiet=not cluster.is_main_process())
+    with opened(options, f"train-{dataset.name}", build.digest(dataset)) as directory:
         if directory.finished:
             console.print(
-                f"nothing is left to do: {directory.run} has all its {config.iterations} "
-                "iterations; --iterations with more of them goes on"
+                f"nothing is left to do: {directory.run} has all its {options.iterations} "
+                "iterations; give a larger --iterations to continue"
             )
             return 0
         with usage_errors():
-            start, watch = begun(mode, directory)
-        announce(console, dataset, mode, start, directory)
-        keeper = Keeper(directory, mode, config)
-        ended = follow(mode, start, watch, keeper, config, console)
-        report(console, directory.run, ended, mode, dataset)
-        keeper.finish()
+            start, monitor = started(trainer, directory)
+        announce(console, dataset, trainer, start, directory)
+        manager = CheckpointManager(directory, trainer, options)
+        ended = train_to_end(trainer, start, monitor, manager, console)
+        report(console, directory.run, ended, trainer, dataset)
+        manager.finish()
         return ended.code
 
 
-def mode_of(config: TrainConfig, dataset: Dataset) -> Mode:
-    """The way of training that was asked for.
+def trainer_of(options: TrainConfig, dataset: Dataset) -> Trainer:
+    """The algorithm that was asked for, on its data and devices.
 
     Raises:
         ValueError: data, network, method or mesh do not fit each other.
     """
-    mesh = build.mesh(config.mesh)
+    mesh = build.mesh(options.mesh)
     devices = 1 if mesh is None else mesh.size
-    widths = build.widths(dataset, config.network, config.method)
-    dtype = np.float64 if config.double else np.float32
+    widths = build.widths(dataset, options.network, options.method)
+    dtype = np.float64 if options.double else np.float32
     samples = len(dataset.y_train)
-    if config.recipe == "sweeps":
-        hyper = build.sweeps(config)
-        check_representable(hyper, dtype)
-        build.check_fits(widths, min(samples, hyper.batch or hyper.block), devices)
-        batches_of(samples, hyper.batch, hyper.block, config.mesh.data)  # or is refused
-        return Sweeping(config, build.splits(dataset, dtype, mesh), widths, hyper, mesh)
-    hyper = build.hyperparameters(config.network, config.method)
-    check_representable(hyper, dtype)
-    if config.growth.at:
-        pdadmm.check_growable(hyper)
-    build.check_fits(build.grown(widths, config.growth), samples, devices)
-    return FullBatch(config, build.splits(dataset, dtype, mesh), widths, hyper, mesh)
+    if options.algorithm == "sweeps":
+        config = build.sweeps(options)
+        check_representable(config, dtype)
+        build.check_fits(widths, min(samples, config.batch or config.block), devices)
+        batches_of(samples, config.batch, config.block, options.mesh.data)  # or is refused
+        return SweepsTrainer(options, build.splits(dataset, dtype, mesh), widths, config, mesh)
+    config = build.hyperparameters(options.network, options.method)
+    check_representable(config, dtype)
+    if options.growth.at:
+        pdadmm.check_growable(config)
+    build.check_fits(build.grown(widths, options.growth), samples, devices)
+    return ADMMTrainer(options, build.splits(dataset, dtype, mesh), widths, config, mesh)
 
 
-def begun(mode: Mode, directory: Opened) -> tuple[Start, Watch]:
-    """Where the run starts or goes on, and what it knows of the number watched there."""
+def started(trainer: Trainer, directory: OpenRun) -> tuple[TrainState, Monitor]:
+    """Where the run starts or resumes, and what is known there of the number monitored."""
     if directory.found is None:
-        return mode.first(), Watch()
-    return mode.restored(directory.found), Watch(**directory.found.facts["watch"])
+        return trainer.init(), Monitor()
+    return trainer.restore(directory.found), Monitor(**directory.found.facts["monitor"])
 
 
 def announce(
-    console: Console, dataset: Dataset, mode: Mode, start: Start, directory: Opened
+    console: Console, dataset: Dataset, trainer: Trainer, start: TrainState, directory: OpenRun
 ) -> None:
     """Says what is about to be trained."""
     console.print(
         f"{dataset.name} ({dataset.source}): {len(dataset.y_train)} train, "
         f"{len(dataset.y_validation)} validation, {len(dataset.y_test)} test samples"
     )
-    widths = " - ".join(map(str, pdadmm.widths(start.weights)))
+    widths = " - ".join(map(str, trainer.layer_widths(start)))
     console.print(f"network {widths} on {directory.facts['environment']['devices']}")
     if directory.found:
-        console.print(f"going on after iteration {start.iteration}: {directory.found.path}")
-    if start.weights.placement is not None:
-        held = "  ".join(", ".join(map(str, k)) for k in start.weights.placement.plan.layers)
+        console.print(f"resuming after iteration {start.iteration}: {directory.found.path}")
+    if trainer.weights(start).placement is not None:
+        held = "  ".join(
+            ", ".join(map(str, k)) for k in trainer.weights(start).placement.plan.layers
+        )
         console.print(f"layers of each stage: {held}")
-    for remark in mode.remarks(start):
+    for remark in trainer.remarks(start):
         console.print(remark)
 
 
-def report(console: Console, run: Path, ended: Ended, mode: Mode, dataset: Dataset) -> None:
-    """Writes weights, figure and summary into the run directory, and tells what came out."""
+def report(console: Console, run: Path, ended: Ended, trainer: Trainer, dataset: Dataset) -> None:
+    """Writes weights, figure and summary into the run directory, and shows the results."""
     last = ended.last
-    params = pdadmm.params(last.weights)
-    found = scores(last, mode.splits, ("train", "validation", "test"))
-    if not cluster.speaks():  # another process writes
+    params = trainer.algorithm.params(last.state)
+    scores = trainer.evaluate(last)
+    if not cluster.is_main_process():  # another process writes
         return
-    network = "-".join(map(str, pdadmm.widths(last.weights)))
-    title = f"{dataset.name}, {network}: {mode.title(last.hyper)}"
+    network = "-".join(map(str, trainer.layer_widths(last)))
+    title = f"{dataset.name}, {network}: {trainer.title(last.config)}"
     with runs.writing_to(run):
         runs.write_weights(run, params)
-        write(Shown(console, run), run, ended, mode, found, title)
+        write(SavedOutput(console, run), run, ended, trainer, scores, title)
 
 
 def write(
-    shown: Shown, run: Path, ended: Ended, mode: Mode, scores: dict[str, Score], title: str
+    output: SavedOutput,
+    run: Path,
+    ended: Ended,
+    trainer: Trainer,
+    scores: dict[str, Score],
+    title: str,
 ) -> None:
     """Tables, figure and numbers; summary.json comes last, and says that all is there.
 
@@ -142,38 +150,38 @@ def write(
     """
     last, metrics, files = ended.last, runs.read_metrics(run), ["config.json", runs.METRICS]
     if any("train_loss" in line for line in metrics):
-        mode.draw(run / "training.png", metrics, title)
+        trainer.draw(run / "training.png", metrics, title)
         files.append("training.png")
-    summary = summary_of(last, mode, scores, metrics)
+    summary = summary_of(last, trainer, scores, metrics)
 
-    shown.show(_table(title, scores))
-    shown.show(
+    output.show(_table(title, scores))
+    output.show(
         f"{last.iteration} iterations in {last.seconds:.2f} s "
         f"({1000 * summary['seconds_per_iteration']:.1f} ms each, {last.compile_seconds:.1f} s "
         f"compiling apart)"
-        + (f"; {mode.described(metrics[-1])}" if metrics and not ended.reason else "")
+        + (f"; {trainer.describe(metrics[-1])}" if metrics and not ended.reason else "")
     )
     if unconverged := summary["unconverged_iterations"]:
-        shown.show(f"warning: inner solves met their bound in {unconverged} iteration(s)")
+        output.show(f"warning: inner solves hit the iteration limit in {unconverged} iteration(s)")
     if ended.reason:
-        shown.show(ended.reason)
-    shown.save(*(name for name in files if name.endswith(".png")))
+        output.show(ended.reason)
+    output.save(*(name for name in files if name.endswith(".png")))
     runs.write_json(run / runs.SUMMARY, summary)
-    shown.console.print(f"saved to {run}: {', '.join([*files, runs.SUMMARY, 'weights.npz'])}")
+    output.console.print(f"saved to {run}: {', '.join([*files, runs.SUMMARY, 'weights.npz'])}")
 
 
 def summary_of(
-    last: Start, mode: Mode, scores: dict[str, Score], metrics: list[dict[str, Any]]
+    last: TrainState, trainer: Trainer, scores: dict[str, Score], metrics: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The numbers that summary.json keeps."""
     after = next((line for line in metrics if line["iteration"] == last.iteration), {})
     return {
         "iterations": last.iteration,
-        "layers": len(pdadmm.widths(last.weights)) - 1,
+        "layers": len(trainer.layer_widths(last)) - 1,
         "seconds": last.seconds,
         "seconds_per_iteration": last.seconds / max(last.iteration, 1),
         "compile_seconds": last.compile_seconds,
-        **mode.summary(after),
+        **trainer.summary(after),
         "unconverged_iterations": sum(not line["converged"] for line in metrics),
         **{f"{name}_loss": loss for name, (loss, _) in scores.items()},
         **{f"{name}_accuracy": accuracy for name, (_, accuracy) in scores.items()},

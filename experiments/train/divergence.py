@@ -1,4 +1,4 @@
-"""A number watched from iteration to iteration: whether it rises instead of falling."""
+"""A number monitored from iteration to iteration: whether it rises instead of falling."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-_LEAST = 1e-3  # of the first value: below it, rises are no news
+_LEAST = 1e-3  # of the first value: smaller rises are ignored
 
 
-class Watch(NamedTuple):
-    """What is remembered since the problem last changed, by growth or penalty.
+class Monitor(NamedTuple):
+    """What is known since the problem last changed, by growth or penalty.
 
     Attributes:
         layers: depth of the network then.
         first: the first value since; None before it is known.
         lowest: the lowest one since.
-        raised: how often a penalty was raised in answer to a rise.
+        raised: how often a penalty was raised after a rise.
     """
 
     layers: int = 0
@@ -38,25 +38,25 @@ class Rise(NamedTuple):
         )
 
 
-def look(
-    watch: Watch, values: np.ndarray, layers: int, before: int, factor: float
-) -> tuple[Watch, Rise | None]:
+def observe(
+    monitor: Monitor, values: np.ndarray, layers: int, before: int, factor: float
+) -> tuple[Monitor, Rise | None]:
     """Looks at some iterations.
 
     Args:
-        watch: what is known of those before.
+        monitor: what is known of those before.
         values: one for each.
         layers: depth of the network.
         before: number of the last iteration before them.
         factor: how often the lowest value makes a rise.
 
     Returns:
-        The watch after them, and the first rise.  After a rise it begins anew with the value that
+        The monitor after them, and the first rise.  After a rise it begins anew with the value that
         was reached, so that the next one is told of only if it goes on by the same factor.
     """
-    if layers != watch.layers:
-        watch = Watch(layers, raised=watch.raised)
-    first, lowest, rise = watch.first, watch.lowest, None
+    if layers != monitor.layers:
+        monitor = Monitor(layers, raised=monitor.raised)
+    first, lowest, rise = monitor.first, monitor.lowest, None
     for iteration, value in enumerate(map(float, values), start=before + 1):
         first = value if first is None else first
         lowest = value if lowest is None else lowest
@@ -64,9 +64,9 @@ def look(
             rise = rise or Rise(iteration, value, lowest)
             first = lowest = value
         lowest = min(lowest, value)
-    return watch._replace(first=first, lowest=lowest), rise
+    return monitor._replace(first=first, lowest=lowest), rise
 
 
-def answered(watch: Watch) -> Watch:
-    """The watch after a penalty was raised, by which what is watched may be another."""
-    return Watch(raised=watch.raised + 1)
+def after_raise(monitor: Monitor) -> Monitor:
+    """The monitor after a penalty was raised, by which what is monitored may change."""
+    return Monitor(raised=monitor.raised + 1)

@@ -11,7 +11,7 @@ from experiments.options.checks import MOST_OF, changed_options, check_count, ch
 from experiments.options.devices import ClusterConfig, MeshConfig
 from experiments.options.network import MethodConfig, NetworkConfig, SweepsConfig
 
-RecipeName = Literal["pdadmm", "sweeps"]
+AlgorithmName = Literal["admm", "sweeps"]
 DivergenceAnswer = Literal["warn", "stop", "raise", "return"]
 MOST_ITERATIONS = 2**31 - 1  # the state counts them in 32 bits
 MOST_BETWEEN_EVALUATIONS = 100_000  # their reports are held in memory until the next one
@@ -30,7 +30,7 @@ class GrowthConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Checkpoints, from which --resume goes on; interrupts and the end of a run save one too."""
+    """Checkpoints for --resume; interrupts and the end of a run save one too."""
 
     every: int = 100
     """Iterations after which the next evaluation saves; 0 for interrupts and the end alone."""
@@ -49,21 +49,21 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class DivergenceConfig:
-    """What to do if the Lagrangian rises instead of falling."""
+    """What to do if the Lagrangian, or the loss of sweeps, rises instead of falling."""
 
     factor: float = 10.0
-    """How often the lowest Lagrangian so far an iteration's has to be; what lies below a
-    thousandth of the first one counts as that."""
+    """A value so many times the lowest so far is a rise; values below a thousandth of the first
+    count as that."""
 
     answer: DivergenceAnswer = "warn"
-    """Say so and go on; stop; raise rho and go on; or return to the last checkpoint, and raise rho
-    from there."""
+    """Warn and continue; stop; raise rho and continue; or return to the last checkpoint, and raise
+    rho from there. With sweeps, nu is raised or the learning rate lowered."""
 
     raised: float = 2.0
-    """Factor by which rho is raised."""
+    """Factor by which rho or nu is raised, or the learning rate lowered."""
 
     times: int = 5
-    """How often it is raised before the run stops."""
+    """How often that is done before the run stops."""
 
     def check(self) -> None:
         """Raises ValueError for numbers that are no answer."""
@@ -77,18 +77,19 @@ class DivergenceConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Trains a network layer by layer, without back-propagation, and writes a run directory.
+    """Trains a network by layer-local problems and writes a run directory.
 
     Without options: the bundled digits, a network of 4 layers, some seconds on a laptop.
-    A run that ended early goes on with --resume DIRECTORY.
+    A run that ended early is continued by --resume DIRECTORY.
     """
 
-    recipe: RecipeName = "pdadmm"
-    """The paper's iterations over all samples, or synchronised sweeps, which learn better."""
+    algorithm: AlgorithmName = "admm"
+    """Algorithm 1 of the paper, an ADMM over all samples; or sweeps, which reach a better
+    accuracy."""
 
     resume: Path | None = None
-    """Run directory of a run to go on with, under the options it was begun with; iterations, mesh,
-    cluster, checkpoint and divergence can be given anew."""
+    """Run directory of a run to resume, under the options it was begun with; iterations, mesh,
+    cluster, checkpoint and divergence may be changed."""
 
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -104,13 +105,13 @@ class TrainConfig:
     """Be one of several processes that train one network together."""
 
     iterations: int = 500
-    """How many iterations to run; of sweeps, passes over the samples."""
+    """How many iterations to run; with sweeps, passes over the samples."""
 
     evaluate_every: int = 10
     """Iterations between two evaluations of loss and accuracy."""
 
     refresh_every: int = 100
-    """Iterations after which the next evaluation computes all p W + b anew, against rounding."""
+    """Iterations after which the next evaluation recomputes all p W + b, against rounding."""
 
     seed: int = 0
     """Seed of the first weights."""
@@ -137,7 +138,7 @@ class TrainConfig:
                 "float32: leave one of them out."
             )
         self.network.check()
-        self._check_recipe()
+        self._check_algorithm()
         self.sweeps.check()
         outside = [k for k in self.growth.at if not 0 < k < self.iterations]
         if outside:
@@ -151,13 +152,13 @@ class TrainConfig:
         self.cluster.check(self.distributed)
         check_count("growth.layers", self.growth.layers, 1, MOST_OF["layers"])
 
-    def _check_recipe(self) -> None:
-        """Refuses options that the recipe would not look at."""
-        if self.recipe == "pdadmm":
+    def _check_algorithm(self) -> None:
+        """Refuses options that the algorithm does not have."""
+        if self.algorithm == "admm":
             if other := changed_options(self.sweeps):
                 raise ValueError(
-                    f"sweeps.{other[0]} is {getattr(self.sweeps, other[0])}, but the recipe is "
-                    "pdadmm: add --recipe sweeps, or leave it out."
+                    f"sweeps.{other[0]} is {getattr(self.sweeps, other[0])}, but the algorithm is "
+                    "admm: add --algorithm sweeps, or leave it out."
                 )
             return
         own = {"loss", "smoothing", "precision"}

@@ -14,39 +14,38 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from experiments.train.algorithm import Chunk, Line
+from experiments.train.trainer import Record
 
 
 @contextmanager
-def progress_shown(
-    iterations: int, console: Console, described: Callable[[Line], str]
-) -> Iterator[Callable[[Chunk], None]]:
-    """Yields a function that shows a chunk as the latest.
+def show_progress(
+    iterations: int, console: Console, describe: Callable[[Record], str]
+) -> Iterator[Callable[[Record], None]]:
+    """Yields a function that shows the latest record.
 
     Args:
         iterations: number of the last one.
         console: where it is shown.
-        described: says of a record how far training has come.
+        describe: says of a record how far training has come.
     """
 
-    def text(chunk: Chunk) -> str:
-        line = chunk.lines[-1]
-        parts = [described(line), f"train {line['train_accuracy']:.1%}"]
-        if "validation_accuracy" in line:
-            parts.append(f"val {line['validation_accuracy']:.1%}")
+    def text(record: Record) -> str:
+        parts = [describe(record), f"train {record['train_accuracy']:.1%}"]
+        if "validation_accuracy" in record:
+            parts.append(f"val {record['validation_accuracy']:.1%}")
         return " ".join(parts)
 
     if not console.is_terminal:
-        yield lambda chunk: console.print(
-            f"iteration {chunk.iteration}/{iterations}  {text(chunk)}"
+        yield lambda record: console.print(
+            f"iteration {record['iteration']}/{iterations}  {text(record)}"
         )
         return
     columns = (  # all of it fits into 80 characters
         BarColumn(bar_width=6),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[described]}"),
+        TextColumn("{task.fields[text]}"),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=iterations, described="compiling")
-        yield lambda chunk: progress.update(task, completed=chunk.iteration, described=text(chunk))
+        task = progress.add_task("", total=iterations, text="compiling")
+        yield lambda record: progress.update(task, completed=record["iteration"], text=text(record))

@@ -1,4 +1,4 @@
-"""Going on with a run: under which options it was begun, and which of them may change.
+"""Resuming a run: under which options it was begun, and which of them may change.
 
 This module imports neither JAX nor the library, so that the command line answers at once.
 """
@@ -26,7 +26,7 @@ MAY_CHANGE = (
 
 
 def original_options(words: list[str]) -> TrainConfig | None:
-    """The options of the run that a ``train`` command is to go on with; None for a new run.
+    """The options of the run that a ``train`` command is to resume; None for a new run.
 
     Raises:
         UsageError: there is no such run, or its config.json is damaged.

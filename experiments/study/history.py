@@ -1,8 +1,8 @@
-"""Runs that are looked at closely: what every iteration did, and the forward pass now and then."""
+"""Runs of which every iteration is recorded, with evaluations now and then."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Sized
 from typing import Any, NamedTuple
 
 import jax
@@ -12,13 +12,14 @@ from jax.sharding import Mesh
 
 import pdadmm_jax as pdadmm
 from experiments import build
+from experiments.algorithms.algorithm import Algorithm
+from experiments.algorithms.loop import Programs, Schedule, Score, TrainState, train
 from experiments.data import load
-from experiments.options.devices import WireName
+from experiments.options.devices import MessageDtype
 from experiments.options.network import MethodConfig
 from experiments.runtime import run_directory as runs
 from experiments.runtime.interrupts import Interrupted
 from experiments.study.options import StudyConfig
-from experiments.train.algorithm import Score, score_of
 
 REFRESH_EVERY = 100  # iterations after which a is computed anew at the latest, as in training
 
@@ -49,21 +50,22 @@ class Problem(NamedTuple):
         return "-".join(map(str, self.widths))
 
     def start(
-        self, seed: int, hyper: pdadmm.Hyperparameters, wire: WireName = "full"
-    ) -> pdadmm.State:
+        self, seed: int, options: pdadmm.Hyperparameters, message_dtype: MessageDtype = "full"
+    ) -> TrainState:
         """A start from random weights."""
-        return pdadmm.init(
+        state = pdadmm.init(
             jax.random.key(seed),
             self.splits.solved,
             self.widths,
-            hyper,
+            options,
             self.initializer,
             mesh=self.mesh,
-            wire=wire,
+            wire=message_dtype,
         )
+        return TrainState(state, options)
 
     def described(self, iterations: int) -> str:
-        """What is about to be done, in one line."""
+        """One line about the runs."""
         return (
             f"{self.name}, {self.network}, {self.splits.samples} samples, {iterations} iterations "
             f"on {runs.environment()['devices']}"
@@ -71,17 +73,17 @@ class Problem(NamedTuple):
 
 
 def problem(
-    config: StudyConfig, method: MethodConfig, dtype: Any = np.float32, mesh: Mesh | None = None
+    options: StudyConfig, method: MethodConfig, dtype: Any = np.float32, mesh: Mesh | None = None
 ) -> Problem:
-    """What a configuration describes.
+    """The problem of some options.
 
     Raises:
         ValueError: data or network cannot be had as asked for.
     """
-    dataset = load(config.data)
-    widths = build.widths(dataset, config.network, method)
+    dataset = load(options.data)
+    widths = build.widths(dataset, options.network, method)
     build.check_fits(widths, len(dataset.y_train), 1 if mesh is None else mesh.size)
-    initializer = build.INITIALIZERS[config.network.initializer]
+    initializer = build.INITIALIZERS[options.network.initializer]
     splits = build.splits(dataset, dtype, mesh)
     return Problem(dataset.name, widths, splits, initializer, mesh)
 
@@ -93,7 +95,7 @@ class Report(NamedTuple):
         lagrangian: augmented Lagrangian after it.
         objective: of the problem without constraints' terms.
         residual: squared primal residual, sum_l ||p_{l+1} - q_l||^2.
-        finite: whether all variables still are; 1 or 0 in a course.
+        finite: whether all variables still are.
         squared_step: how far the variables moved, where that was asked for.
     """
 
@@ -104,16 +106,13 @@ class Report(NamedTuple):
     squared_step: Any = None
 
 
-Program = Callable[[pdadmm.State, pdadmm.Data, pdadmm.Hyperparameters], tuple[pdadmm.State, Report]]
-
-
-class Course(NamedTuple):
+class History(NamedTuple):
     """One run.
 
     Attributes:
         seed: of its first weights.
         first: the Lagrangian at the start.
-        report: of all iterations.
+        report: of all iterations, numbers in double precision.
         at: iterations after which the forward pass was evaluated.
         train: mean loss and accuracy of it on the training samples.
         validation: the same on the held-out ones; empty if there are none.
@@ -132,12 +131,12 @@ class Course(NamedTuple):
         return np.append(self.first, self.report.lagrangian)
 
     @property
-    def broken(self) -> int | None:
+    def nonfinite(self) -> int | None:
         """The first iteration after which something was not finite."""
         return None if self.report.finite.all() else int(np.argmin(self.report.finite)) + 1
 
-    def plain(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
         kept = {name: values for name, values in self.report._asdict().items() if name != "finite"}
         lists = {name: values.tolist() for name, values in kept.items() if values is not None}
         evaluations = {"at": self.at, "train": self.train, "validation": self.validation}
@@ -157,64 +156,61 @@ class Rises(NamedTuple):
 
 
 def report_of(info: pdadmm.Info) -> Report:
-    """What is kept of a report of the library's."""
+    """What is kept of the library's info."""
     residual = jnp.sum(info.primal_residual**2, -1)
     return Report(info.lagrangian, info.terms.objective, residual, info.finite)
 
 
-def course(
-    program: Program,
+def history(
+    algorithm: Algorithm,
+    given: Problem,
     seed: int,
-    state: pdadmm.State,
-    splits: build.Splits,
-    hyper: pdadmm.Hyperparameters,
-    iterations: int,
-    asked: Sized = (),
-) -> Course:
+    start: TrainState,
+    schedule: Schedule,
+    programs: Programs,
+    stop_requests: Sized = (),
+) -> History:
     """Trains to the end, or to where values cease to be finite.
 
     Args:
-        program: some iterations; the evaluations come between its calls.
-        seed: that the state was made from.
-        state: where to start; its memory may be taken over.
-        splits: data.
-        hyper: hyperparameters.
-        iterations: how many, a multiple of the program's.
-        asked: holds something as soon as a stop is asked for.
+        algorithm: its info is a ``Report``.
+        given: the problem.
+        seed: that the start was made from.
+        start: where to start; its arrays are donated.
+        schedule: how far.
+        programs: compiled so far.
+        stop_requests: holds something as soon as a stop is asked for.
 
     Raises:
         Interrupted: a stop was asked for before the end.
     """
-    first = float(pdadmm.terms(state, splits.solved, hyper).lagrangian)
-    reports, at, train, validation = [], [], [], []
-    done = 0
-    while done < iterations and (not reports or reports[-1].finite.all()):
-        if len(asked):
-            raise Interrupted(f"after {done} of {iterations} iterations")
-        state, report = program(state, splits.solved, hyper)
-        reports.append(jax.tree.map(np.asarray, report))
-        before, done = done, int(state.iteration)
-        if before // REFRESH_EVERY < done // REFRESH_EVERY:
-            state, _ = pdadmm.refresh(state, splits.solved, hyper)
-        params, exact = pdadmm.params(state), hyper.replace(precision="float32")
-        at.append(done)
-        train.append(score_of(params, splits.train, exact))
-        if splits.validation:
-            validation.append(score_of(params, splits.validation, exact))
-    return Course(seed, first, _joined(reports), at, train, validation)
-
-
-def _joined(reports: list[Report]) -> Report:
-    """All iterations in one report, numbers in double precision."""
-    return jax.tree.map(lambda *parts: np.concatenate(parts).astype(np.float64), *reports)
+    data, splits = given.splits.solved, given.splits.of("train", "validation")
+    first = float(pdadmm.terms(start.state, data, start.config).lagrangian)
+    chunks = []
+    key = jax.random.key(seed)
+    for chunk in train(algorithm, start, data, key, schedule, splits, programs):
+        chunks.append(chunk)
+        if not chunk.finite:
+            break
+        if len(stop_requests) and chunk.iteration < schedule.iterations:
+            raise Interrupted(f"after {chunk.iteration} of {schedule.iterations} iterations")
+    reports = [chunk.info for chunk in chunks]
+    return History(
+        seed,
+        first,
+        jax.tree.map(lambda *parts: np.concatenate(parts).astype(np.float64), *reports),
+        at=[chunk.iteration for chunk in chunks],
+        train=[chunk.scores["train"] for chunk in chunks],
+        validation=[chunk.scores["validation"] for chunk in chunks if "validation" in chunk.scores],
+    )
 
 
 INTERRUPTION = "interrupted: runs that were finished are saved"
 
 
-def whole(courses: list[Course]) -> list[Course]:
+def finite_ones(histories: list[History]) -> list[History]:
     """Those whose values stayed finite."""
-    return [one for one in courses if not one.broken]
+    return [one for one in histories if not one.nonfinite]
 
 
 def rises(lagrangian: np.ndarray) -> Rises:
