@@ -10,14 +10,10 @@ import pytest
 
 from experiments import checkpoints, divergence, runs
 from experiments.divergence import Watch
-from experiments.reliability import outcome
-from experiments.reliability.processes import directory_in
-from tests.commands import lines_of, train
+from tests.commands import train
+from tests.run_directories import directory_in, farthest, lines_of, unlike
 
 SMALL = ("--network.hidden", "12", "12", "--data.limit", "100", "--checkpoint.every", "10")
-
-
-pytestmark = pytest.mark.usefixtures("programs")
 
 
 def test_values_that_blow_up_at_once_are_named(tmp_path, capsys):
@@ -77,7 +73,7 @@ def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypat
     monkeypatch.setattr(full_batch.pdadmm, "run", real_run)
     monkeypatch.setattr(full_batch.pdadmm, "step", real_step)
     assert train(*SMALL, "--iterations", 7, "--out", tmp_path / "sound") == 0
-    assert outcome.farthest(broken, directory_in(tmp_path / "sound")) < 1e-4
+    assert farthest(broken, directory_in(tmp_path / "sound")) < 1e-4
 
 
 def looked(values, factor=10.0, watch=None, layers=3, before=0):
@@ -139,7 +135,7 @@ def test_an_answer_is_remembered_by_a_resumed_run(tmp_path, capsys):
         assert train(*DIVERGING, *options, "--iterations", iterations, "--out", out) == 0
     cut = directory_in(tmp_path / "cut")
     assert train("--resume", cut, "--iterations", 60) == 0
-    assert outcome.unlike(cut, directory_in(tmp_path / "whole")) == []
+    assert unlike(cut, directory_in(tmp_path / "whole")) == []
 
 
 def test_rho_is_not_raised_for_ever(tmp_path, capsys):
