@@ -12,7 +12,12 @@ import pytest
 from jax.sharding import AxisType
 
 import pdadmm_jax as pdadmm
-from experiments.compiled import independent_products, memory_of, messages, products
+from experiments.benchmark.compiled_program import (
+    independent_products,
+    memory_of,
+    messages,
+    products,
+)
 from tests.problems import problem
 
 # One step size per layer for W: steps per neuron follow rounding (see the last test of equality).

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.compiled import memory_of, messages
+from experiments.benchmark.compiled_program import memory_of, messages
 from experiments.data import DataConfig, load
 from pdadmm_jax.sweeps.passes import batches_of
 from tests import reference_sweeps as reference

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 import pdadmm_jax as pdadmm
 from experiments.algorithms.algorithm import Algorithm
-from experiments.algorithms.loop import Programs, Schedule, TrainState, train
+from experiments.algorithms.loop import Chunk, Programs, Schedule, TrainState, train
 from experiments.compare.methods import METHODS
 
 
@@ -94,6 +94,13 @@ class Task(NamedTuple):
     first_layers: int | None
 
 
+class Trained(NamedTuple):
+    """A trial that came to its end: its history, and its last weights."""
+
+    points: list[Point]
+    params: pdadmm.Params
+
+
 def history(trial: Trial, task: Task, programs: Programs) -> Iterator[Point]:
     """Runs a trial from one evaluation to the next.
 
@@ -102,8 +109,39 @@ def history(trial: Trial, task: Task, programs: Programs) -> Iterator[Point]:
         task: what it has in common with others.
         programs: those compiled so far, shared by trials that differ in number and seed alone.
     """
+    return map(_point, _chunks(trial, task, programs, None))
+
+
+def trained(trial: Trial, task: Task, programs: Programs, after: Trained | None = None) -> Trained:
+    """Runs a trial to its end.
+
+    Args:
+        trial: what to run.
+        task: what it has in common with others.
+        programs: those compiled so far.
+        after: a trial whose weights it starts from, and whose passes and seconds it adds to; None
+            to start from the weights that its seed makes.
+    """
+    chunks = list(_chunks(trial, task, programs, after and after.params))
+    points = list(map(_point, chunks))
+    if after is not None:
+        passes, seconds, compile_seconds = after.points[-1][:3]
+        points = [
+            point._replace(
+                passes=passes + point.passes,
+                seconds=seconds + point.seconds,
+                compile_seconds=compile_seconds + point.compile_seconds,
+            )
+            for point in points
+        ]
+    return Trained(points, METHODS[trial.method].algorithm.params(chunks[-1].end.state))
+
+
+def _chunks(
+    trial: Trial, task: Task, programs: Programs, params: pdadmm.Params | None
+) -> Iterator[Chunk]:
     algorithm = _states_only(METHODS[trial.method].algorithm)
-    start, key = begin(trial, task)
+    start, key = begin(trial, task, params)
     missing = len(task.widths) - len(algorithm.params(start.state)) - 1
     schedule = Schedule(
         iterations=task.passes,
@@ -112,14 +150,18 @@ def history(trial: Trial, task: Task, programs: Programs) -> Iterator[Point]:
         grow_by=missing,
     )
     splits = {"train": task.train, "scored": task.scored}
-    for chunk in train(algorithm, start, task.train, key, schedule, splits, programs):
-        seconds, compile_seconds = chunk.end.seconds, chunk.end.compile_seconds
-        scores = (*chunk.scores["train"], *chunk.scores["scored"])
-        yield Point(chunk.iteration, seconds, compile_seconds, *scores)
+    return train(algorithm, start, task.train, key, schedule, splits, programs)
 
 
-def begin(trial: Trial, task: Task) -> tuple[TrainState, jax.Array]:
-    """The start of a trial at the weights that seed and depth make; and the key of its order.
+def _point(chunk: Chunk) -> Point:
+    times = chunk.end.seconds, chunk.end.compile_seconds
+    return Point(chunk.iteration, *times, *chunk.scores["train"], *chunk.scores["scored"])
+
+
+def begin(
+    trial: Trial, task: Task, params: pdadmm.Params | None = None
+) -> tuple[TrainState, jax.Array]:
+    """The start of a trial, by default at the weights that seed and depth make; and its key.
 
     All methods that begin with as many layers begin with the same weights.
     """
@@ -127,10 +169,11 @@ def begin(trial: Trial, task: Task) -> tuple[TrainState, jax.Array]:
     if task.first_layers is not None and method.algorithm.grow is not None:
         widths = (*widths[: task.first_layers], widths[-1])
     key, order = jax.random.split(jax.random.key(trial.seed))
-    params = pdadmm.random_params(key, widths, task.initializer)
-    options = method.configured(task.problem, jnp.asarray(trial.number, task.train.x.dtype))
-    state = method.algorithm.from_params(params, task.train, options)
-    return TrainState(jax.block_until_ready(state), options), order
+    if params is None:
+        params = pdadmm.random_params(key, widths, task.initializer)
+    config = method.configured(task.problem, jnp.asarray(trial.number, task.train.x.dtype))
+    state = method.algorithm.from_params(jax.tree.map(jnp.array, params), task.train, config)
+    return TrainState(jax.block_until_ready(state), config), order
 
 
 @cache

@@ -188,12 +188,13 @@ def history(
     first = float(pdadmm.terms(start.state, data, start.config).lagrangian)
     chunks = []
     key = jax.random.key(seed)
+    _check(stop_requests, 0, schedule.iterations)
     for chunk in train(algorithm, start, data, key, schedule, splits, programs):
         chunks.append(chunk)
         if not chunk.finite:
             break
-        if len(stop_requests) and chunk.iteration < schedule.iterations:
-            raise Interrupted(f"after {chunk.iteration} of {schedule.iterations} iterations")
+        if chunk.iteration < schedule.iterations:
+            _check(stop_requests, chunk.iteration, schedule.iterations)
     reports = [chunk.info for chunk in chunks]
     return History(
         seed,
@@ -203,6 +204,11 @@ def history(
         train=[chunk.scores["train"] for chunk in chunks],
         validation=[chunk.scores["validation"] for chunk in chunks if "validation" in chunk.scores],
     )
+
+
+def _check(stop_requests: Sized, done: int, iterations: int) -> None:
+    if len(stop_requests):
+        raise Interrupted(f"after {done} of {iterations} iterations")
 
 
 INTERRUPTION = "interrupted: runs that were finished are saved"
