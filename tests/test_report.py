@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -104,8 +105,10 @@ def test_a_browser_shows_the_figures(tmp_path):
     assert (pixels.sum(-1) < 300).sum() > 1000  # letters
 
 
-def test_commands_leave_what_the_report_needs(tmp_path):
-    code, _, err = run("train", "--iterations", 20, "--out", tmp_path)
+def test_commands_leave_what_the_report_needs(tmp_path, monkeypatch):
+    words = ["train", "--iterations", "20", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["python", *words])
+    code, _, err = run(*words)
     assert code == 0, err
     code, out, err = run("report", "--runs", tmp_path)
     assert code == 0, err

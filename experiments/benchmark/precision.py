@@ -150,7 +150,9 @@ def figure(path: Path, histories: list[History]) -> None:
     left.set(title="Drift of a = p W + b", ylabel="largest error over largest entry")
     right.set(title="Augmented Lagrangian", ylabel="summed over samples")
     for axes in (left, right):
-        axes.set(xlabel="iteration", xscale="log", yscale="log")
+        axes.set_xlabel("iteration")
+        plots.log_axis(axes.xaxis)
+        plots.log_axis(axes.yaxis)
         axes.grid(alpha=0.25)
     drawing.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     drawing.savefig(path, dpi=120)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.benchmark.speedup import Curve, Curves
-from experiments.report.plotting import BLACK, BLUE, GREY
+from experiments.report.plotting import BLACK, BLUE, GREY, log_axis
 
 TITLES = ("20 layers, wider and wider", "1,500 neurons, deeper and deeper")
 ALONG = ("neurons per hidden layer", "layers")
@@ -49,7 +49,8 @@ def figure(
         look = {"color": BLUE, "ls": "--", "lw": 2}
         _seconds(above, predicted[column], f"PREDICTED: {hardware}", "one per layer", look)
         _speedup(below, predicted[column], look)
-        above.set(yscale="log", title=TITLES[column])
+        log_axis(above.yaxis)
+        above.set_title(TITLES[column])
         below.set(xlabel=ALONG[column], ylim=(0, None))
         for axes in (above, below):
             axes.grid(alpha=0.25)

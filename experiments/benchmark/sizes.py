@@ -100,7 +100,7 @@ def figure(path: Path, found: dict[str, list[Point]]) -> None:
         axes.plot(values, middles, "o-", color=plots.BLUE, label="measured")
         axes.set(title=f"Time against {name}", xlabel=name, ylabel="seconds per iteration")
         axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
+        plots.log_axis(axes.yaxis)
         axes.set_xticks(values, [str(value) for value in values])
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8, frameon=False)

@@ -11,7 +11,19 @@ from matplotlib.figure import Figure
 
 from experiments.compare.methods import METHODS
 from experiments.compare.trial import Point
-from experiments.report.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YELLOW
+from experiments.report.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    YELLOW,
+    count_axis,
+    curve,
+    log_axis,
+)
 
 # A dash for the second of a kind.
 STYLES = {
@@ -32,9 +44,9 @@ STYLES = {
 Value = Callable[[Point], float]
 
 ROWS: tuple[tuple[str, Value], ...] = (
-    ("share of test samples\nanswered wrong", lambda point: 1 - point.accuracy),
+    ("error on the\ntest samples", lambda point: 1 - point.accuracy),
     ("mean loss on the\ntest samples", lambda point: point.loss),
-    ("share of training samples\nanswered wrong", lambda point: 1 - point.train_accuracy),
+    ("error on the\ntraining samples", lambda point: 1 - point.train_accuracy),
     ("mean loss on the\ntraining samples", lambda point: point.train_loss),
 )
 COLUMNS: tuple[tuple[str, Value, str], ...] = (
@@ -47,7 +59,7 @@ def curves(path: Path, histories: dict[str, list[list[Point]]], title: str) -> N
     """Error and loss on the test and the training samples, against passes and against seconds.
 
     Lines are means over the seeds, bands reach from the smallest to the largest.  A line leaves its
-    panel below where no sample is answered wrong any more.
+    panel below where the error is zero.
 
     Args:
         path: file to write.
@@ -57,11 +69,16 @@ def curves(path: Path, histories: dict[str, list[list[Point]]], title: str) -> N
     """
     figure = Figure(figsize=(12, 14), layout="constrained")
     panels = figure.subplots(len(ROWS), len(COLUMNS), sharex="col", sharey="row")
+    longest = max(run[-1].passes for runs in histories.values() for run in runs)
     for row, (label, value) in zip(panels, ROWS, strict=True):
         for axes, (_, time, scale) in zip(row, COLUMNS, strict=True):
             for name, runs in histories.items():
                 _curve(axes, name, runs, time, value)
-            axes.set(xscale=scale, yscale="log")
+            if scale == "log":
+                log_axis(axes.xaxis)
+            else:
+                count_axis(axes, 0, longest)
+            log_axis(axes.yaxis)
             axes.tick_params(labelbottom=True)
             axes.grid(alpha=0.25, which="both")
         row[0].set_ylabel(label)
@@ -85,5 +102,5 @@ def _curve(
     values = np.asarray([[value(point) for point in run[:length]] for run in runs])
     colour, dash = STYLES.get(name, (BLACK, "-"))
     label = METHODS[name].title if name in METHODS else name
-    axes.plot(at, values.mean(0), dash, color=colour, label=label, lw=1.5)
+    curve(axes, at, values.mean(0), dash, color=colour, label=label, lw=1.5)
     axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)

@@ -19,12 +19,15 @@ PNG = b"\x89PNG\r\n\x1a\n"  # how every such file begins
 
 STYLE = """
 body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222;
-       font: 16px/1.5 system-ui, sans-serif; }
+       font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 3rem; border-top: 1px solid #ddd; padding-top: 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; } th { border-bottom-width: 2px; }
+.table { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; vertical-align: top; } th { border-bottom-width: 2px; }
 code { background: #f4f4f4; padding: .1rem .3rem; overflow-wrap: anywhere; }
 img { max-width: 100%; }
+@media (max-width: 40rem) { body { font-size: 14px; margin: 1rem auto; }
+  th, td { padding: .2rem .4rem; } h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; } }
 """
 
 PAGE = """<!doctype html>
@@ -108,7 +111,7 @@ def _address(*parts: Path | str) -> str:
 def markdown(found: Found) -> str:
     """The page's text, figures by their addresses."""
     sections = ["# Experiments with pdadmm_jax"]
-    sections.append("\n".join(f"- [{path.name}](#{_address(path)})" for path, _ in found))
+    sections.append(_table(_overview(found)))
     for path, content in found:
         environment = content["environment"]
         sections.append(f"## {path.name}")
@@ -129,12 +132,37 @@ def html(text: str, contents: dict[str, bytes]) -> str:
     """The same for browsers, with the figures in it, and nothing that is fetched from elsewhere."""
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     body = re.sub(r"<h2>(.*?)</h2>", r'<h2 id="\1">\1</h2>', body)
+    # A table that is wider than the screen scrolls by itself, not the page with it.
+    body = body.replace("<table>", '<div class="table"><table>').replace(
+        "</table>", "</table></div>"
+    )
 
     def with_content(source: re.Match[str]) -> str:
         content = base64.b64encode(contents.get(source[1], b"")).decode()
         return f'<img src="data:image/png;base64,{content}"'
 
     return re.sub(r'<img src="(.*?)"', with_content, body)
+
+
+def _overview(found: Found) -> SavedTable:
+    """One row for every run: a link to it, its main result, and when it finished."""
+    rows = [
+        [f"[{path.name}](#{_address(path)})", _result(content), content["finished"][:10]]
+        for path, content in found
+    ]
+    columns = ["run", "result", "finished"]
+    return {"title": None, "columns": columns, "rows": rows, "right": [False] * len(columns)}
+
+
+def _result(content: SavedContent) -> str:
+    """The main row of the first table: of ``train`` the test samples, else the first one."""
+    tables = [part["table"] for part in content["parts"] if "table" in part]
+    if not tables or not tables[0]["rows"]:
+        return ""
+    trained = " train " in content["command"]
+    row = tables[0]["rows"][-1 if trained else 0]
+    cells = zip(tables[0]["columns"], row, strict=True)
+    return ", ".join(f"{name} {cell}".strip() for name, cell in list(cells)[:4])
 
 
 def _table(table: SavedTable) -> str:

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.axis import Axis
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
@@ -33,6 +40,14 @@ def count_axis(axes: Axes, first: float, last: float) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 
+def log_axis(axis: Axis) -> None:
+    """A logarithmic axis whose labels are plain numbers at 1, 2 and 5, few enough not to touch."""
+    axis._set_axes_scale("log")  # pyright: ignore[reportAttributeAccessIssue]
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def errors_drawn(axes: Axes, position: float, errors: np.ndarray, colour: str) -> None:
     """A dot for the mean, a line over all seeds."""
     axes.plot([errors.min(), errors.max()], [position] * 2, color=colour, lw=2, alpha=0.5)
@@ -42,10 +57,9 @@ def errors_drawn(axes: Axes, position: float, errors: np.ndarray, colour: str) -
 def error_axis(axes: Axes, label: str) -> None:
     """Shares of samples to the right, the first name on top."""
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel=label)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_axis(axes.xaxis)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel(label)
     axes.grid(alpha=0.25, axis="x")
 
 
@@ -55,6 +69,6 @@ def finish(axes: Axes, title: str, unit: str, *, log: bool, along: str = "iterat
     axes.set_xlabel(along)
     axes.set_ylabel(unit)
     if log:
-        axes.set_yscale("log")
+        log_axis(axes.yaxis)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, frameon=False)

@@ -286,7 +286,7 @@ def figure(path: Path, found: list[Traffic], given: Problem) -> None:
     )
     plots.finish(right, "Augmented Lagrangian", "per training sample", log=True, along=along)
     for axes in (left, right):
-        axes.set_xscale("log")
+        plots.log_axis(axes.xaxis)
     drawing.suptitle(f"pdADMM on {given.name}, {given.network}, {found[0].boundaries + 1} stages")
     drawing.savefig(path, dpi=120)
 

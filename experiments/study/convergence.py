@@ -352,7 +352,7 @@ def figure(path: Path, settings: list[Setting], samples: int, title: str) -> Non
     plots.finish(middle, "Primal residual", r"$\sum_l\,\|p_{l+1} - q_l\|^2$", log=True)
     plots.finish(right, r"$c_k$: smallest squared step so far", r"$k\,c_k$", log=True)
     for axes in panels:
-        axes.set_xscale("log")
+        plots.log_axis(axes.xaxis)
     drawing.suptitle(title)
     drawing.savefig(path, dpi=120)
 

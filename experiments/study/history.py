@@ -17,7 +17,6 @@ from experiments.algorithms.loop import Programs, Schedule, Score, TrainState, t
 from experiments.data import load
 from experiments.options.devices import MessageDtype
 from experiments.options.network import MethodConfig
-from experiments.runtime import run_directory as runs
 from experiments.runtime.interrupts import Interrupted
 from experiments.study.options import StudyConfig
 
@@ -66,9 +65,10 @@ class Problem(NamedTuple):
 
     def described(self, iterations: int) -> str:
         """One line about the runs."""
+        devices = 1 if self.mesh is None else self.mesh.size
         return (
             f"{self.name}, {self.network}, {self.splits.samples} samples, {iterations} iterations "
-            f"on {runs.environment()['devices']}"
+            f"on {devices} x {jax.devices()[0].device_kind}"
         )
 
 

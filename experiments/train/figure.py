@@ -114,7 +114,7 @@ def _mark_growth(axes: Axes, records: list[Record]) -> None:
             axes.axvline(before["iteration"], color="0.6", lw=0.8)
             axes.annotate(
                 f" {after['layers']} layers",
-                (before["iteration"], 1),
+                (before["iteration"], 0.97),
                 xycoords=("data", "axes fraction"),
                 va="top",
                 color="0.4",
