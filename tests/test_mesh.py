@@ -12,7 +12,12 @@ import pytest
 from jax.sharding import AxisType
 
 import pdadmm_jax as pdadmm
-from experiments.compiled import independent_products, memory_of, messages, products
+from experiments.benchmark.compiled_program import (
+    independent_products,
+    memory_of,
+    messages,
+    products,
+)
 from pdadmm_jax import admm
 from pdadmm_jax.problems import activations
 from tests.problems import problem, shard

@@ -1,4 +1,4 @@
-"""``train --recipe sweeps``: a run like any other, kept, continued and stopped in the same ways."""
+"""``train --algorithm sweeps``: saved, resumed and stopped like any other run."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments import build, checkpoints
-from experiments.config import TrainConfig
+from experiments import build
+from experiments.algorithms import sweeps
 from experiments.data import DataConfig, load
-from experiments.sweeping import Sweeping
+from experiments.train import checkpoints
+from experiments.train.options import TrainConfig
+from experiments.train.sweeps import SweepsTrainer
 from tests.commands import last_of, saved, train
 from tests.run_directories import cut_off, directory_in, lines_of, unlike
 
 SMALL = ("--network.hidden", "20", "20", "--data.limit", "150", "--checkpoint.every", "10")
 WAYS = {"all": (), "batches": ("--sweeps.batch", 32, "--sweeps.rate", 0.003)}
-PROXIMAL = pdadmm.recommended()
-FOLLOW = pdadmm.recommended(40, rule=pdadmm.Follow(3e-3))
+PROXIMAL = pdadmm.sweeps.recommended()
+FOLLOW = pdadmm.sweeps.recommended(40, rule=pdadmm.sweeps.Adam(3e-3))
 
 
 def swept(out, *words, code=0):
     """The directory of a run that ends with a code."""
-    assert train("--recipe", "sweeps", *SMALL, *words, "--out", out) == code
+    assert train("--algorithm", "sweeps", *SMALL, *words, "--out", out) == code
     return directory_in(out)
 
 
@@ -50,28 +52,29 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(whole, tmp_path, aft
     assert train("--resume", run) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert ("going on after iteration" in out) == (after > 0)
+    assert ("resuming after iteration" in out) == (after > 0)
     assert unlike(run, whole) == []
 
 
-def mode_on(stages, hyper):
+def trainer_on(stages, hyper):
     mesh = None if stages == 1 else pdadmm.make_mesh(stages, devices=jax.devices()[:stages])
     dtype = np.float64 if jax.config.jax_enable_x64 else np.float32
     splits = build.splits(load(DataConfig(limit=101)), dtype, mesh)
-    return Sweeping(TrainConfig(evaluate_every=5), splits, (64, 8, 8, 8, 8, 10), hyper, mesh)
+    return SweepsTrainer(TrainConfig(evaluate_every=5), splits, (64, 8, 8, 8, 8, 10), hyper, mesh)
 
 
 @pytest.mark.x64
 @pytest.mark.parametrize("hyper", [PROXIMAL, pytest.param(FOLLOW, marks=pytest.mark.slow)])
 def test_other_meshes_go_on_to_rounding(tmp_path, hyper):
     """From 4 stages, a ring, to 2 and to a single device."""
-    wide, narrow, alone = (mode_on(stages, hyper) for stages in (4, 2, 1))
-    found = saved(wide, last_of(wide, wide.first(), 5), tmp_path / "wide")
-    found = saved(narrow, last_of(narrow, narrow.restored(found), 10), tmp_path / "narrow")
-    resumed = last_of(alone, alone.restored(found), 15)
-    expected = last_of(wide, wide.first(), 15)
+    wide, narrow, alone = (trainer_on(stages, hyper) for stages in (4, 2, 1))
+    found = saved(wide, last_of(wide, wide.init(), 5), tmp_path / "wide")
+    found = saved(narrow, last_of(narrow, narrow.restore(found), 10), tmp_path / "narrow")
+    resumed = last_of(alone, alone.restore(found), 15)
+    expected = last_of(wide, wide.init(), 15)
     for have, want in zip(
-        *(jax.tree.leaves(pdadmm.params(end.weights)) for end in (resumed, expected)), strict=True
+        *(jax.tree.leaves(sweeps.params(end.state)) for end in (resumed, expected)),
+        strict=True,
     ):
         np.testing.assert_allclose(have, want, rtol=0, atol=1e-10 * np.max(np.abs(want)))
 
@@ -107,19 +110,22 @@ def test_values_that_blow_up_are_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--sweeps.nu", 5), "sweeps.nu is 5.0, but the recipe is pdadmm: add --recipe sweeps"),
-        (("--recipe", "sweeps", "--method.rho", 1), "method.rho is given, but sweeps over all"),
-        (("--recipe", "sweeps", "--growth.at", 9), "growth.at is given, but sweeps over all"),
-        (("--recipe", "sweeps", "--sweeps.rate", 1), "sweeps.rate is given, but sweeps over all"),
+        (("--sweeps.nu", 5), "sweeps.nu is 5.0, but the algorithm is admm: add --algorithm sweeps"),
+        ((*SWEEPS, "--method.rho", 1), "method.rho is given, but sweeps over all"),
+        ((*SWEEPS, "--growth.at", 9), "growth.at is given, but sweeps over all"),
         (
-            ("--recipe", "sweeps", "--sweeps.batch", 9, "--sweeps.ridge", 1),
+            (*SWEEPS, "--sweeps.rate", 1),
+            "sweeps.rate is given, but sweeps over all",
+        ),
+        (
+            (*SWEEPS, "--sweeps.batch", 9, "--sweeps.ridge", 1),
             "sweeps.ridge is given, but sweeps over batches have no use for it",
         ),
-        (("--recipe", "sweeps", "--sweeps.batch", 0), "sweeps.batch is 0: give 1 or more"),
-        (("--recipe", "sweeps", "--sweeps.nu", 0), "nu is 0.0, but has to be a finite number"),
-        (("--recipe", "sweeps", "--sweeps.inertia", 1), "inertia is 1.0"),
+        ((*SWEEPS, "--sweeps.batch", 0), "sweeps.batch is 0: give 1 or more"),
+        ((*SWEEPS, "--sweeps.nu", 0), "nu is 0.0, but has to be a finite number"),
+        ((*SWEEPS, "--sweeps.inertia", 1), "inertia is 1.0"),
         (
-            ("--recipe", "sweeps", "--sweeps.batch", 9, "--mesh.layer", 8, "--mesh.data", 2),
+            (*SWEEPS, "--sweeps.batch", 9, "--mesh.layer", 8, "--mesh.data", 2),
             "batch is 9, but 2 data shards have to share it evenly",
         ),
     ],

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.compiled import memory_of, messages
+from experiments.benchmark.compiled_program import memory_of, messages
 from experiments.data import DataConfig, load
 from pdadmm_jax import admm, sweeps
 from pdadmm_jax.sweeps.passes import batches_of
