@@ -1,4 +1,4 @@
-"""From a configuration to what the library takes: data, hyperparameters, first weights."""
+"""From a configuration to what the library takes: data, configurations, first weights."""
 
 from __future__ import annotations
 
@@ -145,8 +145,8 @@ def grown(widths: tuple[int, ...], growth: GrowthConfig) -> tuple[int, ...]:
     return (*widths[:-1], *[widths[-2]] * (len(growth.at) * growth.layers), widths[-1])
 
 
-def hyperparameters(network: NetworkConfig, method: MethodConfig) -> pdadmm.admm.Config:
-    """The library's hyperparameters; its ValueErrors say what is wrong with them."""
+def admm(network: NetworkConfig, method: MethodConfig) -> pdadmm.admm.Config:
+    """The library's configuration; its ValueErrors say what is wrong with it."""
     config = pdadmm.admm.Config(
         nu=method.nu,
         rho=method.rho,
@@ -161,37 +161,38 @@ def hyperparameters(network: NetworkConfig, method: MethodConfig) -> pdadmm.admm
     return pdadmm.admm.certified(config) if method.certified else config
 
 
-def sweeps(options: TrainConfig) -> pdadmm.sweeps.Config:
+def sweeps(options: TrainConfig, widths: Sequence[int]) -> pdadmm.sweeps.Config:
     """The recommended recipe as it was asked for; its ValueErrors say what is wrong."""
     wanted, method = options.sweeps, options.method
     rule: pdadmm.sweeps.Rule = pdadmm.sweeps.Adam(wanted.rate)
     if wanted.batch is None:
-        rule = pdadmm.sweeps.Proximal(ridge=wanted.ridge, momentum=wanted.inertia)
+        rule = pdadmm.sweeps.Proximal(ridge=wanted.ridge, momentum=wanted.momentum)
     return pdadmm.sweeps.recommended(
+        widths,
         wanted.batch,
-        nu=wanted.nu,
         rule=rule,
         block=wanted.block,
         pipelined=wanted.pipelined,
         activation=options.network.activation,
         loss=_loss(method),
         precision=method.precision,
+        **({} if wanted.nu is None else {"nu": wanted.nu}),
     )
 
 
-def _loss(method: MethodConfig) -> pdadmm.Loss:
+def _loss(method: MethodConfig) -> pdadmm.Loss | str:
     if method.smoothing and method.loss != "softmax_cross_entropy":
         raise ValueError(
-            f"smoothing is {method.smoothing}, but {method.loss} knows none: use "
+            f"smoothing is {method.smoothing}, but {method.loss} has none: use "
             "softmax_cross_entropy or leave it at 0."
         )
     smoothed = pdadmm.SoftmaxCrossEntropy(method.smoothing)
-    return smoothed if method.smoothing else pdadmm.loss(method.loss)
+    return smoothed if method.smoothing else method.loss
 
 
-def _solver(name: SolverName, method: MethodConfig) -> pdadmm.admm.Solver:
+def _solver(name: SolverName, method: MethodConfig) -> pdadmm.admm.Solver | str:
     if name == "search":
         return pdadmm.admm.Search(method.search_start, method.search_growth)
     if name == "exact":
         return pdadmm.admm.Exact(method.damping)
-    return pdadmm.solver(name)
+    return name

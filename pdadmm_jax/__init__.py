@@ -21,6 +21,7 @@ A step has forward-mode derivatives, ``jax.jvp`` and ``jax.jacfwd``; reverse mod
 """
 
 from pdadmm_jax import admm, sweeps
+from pdadmm_jax._typing import Params
 from pdadmm_jax.inference import accuracy, evaluate, forward, loss, nonfinite, params, predict
 from pdadmm_jax.parallel.mesh import make_mesh, shard_data
 from pdadmm_jax.problems.activations import Activation, LeakyReLU, NumericActivation
@@ -37,6 +38,7 @@ __all__ = [
     "LeakyReLU",
     "Loss",
     "NumericActivation",
+    "Params",
     "SoftmaxCrossEntropy",
     "accuracy",
     "admm",

@@ -19,13 +19,13 @@ def test_every_axis_has_the_defaults_once_and_no_variant_twice():
     for axis, variants in ablations.AXES.items():
         marked = [variant for variant in variants if variant.name.endswith("*")]
         assert len(marked) == 1, axis
-        hyper = build.hyperparameters(NetworkConfig(), replace(MethodConfig(), **marked[0].method))
-        assert hyper == build.hyperparameters(NetworkConfig(), MethodConfig())
+        settings = build.admm(NetworkConfig(), replace(MethodConfig(), **marked[0].method))
+        assert settings == build.admm(NetworkConfig(), MethodConfig())
         assert (marked[0].initializer, marked[0].shorter) == ("orthogonal", 0)
         settings = {repr(replace(variant, name="")) for variant in variants}
         assert len(settings) == len({variant.name for variant in variants}) == len(variants)
         for variant in variants:
-            build.hyperparameters(NetworkConfig(), replace(MethodConfig(), **variant.method))
+            build.admm(NetworkConfig(), replace(MethodConfig(), **variant.method))
             assert variant.initializer in build.INITIALIZERS
 
 

@@ -74,23 +74,23 @@ def start(samples=30, seed=0):
         (jnp.asarray(rng.standard_normal(shape)), jnp.asarray(rng.standard_normal(shape[1])))
         for shape in itertools.pairwise(WIDTHS)
     ]
-    hyper = dladmm.configured(pdadmm.admm.Config(), PENALTY)
-    state = dladmm.from_params(params, data, hyper)
+    settings = dladmm.configured(pdadmm.admm.Config(), PENALTY)
+    state = dladmm.from_params(params, data, settings)
     layers = [
         one._replace(z=one.z + jnp.asarray(0.3 * rng.standard_normal(one.z.shape)))
         for one in state.layers
     ]
-    return data, state._replace(layers=layers), hyper
+    return data, state._replace(layers=layers), settings
 
 
 @pytest.mark.x64
 def test_dladmm_equals_its_transcription():
-    data, state, hyper = start()
+    data, state, settings = start()
     lists = [[np.asarray(getattr(one, name)) for one in state.layers] for name in "pWbz"]
     u, y = np.asarray(state.u), np.eye(WIDTHS[-1])[np.asarray(data.y)]
     for _ in range(10):
         u = literal_dladmm(*lists, u, y, PENALTY)
-    found, info = dladmm.run(state, data, hyper, jax.random.key(0), 10)
+    found, info = dladmm.run(state, data, settings, jax.random.key(0), 10)
     assert info.finite.all()
     assert found.iteration == 10
     for name, values in zip("pWbz", lists, strict=True):
@@ -103,11 +103,11 @@ def test_dladmm_equals_its_transcription():
 
 @pytest.mark.x64
 def test_all_but_the_dual_step_lowers_the_lagrangian_of_dladmm():
-    data, state, hyper = start()
+    data, state, settings = start()
     for _ in range(20):
-        before = dladmm.lagrangian(state, data, hyper)
-        moved = dladmm.iterate(state, data, hyper)
-        assert dladmm.lagrangian(moved._replace(u=state.u), data, hyper) < before
+        before = dladmm.lagrangian(state, data, settings)
+        moved = dladmm.iterate(state, data, settings)
+        assert dladmm.lagrangian(moved._replace(u=state.u), data, settings) < before
         state = moved
 
 

@@ -55,10 +55,10 @@ def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypat
         b = jax.numpy.where(due, layer.b.at[0].set(np.nan), layer.b)
         return state._replace(layers=(state.layers[0], layer._replace(b=b), *state.layers[2:]))
 
-    def run(state, data, config, iterations):
+    def run(state, data, config, *, steps):
         """The same one iteration at a time, so that the NaN appears where it should."""
         infos = []
-        for _ in range(iterations):
+        for _ in range(steps):
             state, info = real_step(state, data, config)
             state = poisoned(state)
             finite = np.bool_(True) & (state.iteration < 8)
@@ -69,8 +69,8 @@ def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypat
         state, info = real_step(state, data, config)
         return poisoned(state), info
 
-    monkeypatch.setattr(admm.pdadmm, "run", run)
-    monkeypatch.setattr(admm.pdadmm, "step", step)
+    monkeypatch.setattr(admm.pdadmm.admm, "run", run)
+    monkeypatch.setattr(admm.pdadmm.admm, "step", step)
     jax.clear_caches()  # of the real ones
     often = ("--evaluate-every", 3, "--checkpoint.every", 3)
     assert train(*SMALL, *often, "--iterations", 40, "--out", tmp_path / "broken") == 1

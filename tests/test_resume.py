@@ -205,15 +205,13 @@ def test_a_directory_without_a_run_is_refused(words, capsys):
 
 
 def trainer_on(stages, shards, message_dtype="full"):
-    config = TrainConfig(mesh=MeshConfig(message_dtype=wire), evaluate_every=5)
+    config = TrainConfig(mesh=MeshConfig(message_dtype=message_dtype), evaluate_every=5)
     dataset = load(DataConfig(limit=101))
     count = stages * shards
     mesh = None if count == 1 else pdadmm.make_mesh(stages, shards, jax.devices()[:count])
     splits = build.splits(dataset, np.float64 if jax.config.jax_enable_x64 else np.float32, mesh)
-    hyper = pdadmm.admm.Config(
-        nu=0.1, rho=0.5, p_solver=pdadmm.solver("layer"), W_solver=pdadmm.solver("layer")
-    )
-    return ADMMTrainer(config, splits, (64, 8, 8, 8, 10), hyper, mesh)
+    settings = pdadmm.admm.Config(nu=0.1, rho=0.5, p_solver="layer", W_solver="layer")
+    return ADMMTrainer(config, splits, (64, 8, 8, 8, 10), settings, mesh)
 
 
 def test_rounded_messages_are_remembered_on_the_same_mesh(tmp_path):

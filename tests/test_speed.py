@@ -18,14 +18,14 @@ SMALL = ("--layers", 4, "--neurons", 48, "--samples", 200, "--iterations", 2, "-
 @pytest.mark.parametrize("seed", range(2))
 def test_the_published_algorithm_makes_the_same_iterates(seed):
     """At the same step sizes and with its output problem solved to the end."""
-    hyper = pdadmm.admm.Config(
+    settings = pdadmm.admm.Config(
         nu=0.3, rho=2.0, p_solver=pdadmm.admm.Search(), W_solver=pdadmm.admm.Search()
     )
-    data, state = problem((7, 6, 6, 6, 4), hyper, samples=30, seed=seed)
+    data, state = problem((7, 6, 6, 6, 4), settings, samples=30, seed=seed)
     variables = published.variables_of(state, data)
     for _ in range(20):
         variables, effort = published.iterate(variables, data.y, 0.3, 2.0, 3000, 0.0)
-        state, _ = pdadmm.admm.step(state, data, hyper)
+        state, _ = pdadmm.admm.step(state, data, settings)
         assert effort.trials >= 2 * (3 + 4)
     for one, other in zip(
         jax.tree.leaves(variables),

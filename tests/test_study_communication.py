@@ -71,12 +71,14 @@ def test_a_line_tells_the_first_of_many_errors():
 
 def test_what_is_handed_over_after_the_loop_is_one_iteration_s_worth():
     """So that bytes are those of one times all iterations, evaluations between them or not."""
-    hyper = pdadmm.admm.Config()
+    settings = pdadmm.admm.Config()
     mesh = pdadmm.make_mesh(3, 1, jax.devices()[:3])
     shapes = jax.ShapeDtypeStruct((40, 8), np.float32), jax.ShapeDtypeStruct((40,), np.int32)
-    state, data = pdadmm.admm.abstract(pdadmm.Data(*shapes), (8, 6, 6, 6, 3), hyper, mesh, message_dtype="int8")
+    state, data = pdadmm.admm.abstract(
+        pdadmm.Data(*shapes), (8, 6, 6, 6, 3), settings, mesh=mesh, message_dtype="int8"
+    )
     run = jax.jit(partial(recorded, key=None, steps=3))
-    text = run.lower(state, data, hyper).compile().as_text()
+    text = run.lower(state, data, settings).compile().as_text()
     assert bytes_per_iteration(text) == 2 * 40 * (6 + 4)
     sent = [one for one in messages(text) if one.kind == "collective-permute"]
     assert sum(one.bytes for one in sent if not one.in_loop) == bytes_per_iteration(text)

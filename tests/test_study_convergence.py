@@ -107,17 +107,17 @@ def test_rounding_is_no_rise():
 
 @pytest.mark.x64
 def test_iterations_are_steps_and_squared_steps_what_they_changed():
-    hyper = pdadmm.admm.Config()
-    data, state = problem((7, 6, 6, 4), hyper, samples=30, seed=0)
-    _, report = recorded(state, data, hyper, None, 3)
+    settings = pdadmm.admm.Config()
+    data, state = problem((7, 6, 6, 4), settings, samples=30, seed=0)
+    _, report = recorded(state, data, settings, None, 3)
     old, infos = state, []
     for _ in range(3):
-        old, info = pdadmm.admm.step(old, data, hyper)
+        old, info = pdadmm.admm.step(old, data, settings)
         infos.append(report_of(info))
     for name in ("lagrangian", "objective", "residual"):
         expected = [getattr(one, name) for one in infos]
         np.testing.assert_allclose(getattr(report, name), expected, rtol=1e-10, atol=1e-20)
-    new, _ = pdadmm.admm.step(state, data, hyper)
+    new, _ = pdadmm.admm.step(state, data, settings)
     moved = sum(
         np.sum((np.asarray(a) - np.asarray(b)) ** 2)
         for path, a, b in (
@@ -136,10 +136,10 @@ def test_iterations_are_steps_and_squared_steps_what_they_changed():
 @pytest.mark.x64
 def test_where_no_theory_holds_rises_are_found():
     """Penalties far outside the region, rho = nu / 100: the checks see it."""
-    hyper = pdadmm.admm.Config(nu=0.1, rho=0.001)
-    data, state = problem((7, 16, 16, 4), hyper, samples=60, seed=0)
-    first = pdadmm.admm.terms(state, data, hyper).lagrangian
-    _, report = jax.jit(partial(recorded, key=None, steps=60))(state, data, hyper)
+    settings = pdadmm.admm.Config(nu=0.1, rho=0.001)
+    data, state = problem((7, 16, 16, 4), settings, samples=60, seed=0)
+    first = pdadmm.admm.terms(state, data, settings).lagrangian
+    _, report = jax.jit(partial(recorded, key=None, steps=60))(state, data, settings)
     assert rises(np.append(first, report.lagrangian)).largest > 1e-4
 
 

@@ -306,7 +306,7 @@ def test_wrong_settings_are_refused():
     refused(r"block is 2\.5", sweeps.Config, block=2.5)
     refused("unknown rule 'adams'; did you mean 'adam'.*Optax", sweeps.Config, rule="adams")
     refused("rule is <function adam.*Optax optimizer", sweeps.Config, rule=optax.adam)
-    refused("unknown loss 'hinge'; did you mean 'multiclass_hinge'", sweeps.Config, loss="hinge")
+    refused("unknown loss 'hinge'; known are softmax_cross", sweeps.Config, loss="hinge")
     refused("batch is None", sweeps.Config, pipelined=True)
     refused(r"momentum is 1\.0.*of at least 0 and below 1", sweeps.Proximal, momentum=1.0)
     refused("ridge is 0", sweeps.Proximal, ridge=0)

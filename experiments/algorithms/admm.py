@@ -18,7 +18,7 @@ def run(
 ) -> tuple[pdadmm.admm.State, pdadmm.admm.Info]:
     """Some iterations; nothing in them is random."""
     del key
-    return pdadmm.admm.run(state, data, config, steps)
+    return pdadmm.admm.run(state, data, config, steps=steps)
 
 
 def evaluate(

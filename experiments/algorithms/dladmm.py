@@ -25,6 +25,7 @@ from jax import lax
 import pdadmm_jax as pdadmm
 from experiments.algorithms.algorithm import Algorithm
 from pdadmm_jax._typing import Array, Float, Int, PRNGKeyArray
+from pdadmm_jax.admm import updates
 from pdadmm_jax.numerics.products import multiply
 
 SOLVER = pdadmm.admm.UnitStep()  # the smallest admissible step sizes, in closed form
@@ -104,9 +105,9 @@ def iterate(state: State, data: pdadmm.Data, config: pdadmm.admm.Config) -> Stat
         own = layers[k]
         if k == last:
             centre = own.a - u / config.rho
-            z, _ = pdadmm.update_z_output(own.z, centre, data.y, config.loss, config.rho)
+            z, _ = updates.update_z_output(own.z, centre, data.y, config.loss, config.rho)
         else:
-            z, _ = pdadmm.update_z(own.z, own.a, layers[k + 1].p, config.activation, 0.0)
+            z, _ = updates.update_z(own.z, own.a, layers[k + 1].p, config.activation, 0.0)
         layers[k] = own._replace(z=z)
 
     for k in reversed(range(len(layers))):
@@ -126,17 +127,17 @@ def iterate(state: State, data: pdadmm.Data, config: pdadmm.admm.Config) -> Stat
 def _update_p(own: Layer, target: Array, f_below: Array, config: pdadmm.admm.Config) -> Layer:
     """A step on argmin_p (nu/2) ||target - p W - b||^2 + (nu/2) ||p - f_below||^2."""
     none, nu = jnp.zeros_like(f_below), config.nu
-    step = pdadmm.update_p(own.p, own.W, own.a, target, f_below, none, nu, nu, config.p_solver)
+    step = updates.update_p(own.p, own.W, own.a, target, f_below, none, nu, nu, config.p_solver)
     return own._replace(p=step.value, a=step.a)
 
 
 def _update_W(own: Layer, target: Array, config: pdadmm.admm.Config) -> Layer:
-    step = pdadmm.update_W(own.W, own.p, own.a, target, config.nu, 0.0, config.W_solver)
+    step = updates.update_W(own.W, own.p, own.a, target, config.nu, 0.0, config.W_solver)
     return own._replace(W=step.value, a=step.a)
 
 
 def _update_b(own: Layer, target: Array) -> Layer:
-    b, a = pdadmm.update_b(own.b, own.a, target)
+    b, a = updates.update_b(own.b, own.a, target)
     return own._replace(b=b, a=a)
 
 

@@ -28,14 +28,13 @@ def run(
     return lax.scan(one_pass, state, length=steps)
 
 
-def params(state: pdadmm.sweeps.State) -> pdadmm.Params:
-    """Weights of all layers."""
-    return pdadmm.params(state.weights)
-
-
-def evaluate(state: pdadmm.sweeps.State, data: pdadmm.Data, config: pdadmm.sweeps.Config) -> tuple[Any, Any]:
+def evaluate(
+    state: pdadmm.sweeps.State, data: pdadmm.Data, config: pdadmm.sweeps.Config
+) -> tuple[Any, Any]:
     """Mean loss and accuracy, products in full precision whatever training uses."""
-    return pdadmm.evaluate(params(state), data, config.replace(precision="float32"))
+    return pdadmm.evaluate(state, data, config.replace(precision="float32"))
 
 
-SWEEPS = Algorithm(from_params=pdadmm.sweeps.from_params, run=run, evaluate=evaluate, params=params)
+SWEEPS = Algorithm(
+    from_params=pdadmm.sweeps.from_params, run=run, evaluate=evaluate, params=pdadmm.params
+)

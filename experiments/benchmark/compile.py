@@ -39,7 +39,7 @@ def main(options: CompileConfig) -> int:
         mesh = _mesh(options)
         state, data = _problem(options, mesh)
     begin = time.perf_counter()
-    run = jax.jit(partial(pdadmm.admm.run, iterations=options.iterations), donate_argnums=0)
+    run = jax.jit(partial(pdadmm.admm.run, steps=options.iterations), donate_argnums=0)
     compiled = run.lower(state, data, pdadmm.admm.Config()).compile()
     seconds = time.perf_counter() - begin
     text = compiled.as_text() or ""
@@ -82,12 +82,16 @@ def _mesh(options: CompileConfig) -> Any:
     return pdadmm.make_mesh(layer, data, found.devices)
 
 
-def _problem(options: CompileConfig, mesh: Any) -> tuple[pdadmm.admm.State, pdadmm.Data]:
+def _problem(options: CompileConfig, mesh: Any) -> tuple[Any, pdadmm.Data]:
     x: Any = jax.ShapeDtypeStruct((options.samples, options.features), jnp.float32)
     y: Any = jax.ShapeDtypeStruct((options.samples,), jnp.int32)
     config = pdadmm.admm.Config()
     return pdadmm.admm.abstract(
-        pdadmm.Data(x, y), options.widths, config, mesh, message_dtype=options.mesh.message_dtype
+        pdadmm.Data(x, y),
+        options.widths,
+        config,
+        mesh=mesh,
+        message_dtype=options.mesh.message_dtype,
     )
 
 

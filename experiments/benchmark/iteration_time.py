@@ -22,7 +22,7 @@ from experiments.options.sizes import SizeConfig
 from experiments.runtime import cluster
 from experiments.runtime import run_directory as runs
 from experiments.runtime.errors import usage_errors
-from pdadmm_jax.parallel.mesh import message_alone
+from pdadmm_jax.parallel.mesh import exchange_once
 
 
 class Timing(NamedTuple):
@@ -70,10 +70,8 @@ def measure(options: TimeConfig, mesh: Any) -> Timing:
     """Times runs of a few iterations, after one that warms up."""
     config = pdadmm.admm.Config()
     state, data = problem(options, config, mesh, options.mesh.message_dtype)
-    run = jax.jit(partial(pdadmm.admm.run, iterations=options.iterations), donate_argnums=0).lower(
-        state, data, config
-    )
-    compiled = run.compile()
+    run = jax.jit(partial(pdadmm.admm.run, steps=options.iterations), donate_argnums=0)
+    compiled = run.lower(state, data, config).compile()
     seconds = []
     for _ in range(options.repeats + 1):
         begin = time.perf_counter()
@@ -113,17 +111,21 @@ def problem(
     data = pdadmm.Data(x, y)
     if mesh is not None:
         data = pdadmm.shard_data(data, mesh)
-    state = pdadmm.admm.init(jax.random.key(0), data, options.widths, config, mesh=mesh, message_dtype=dtype)
+    state = pdadmm.admm.init(
+        jax.random.key(0), data, options.widths, config, mesh=mesh, message_dtype=dtype
+    )
     return state, jax.tree.map(jax.numpy.asarray, data)
 
 
-def time_message(state: pdadmm.admm.State, repeats: int = 20) -> float:
+def time_message(state: pdadmm.admm.ShardedState, repeats: int = 20) -> float:
     """Seconds that one message takes which nothing hides."""
-    message = jax.jit(message_alone)
+    message = jax.jit(partial(exchange_once, placement=state.placement))
+    assert state.messages is not None
+    q_above = state.messages.q_above
     seconds = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()
-        jax.block_until_ready(message(state))
+        jax.block_until_ready(message(q_above))
         seconds.append(time.perf_counter() - begin)
     return float(np.median(seconds[1:]))
 

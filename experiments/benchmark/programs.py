@@ -77,8 +77,8 @@ def products_alone(options: SizeConfig, precision: str = "float32") -> Program:
 def admm(options: SizeConfig, config: pdadmm.admm.Config, name: str = "pdADMM") -> Program:
     """Iterations of pdADMM on random data, with all that they report."""
 
-    def run(state: pdadmm.admm.State, data: pdadmm.Data, config: pdadmm.admm.Config) -> pdadmm.admm.State:
-        return pdadmm.admm.run(state, data, config, options.iterations)[0]
+    def run(state: Any, data: pdadmm.Data, config: pdadmm.admm.Config) -> Any:
+        return pdadmm.admm.run(state, data, config, steps=options.iterations)[0]
 
     state, data = problem(options, config)
     return compiled(name, run, state, (data, config))

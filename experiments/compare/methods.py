@@ -82,7 +82,7 @@ def _momentum(rate: Any) -> optax.GradientTransformation:
 
 
 def _sweeps_in_batches(rate: Any) -> pdadmm.sweeps.Config:
-    return pdadmm.sweeps.recommended(BATCH, rule=pdadmm.sweeps.Adam(rate))
+    return pdadmm.sweeps.Config(batch=BATCH, rule=pdadmm.sweeps.Adam(rate))
 
 
 METHODS: Mapping[str, Method] = {
@@ -92,7 +92,7 @@ METHODS: Mapping[str, Method] = {
         "sweeps",
         "penalty",
         (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
-        lambda nu: pdadmm.sweeps.recommended(nu=nu),
+        lambda nu: pdadmm.sweeps.Config(nu=nu),
     ),
     "sweeps_batches": _sweeps(
         "sweeps, batches", "rate", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), _sweeps_in_batches

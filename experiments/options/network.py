@@ -91,9 +91,9 @@ class SweepsConfig:
     """Samples between two updates of the weights, by Adam's rule; by default all of them, and W by
     its own subproblem."""
 
-    nu: float = 100.0
-    """Penalty on z = p W + b; the inverse of the steps' length where there are no batches: 100 for
-    some five layers, 300 for ten, 1000 for 20 to 50."""
+    nu: float | None = None
+    """Penalty on z = p W + b; over all samples the inverse of the steps' length.  Without it what
+    is recommended for the depth: 100 up to 5 layers, 300 at 10, 1000 from 20 on; 100 in batches."""
 
     rate: float = 1e-3
     """Learning rate of Adam's rule."""
@@ -101,7 +101,7 @@ class SweepsConfig:
     ridge: float = 0.01
     """Weight of W's proximal term, relative to the mean square of its inputs."""
 
-    inertia: float = 0.9
+    momentum: float = 0.9
     """Share of W's last step that is added to the next."""
 
     block: int = 1024
@@ -119,5 +119,5 @@ class SweepsConfig:
 
     def unused(self) -> list[str]:
         """The options given for the rule that is not used."""
-        others = ("rate", "pipelined") if self.batch is None else ("ridge", "inertia")
+        others = ("rate", "pipelined") if self.batch is None else ("ridge", "momentum")
         return [name for name in changed_options(self) if name in others]

@@ -161,7 +161,7 @@ def trained(
     programs: Programs,
 ) -> Result:
     """Trains one variant from every seed."""
-    config = build.hyperparameters(NetworkConfig(), variant.settings)
+    config = build.admm(NetworkConfig(), variant.settings)
     hidden = options.hidden[: variant.shorter] if variant.shorter else options.hidden
     missing = len(options.hidden) - len(hidden)
     iterations = options.iterations
@@ -173,7 +173,9 @@ def trained(
         key = jax.random.key(seed)
         widths = (splits.train.x.shape[1], *hidden, classes)
         initializer = build.INITIALIZERS[variant.initializer]
-        start = TrainState(pdadmm.admm.init(key, data, widths, config, initializer), config)
+        start = TrainState(
+            pdadmm.admm.init(key, data, widths, config, initializer=initializer), config
+        )
         evaluated = splits.of("train", "validation")
         *_, last = train(ADMM, start, data, key, schedule, evaluated, programs)
         rows.append(

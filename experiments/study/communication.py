@@ -108,7 +108,7 @@ def main(options: CommunicationConfig) -> int:
     """
     enable_compilation_cache()
     with usage_errors():
-        config = build.hyperparameters(options.network, options.method)
+        config = build.admm(options.network, options.method)
         given = problem(options, options.method, mesh=_mesh(options.stages))
         build.held_out(given.splits, options.data)  # on which accuracy is measured
         given.start(0, config)

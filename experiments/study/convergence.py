@@ -159,7 +159,7 @@ def _prepared(options: ConvergenceConfig, dtype: np.dtype) -> tuple[Problem, lis
     method = MethodConfig(
         nu=options.nu, rho=options.nu, p_solver=options.solver, w_solver=options.solver
     )
-    own = build.hyperparameters(options.network, method)
+    own = build.admm(options.network, method)
     choices = {"paper": own, "certified": pdadmm.admm.certified(own)}
     given = problem(options, method, dtype)
     for config in choices.values():  # numbers out of range are refused here

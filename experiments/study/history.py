@@ -57,7 +57,7 @@ class Problem(NamedTuple):
             self.splits.solved,
             self.widths,
             options,
-            self.initializer,
+            initializer=self.initializer,
             mesh=self.mesh,
             message_dtype=message_dtype,
         )

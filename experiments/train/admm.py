@@ -31,7 +31,7 @@ class ADMMTrainer(Trainer):
             self.splits.solved,
             self.widths,
             self.config,
-            build.INITIALIZERS[self.options.network.initializer],
+            initializer=build.INITIALIZERS[self.options.network.initializer],
             mesh=self.mesh,
             message_dtype=self.options.mesh.message_dtype,
         )
@@ -137,19 +137,25 @@ class ADMMTrainer(Trainer):
         """Whether a checkpoint comes from the mesh and the message dtype of this run."""
         return found.facts["layout"] == self._layout()
 
-    def _restored(self, found: Found, widths: tuple[int, ...]) -> pdadmm.admm.State:
+    def _restored(self, found: Found, widths: tuple[int, ...]) -> Any:
         dtype = self.options.mesh.message_dtype
         data = _samples(self.splits)
         if self.same_layout(found):
-            shapes, _ = pdadmm.admm.abstract(data, widths, self.config, self.mesh, message_dtype=dtype)
+            shapes, _ = pdadmm.admm.abstract(
+                data, widths, self.config, mesh=self.mesh, message_dtype=dtype
+            )
             return restore(found, shapes)
-        mesh = self.mesh or pdadmm.make_mesh(devices=jax.devices()[:1])
         saved = found.facts["layout"]
-        shapes = pdadmm.abstract_elsewhere(
-            data, widths, self.config, mesh, stages=saved["stages"], message_dtype=saved["message_dtype"]
+        shapes, _ = pdadmm.admm.abstract(
+            data,
+            widths,
+            self.config,
+            mesh=self.mesh or pdadmm.make_mesh(),
+            stages=saved["stages"],
+            message_dtype=saved["message_dtype"],
         )
         state = restore(found, shapes, resize=True)
-        return pdadmm.moved(state, self.mesh, self.splits.samples, dtype)
+        return pdadmm.admm.reshard(state, self.mesh, message_dtype=dtype)
 
     def _layout(self) -> dict[str, Any]:
         """What the shapes of a state's arrays depend on, apart from the network."""

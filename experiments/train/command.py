@@ -10,7 +10,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import pdadmm_jax as pdadmm
 from experiments import build
 from experiments.algorithms.loop import Score, TrainState
 from experiments.data import Dataset, load
@@ -26,6 +25,7 @@ from experiments.train.loop import Ended, train_to_end
 from experiments.train.options import TrainConfig
 from experiments.train.sweeps import SweepsTrainer
 from experiments.train.trainer import Trainer
+from pdadmm_jax.admm.growth import check_growable
 from pdadmm_jax.problems.problem import check_representable
 from pdadmm_jax.sweeps.passes import batches_of
 
@@ -80,15 +80,15 @@ def trainer_of(options: TrainConfig, dataset: Dataset) -> Trainer:
     dtype = np.float64 if options.double else np.float32
     samples = len(dataset.y_train)
     if options.algorithm == "sweeps":
-        config = build.sweeps(options)
+        config = build.sweeps(options, widths)
         check_representable(config, dtype)
         build.check_fits(widths, min(samples, config.batch or config.block), devices)
         batches_of(samples, config.batch, config.block, options.mesh.data)  # or is refused
         return SweepsTrainer(options, build.splits(dataset, dtype, mesh), widths, config, mesh)
-    config = build.hyperparameters(options.network, options.method)
+    config = build.admm(options.network, options.method)
     check_representable(config, dtype)
     if options.growth.at:
-        pdadmm.check_growable(config)
+        check_growable(config)
     build.check_fits(build.grown(widths, options.growth), samples, devices)
     return ADMMTrainer(options, build.splits(dataset, dtype, mesh), widths, config, mesh)
 
@@ -112,10 +112,8 @@ def announce(
     console.print(f"network {widths} on {directory.facts['environment']['devices']}")
     if directory.found:
         console.print(f"resuming after iteration {start.iteration}: {directory.found.path}")
-    if trainer.weights(start).placement is not None:
-        held = "  ".join(
-            ", ".join(map(str, k)) for k in trainer.weights(start).placement.plan.layers
-        )
+    if start.state.placement is not None:
+        held = "  ".join(", ".join(map(str, layers)) for layers in start.state.plan.layers)
         console.print(f"layers of each stage: {held}")
     for remark in trainer.remarks(start):
         console.print(remark)

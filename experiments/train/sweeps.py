@@ -28,12 +28,15 @@ class SweepsTrainer(Trainer):
 
     def init(self) -> TrainState:
         """The start from random weights."""
-        data = self.splits.solved
-        initializer = build.INITIALIZERS[self.options.network.initializer]
-        key = jax.random.key(self.options.seed)
-        params = pdadmm.random_params(key, self.widths, initializer, data.x.dtype)
-        dtype = self.options.mesh.message_dtype
-        state = pdadmm.sweeps.from_params(params, data, self.config, mesh=self.mesh, message_dtype=dtype)
+        state = pdadmm.sweeps.init(
+            jax.random.key(self.options.seed),
+            self.splits.solved,
+            self.widths,
+            self.config,
+            initializer=build.INITIALIZERS[self.options.network.initializer],
+            mesh=self.mesh,
+            message_dtype=self.options.mesh.message_dtype,
+        )
         return TrainState(state, self.config)
 
     def checkpoint(self, state: TrainState) -> tuple[Any, dict[str, Any]]:
@@ -50,14 +53,16 @@ class SweepsTrainer(Trainer):
         """The state that was saved: as it lay on as many stages, else resharded."""
         facts = found.facts
         config = _with_numbers(self.config, facts)
-        dtype, sent = self.splits.solved.x.dtype, self.options.mesh.message_dtype
-        shapes = partial(pdadmm.sweeps.abstract, self.widths, config, dtype, message_dtype=sent)
+        sent = self.options.mesh.message_dtype
+        abstract = partial(
+            pdadmm.sweeps.abstract, self.splits.solved, self.widths, config, message_dtype=sent
+        )
         if facts["stages"] == self._stages():
-            state = restore(found, shapes(self.mesh))
+            state = restore(found, abstract(mesh=self.mesh)[0])
         else:
-            mesh = self.mesh or pdadmm.make_mesh(devices=jax.devices()[:1])
-            state = restore(found, shapes(mesh, stages=facts["stages"]))
-            state = pdadmm.sweeps.reshard(state, self.mesh, sent)
+            mesh = self.mesh or pdadmm.make_mesh()
+            state = restore(found, abstract(mesh=mesh, stages=facts["stages"])[0])
+            state = pdadmm.sweeps.reshard(state, self.mesh, message_dtype=sent)
         return TrainState(state, config, facts["seconds"], facts["compile_seconds"])
 
     def records(self, chunk: Chunk) -> list[Record]:
@@ -69,7 +74,7 @@ class SweepsTrainer(Trainer):
                 "layers": len(self.widths) - 1,
                 "loss": float(loss[i]),
                 "finite": bool(chunk.info.finite[i]),
-                "converged": bool(chunk.info.solved[i].all()),
+                "converged": bool(chunk.info.converged[i].all()),
             }
             for i in range(chunk.length)
         ]
@@ -88,7 +93,7 @@ class SweepsTrainer(Trainer):
         """The weights that another pass leaves with values that are not finite."""
         key = jax.random.key(self.options.seed)
         passed, _ = SWEEPS.run(state.state, self.splits.solved, state.config, key, 1)
-        return pdadmm.nonfinite(passed.weights)
+        return pdadmm.nonfinite(passed)
 
     def with_smaller_steps(self, state: TrainState, factor: float) -> tuple[TrainState, str]:
         """The same state with a larger nu, or a smaller learning rate."""
@@ -111,10 +116,6 @@ class SweepsTrainer(Trainer):
     def draw(self, path: Path, records: list[Record], title: str) -> None:
         """Writes the figure of a run: loss and accuracy."""
         sweeps_figure(path, records, title)
-
-    def weights(self, state: TrainState) -> pdadmm.admm.State:
-        """The part of the state that has the weights."""
-        return state.state.weights
 
     def _stages(self) -> int:
         return stages(self.mesh) if self.mesh else 1

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-import pdadmm_jax as pdadmm
 from experiments.algorithms import loop
 from experiments.algorithms.algorithm import Algorithm
 from experiments.algorithms.loop import Chunk, Schedule, Score, TrainState
@@ -116,11 +115,7 @@ class Trainer(ABC):
 
     def layer_widths(self, state: TrainState) -> tuple[int, ...]:
         """(features, hidden, ..., outputs), as they are now."""
-        return self.weights(state).plan.widths
-
-    def weights(self, state: TrainState) -> Any:
-        """The part of the state that has the weights."""
-        return state.state
+        return state.state.plan.widths
 
 
 def evaluation(chunk: Chunk) -> dict[str, float]:

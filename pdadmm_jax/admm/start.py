@@ -271,7 +271,7 @@ def _forward(stage: Stage, weights: LayerGroups, data: Data, config: Config) -> 
     )
     if not stage.hops:
         return Held(variables, None)
-    q = lowest([*(saved.p[:1] for saved in stacks), p_edge], stage)
+    q = lowest([boundary.q[:1] for boundary in variables.boundaries], stage)
     return Held(variables, first_messages(collectives.shift_down(q), collectives.message_dtype))
 
 

@@ -20,8 +20,8 @@ from tests.run_directories import cut_off, directory_in, lines_of, unlike
 
 SMALL = ("--network.hidden", "20", "20", "--data.limit", "150", "--checkpoint.every", "10")
 WAYS = {"all": (), "batches": ("--sweeps.batch", 32, "--sweeps.rate", 0.003)}
-PROXIMAL = pdadmm.sweeps.recommended()
-FOLLOW = pdadmm.sweeps.recommended(40, rule=pdadmm.sweeps.Adam(3e-3))
+PROXIMAL = pdadmm.sweeps.Config()
+ADAM = pdadmm.sweeps.Config(batch=40, rule=pdadmm.sweeps.Adam(3e-3))
 
 
 def swept(out, *words, code=0):
@@ -56,18 +56,18 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(whole, tmp_path, aft
     assert unlike(run, whole) == []
 
 
-def trainer_on(stages, hyper):
+def trainer_on(stages, config):
     mesh = None if stages == 1 else pdadmm.make_mesh(stages, devices=jax.devices()[:stages])
     dtype = np.float64 if jax.config.jax_enable_x64 else np.float32
     splits = build.splits(load(DataConfig(limit=101)), dtype, mesh)
-    return SweepsTrainer(TrainConfig(evaluate_every=5), splits, (64, 8, 8, 8, 8, 10), hyper, mesh)
+    return SweepsTrainer(TrainConfig(evaluate_every=5), splits, (64, 8, 8, 8, 8, 10), config, mesh)
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("hyper", [PROXIMAL, pytest.param(FOLLOW, marks=pytest.mark.slow)])
-def test_other_meshes_go_on_to_rounding(tmp_path, hyper):
+@pytest.mark.parametrize("config", [PROXIMAL, pytest.param(ADAM, marks=pytest.mark.slow)])
+def test_other_meshes_go_on_to_rounding(tmp_path, config):
     """From 4 stages, a ring, to 2 and to a single device."""
-    wide, narrow, alone = (trainer_on(stages, hyper) for stages in (4, 2, 1))
+    wide, narrow, alone = (trainer_on(stages, config) for stages in (4, 2, 1))
     found = saved(wide, last_of(wide, wide.init(), 5), tmp_path / "wide")
     found = saved(narrow, last_of(narrow, narrow.restore(found), 10), tmp_path / "narrow")
     resumed = last_of(alone, alone.restore(found), 15)
