@@ -85,7 +85,7 @@ def test_what_is_handed_over_after_the_loop_is_a_turn_s_worth():
 def test_every_wire_is_trained_and_its_bytes_counted(tmp_path):
     words = (*SMALL, "--seeds", 2, "--wires", *ROW)
     out, found = finished("communication", tmp_path, *words)
-    assert "200 samples, 60 iterations on 4 x cpu" in out
+    assert "200 samples, 60 iterations on " in out
     assert list(found) == list(ROW)
     full = found["full"]["end"]
     for wire, one in found.items():
