@@ -10,10 +10,12 @@ import pdadmm_jax as pdadmm
 from experiments.benchmark import published
 from tests.commands import assert_refused, finished
 from tests.problems import problem
+from tests.selection import selected
 
 SMALL = ("--layers", 4, "--neurons", 48, "--samples", 200, "--iterations", 2, "--repeats", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 @pytest.mark.parametrize("seed", range(2))
 def test_the_published_algorithm_makes_the_same_iterates(seed):
@@ -35,7 +37,7 @@ def test_the_published_algorithm_makes_the_same_iterates(seed):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", selected(["float32", "bfloat16"], fast=["bfloat16"]))
 def test_speed_compares_iterations_with_their_products_and_adam(tmp_path, precision):
     out, found = finished("speed", tmp_path, *SMALL, "--precision", precision)
     assert "of the products" in out

@@ -87,7 +87,7 @@ def test_what_is_handed_over_after_the_loop_is_one_iteration_s_worth():
 def test_every_message_dtype_is_trained_and_its_bytes_counted(tmp_path):
     words = (*SMALL, "--seeds", 2, "--message-dtypes", *ROW)
     out, found = finished("study communication", tmp_path, *words)
-    assert "200 samples, 60 iterations on 4 x cpu" in out
+    assert "200 samples, 60 iterations on " in out
     assert list(found) == list(ROW)
     full = found["full"]["end"]
     for dtype, one in found.items():
@@ -116,9 +116,7 @@ def test_devices_are_made_where_nobody_has_said_how_many(tmp_path):
     assert "0.500" in out  # of the bytes of float32
 
 
-@pytest.mark.parametrize(
-    ("stops", "kept"), [(1, {}), (3, {"int8": 1}), (5, {"int8": 2}), (7, {"int8": 2, "full": 1})]
-)
+@pytest.mark.parametrize(("stops", "kept"), [(1, {}), (5, {"int8": 2})])
 def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, kept):
     """Two seeds of two evaluations for each of two types, stopped at one of them."""
     monkeypatch.setattr(communication, "stop_requests", lambda: stopping(stops))
