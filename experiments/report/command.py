@@ -23,7 +23,8 @@ body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222;
 h1, h2 { line-height: 1.2; } h2 { margin-top: 3rem; border-top: 1px solid #ddd; padding-top: 1rem; }
 .table { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; vertical-align: top; } th { border-bottom-width: 2px; }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; vertical-align: top; }
+th { border-bottom-width: 2px; }
 code { background: #f4f4f4; padding: .1rem .3rem; overflow-wrap: anywhere; }
 img { max-width: 100%; }
 @media (max-width: 40rem) { body { font-size: 14px; margin: 1rem auto; }
