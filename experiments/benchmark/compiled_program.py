@@ -1,7 +1,7 @@
 """What a compiled program says of itself: its messages, its matrix products and its memory.
 
 Reads the text of XLA's optimised modules (``compiled.as_text()``), one of the few places where
-what crosses the wire can be seen rather than believed.
+the bytes of messages can be read rather than believed.
 """
 
 from __future__ import annotations

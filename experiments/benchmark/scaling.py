@@ -73,15 +73,15 @@ def predict(widths: tuple[int, ...], stages: int, samples: int, on: Hardware) ->
     return Pair(alone, _pace(plan(widths, stages), samples, on))
 
 
-def _pace(dealt: Plan, samples: int, on: Hardware) -> float:
-    message = on.latency + 4 * samples * dealt.widths[1] / on.bandwidth if dealt.upward else 0.0
+def _pace(layout: Plan, samples: int, on: Hardware) -> float:
+    message = on.latency + 4 * samples * layout.widths[1] / on.bandwidth if layout.upward else 0.0
 
     def stage(work: int) -> float:
         products = work * samples / on.rate
         waiting = max(message - products / 4, 0) + max(message - 3 * products / 4, 0)
         return products + waiting
 
-    return max(map(stage, dealt.work))
+    return max(map(stage, layout.work))
 
 
 def main(options: ScalingConfig) -> int:

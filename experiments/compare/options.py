@@ -42,7 +42,7 @@ class CompareConfig:
 
     Every method has one number, a learning rate or a penalty, chosen among five or more on held-out
     training samples; then it trains on all training samples and is scored on the test samples.
-    What is finished is kept: the same command goes on where it was interrupted, and one with more
+    Finished trials are saved: the same command resumes where it was interrupted, and one with more
     methods or seeds uses what is there.
     """
 
@@ -110,7 +110,7 @@ class PerformanceConfig:
 
     Ten layers, of which pdADMM begins with five; 100 passes over inputs at half the resolution.  A
     data set that is not at hand is left out, and named.  The study of each is that of the compare
-    command with the same settings, and goes on where it was interrupted.
+    command with the same settings, and resumes where it was interrupted.
     """
 
     sets: tuple[Name, ...] = SIX

@@ -64,7 +64,7 @@ def main(options: ReportConfig) -> int:
 
 
 def gathered(folder: Path) -> Found:
-    """What commands have shown, in the order of the commands; of repeated ones the newest.
+    """The output of commands, in the order of the commands; of repeated ones the newest.
 
     Raises:
         ValueError: there is nothing to gather, or something is damaged.

@@ -21,5 +21,5 @@ class ReportConfig:
         if not self.runs.is_dir():
             raise ValueError(
                 f"runs is {self.runs}, which is no directory: run other commands first, such as "
-                "compare, or say where they were told to write."
+                "compare, or give the directory they wrote to."
             )

@@ -1,4 +1,4 @@
-"""Compiled programs, kept for later runs of the same shapes on this machine."""
+"""JAX's persistent compilation cache, for later runs of the same shapes on this machine."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ INTERRUPTED = 130  # exit code of a command that stopped because it was asked to
 
 
 class Interrupted(Exception):
-    """A stop was asked for; the message says what is kept."""
+    """A stop was asked for; the message says what is saved."""
 
 
 @contextmanager

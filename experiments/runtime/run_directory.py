@@ -90,7 +90,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Tells in one line why a run directory cannot be written to, and how to go on.
+    """Tells in one line why a run directory cannot be written to, and how to resume.
 
     Raises:
         UsageError: in place of the operating system's error.
@@ -99,7 +99,7 @@ def writing_to(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(
-            f"cannot write to {path} ({error.strerror}): make room or writable, and go on with "
+            f"cannot write to {path} ({error.strerror}): make room or writable, and resume with "
             f"--resume {path}; what was saved so far is whole."
         ) from error
 
@@ -108,7 +108,7 @@ class Metrics:
     """metrics.jsonl, a line for every iteration."""
 
     def __init__(self, run: Path) -> None:
-        """Takes the file as it is, to go on with.
+        """Takes the file as it is, to append to.
 
         Args:
             run: the run directory.

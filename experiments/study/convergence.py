@@ -259,7 +259,7 @@ def _violations(verdict: Verdict, iterations: int) -> list[str]:
         (left <= FALLEN, f"the residual is {left:.2g} of its largest {after}, above {FALLEN:g}"),
         (power < RATE, f"c_k goes with k^{power:.2f} {after}, not below k^{RATE:g}"),
     )
-    return [complaint for kept, complaint in checks if not kept]
+    return [complaint for holds, complaint in checks if not holds]
 
 
 def _plain(setting: Setting, rounding: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the studies can be told; read by the command line before JAX is loaded."""
+"""Options of the studies."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class OpenRun(NamedTuple):
     Attributes:
         run: its path.
         facts: what every checkpoint in it says of the run as a whole.
-        found: the checkpoint to go on from; None to begin at the beginning.
+        found: the checkpoint to resume from; None to begin at the beginning.
         finished: whether there is nothing left to do.
     """
 
@@ -49,7 +49,7 @@ class CheckpointManager:
         Args:
             opened: the run directory.
             trainer: what is trained, and how it is saved.
-            options: ``config.checkpoint`` says how often, and how many are kept.
+            options: ``config.checkpoint`` says how often, and how many are left.
         """
         self.run = opened.run
         self._facts, self._trainer, self._every = opened.facts, trainer, options.checkpoint.every
@@ -77,7 +77,7 @@ class CheckpointManager:
             self.save(chunk.end, monitor)
 
     def save(self, state: TrainState, monitor: Monitor) -> Path | None:
-        """Begins a checkpoint and says where it will be; None if none are kept."""
+        """Begins a checkpoint and says where it will be; None if none are saved."""
         if self._writer is None:
             return None
         arrays, facts = self._trainer.checkpoint(state)
@@ -112,10 +112,10 @@ class CheckpointManager:
 
 @contextmanager
 def opened(options: TrainConfig, name: str, data: str) -> Iterator[OpenRun]:
-    """Makes a run directory, or takes up the one to go on with, and keeps others out of it.
+    """Makes a run directory, or opens the one to resume, and keeps others out of it.
 
     Args:
-        options: what was asked for; ``config.resume`` names a directory to go on with.
+        options: what was asked for; ``config.resume`` names a directory to resume.
         name: of a new run.
         data: digest of the data.
 
@@ -144,11 +144,11 @@ def opened(options: TrainConfig, name: str, data: str) -> Iterator[OpenRun]:
 
 
 def _taken_up(run: Path, options: TrainConfig, facts: dict[str, Any]) -> tuple[Found | None, bool]:
-    """The checkpoint to go on from and whether it is the end; makes the directory ready for it."""
+    """The checkpoint to resume from and whether it is the end; makes the directory ready for it."""
     directory = run / checkpoints.DIRECTORY
     found, complaints = checkpoints.newest(directory)
     if complaints and not found:
-        raise ValueError(f"{'; '.join(complaints)}: {run} has no other to go on from.")
+        raise ValueError(f"{'; '.join(complaints)}: {run} has no other to resume from.")
     _warn(complaints)
     done = found.number if found else 0
     ended = _ended(run)
@@ -174,7 +174,7 @@ def _taken_up(run: Path, options: TrainConfig, facts: dict[str, Any]) -> tuple[F
 
 
 def _check_same(run: Path, found: Found, facts: dict[str, Any]) -> None:
-    """Refuses to go on under other options or data than the checkpoint's.
+    """Refuses to resume under other options or data than the checkpoint's.
 
     Raises:
         ValueError: with the list of differences.

@@ -52,7 +52,7 @@ def observe(
 
     Returns:
         The monitor after them, and the first rise.  After a rise it begins anew with the value that
-        was reached, so that the next one is told of only if it goes on by the same factor.
+        was reached, so that the next one is reported only if it goes on by the same factor.
     """
     if layers != monitor.layers:
         monitor = Monitor(layers, raised=monitor.raised)

@@ -1,4 +1,4 @@
-"""What the screen shows while a run goes on: a bar on a terminal, plain lines elsewhere."""
+"""Progress on the screen: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

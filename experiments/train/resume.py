@@ -46,8 +46,8 @@ def original_options(words: list[str]) -> TrainConfig | None:
         config = _config_of_checkpoint(directory)
         if config is None:
             raise UsageError(
-                f"{path} is damaged or from another version ({_short(error)}), and there is no "
-                "checkpoint that knows better: begin a new run."
+                f"{path} is damaged or from another version ({_short(error)}), and no "
+                "checkpoint has its options: begin a new run."
             ) from error
     # Where it is to run is said anew.
     return dataclasses.replace(config, resume=None, cluster=ClusterConfig(), distributed=False)
