@@ -56,8 +56,6 @@ def test_the_code_of_a_page_runs(page: Path):
 @pytest.mark.parametrize("words", _commands())
 def test_a_command_is_one_that_exists(words: str, tmp_path: Path, monkeypatch):
     """Its options are parsed and checked; nothing is run."""
-    if words.startswith("quality"):
-        pytest.fail("the commands of the variants left the tree")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "DIRECTORY").mkdir()
     (tmp_path / "runs").mkdir()
