@@ -94,22 +94,25 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path):
 
 def test_the_recommended_settings_are_the_librarys():
     text = (DOCS / "settings.md").read_text()
-    limits = re.findall(r"^\| up to (\d+) layers \| (\d+) \|$", text, re.MULTILINE)
-    ((most),) = re.findall(r"^\| more \| (\d+) \|$", text, re.MULTILINE)
-    assert len(limits) == 2
+    (table,) = re.findall(r"^\| batch \| depth .*?\n\n", text, re.DOTALL | re.MULTILINE)
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+    *full, batches = rows
+    assert len(full) == 3
 
-    def nu(depth: int, batch: int | None = None) -> float:
-        return float(sweeps.recommended((4, *[8] * (depth - 1), 2), batch=batch).nu)
+    def recommended(depth: int, batch: int | None = None) -> sweeps.Config:
+        return sweeps.recommended((4, *[8] * (depth - 1), 2), batch=batch)
 
-    for depth, expected in limits:
-        assert nu(int(depth)) == float(expected)
-    for (depth, _), expected in zip(limits, [limits[1][1], most], strict=True):
-        assert nu(int(depth) + 1) == float(expected)
-    full, batches = sweeps.recommended((4, 8, 2)), sweeps.recommended((4, 8, 2), batch=128)
-    assert isinstance(full.rule, sweeps.Proximal)
-    assert f"Proximal(ridge={full.rule.ridge:g}, inertia={full.rule.inertia:g})" in text
-    assert isinstance(batches.rule, sweeps.Adam)
-    assert f"Adam(rate={batches.rule.rate:g})" in text
+    for _, depth, nu, *_ in full:
+        (layers,) = map(int, re.findall(r"\d+", depth))
+        within = {"up to": range(2, layers + 1), "or more": range(layers, layers + 9)}
+        for d in next((v for k, v in within.items() if k in depth), [layers]):
+            assert recommended(d).nu == float(nu)
+    assert recommended(30, 128).nu == float(batches[2])
+    for config, row in ((recommended(3), full[0]), (recommended(3, 128), batches)):
+        name, numbers = re.findall(r"`(\w+)\(([^)]*)\)`", row[3])[0]
+        assert type(config.rule).__name__ == name
+        for field, value in re.findall(r"(\w+)=([\d.]+)", numbers):
+            assert getattr(config.rule, field) == float(value)
 
 
 def test_the_new_names_of_the_changelog_exist():
