@@ -51,7 +51,7 @@ def test_the_code_of_a_page_runs(page: Path):
     with jax.numpy_dtype_promotion("standard"):
         for line, code in _blocks(page, "python"):
             # Blank lines in front, so that a traceback names the line of the page.
-            exec(compile("\n" * line + code, str(page), "exec"), names)
+            exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), names)
 
 
 @pytest.mark.parametrize("words", _commands())

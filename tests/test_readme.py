@@ -43,7 +43,7 @@ def test_the_example_needs_the_library_alone(capsys: pytest.CaptureFixture, monk
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     with jax.numpy_dtype_promotion("standard"):
-        exec(compile(code, "README.md", "exec"), {})
+        exec(compile(code, "README.md", "exec", dont_inherit=True), {})
     swept, by_admm = (float(line.split()[0]) for line in capsys.readouterr().out.splitlines())
     assert swept > 0.97
     assert by_admm > 0.97
