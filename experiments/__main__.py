@@ -22,8 +22,6 @@ from experiments.config import (
 )
 from experiments.errors import UsageError, usage_errors
 from experiments.interrupts import interruptible
-from experiments.quality.config import QualityConfig
-from experiments.reliability.config import CrashConfig, DamageConfig, RanksConfig, SoakConfig
 from experiments.resuming import begun_with
 from experiments.screen import outlive_readers
 from experiments.speed.config import (
@@ -77,12 +75,6 @@ for _command in (
         "study.ablations",
         AblationsConfig,
         "Train pdADMM with one thing changed at a time.",
-    ),
-    (
-        "quality",
-        "quality.study",
-        QualityConfig,
-        "Train variants of pdADMM, one idea each, beside Adam.",
     ),
     ("time", "timing", TimeConfig, "Time iterations of a network on random data."),
     (
@@ -138,30 +130,6 @@ for _command in (
         "scaling",
         ScalingConfig,
         "Measure the speedup of several processes, and predict that of more.",
-    ),
-    (
-        "crash",
-        "reliability.crash",
-        CrashConfig,
-        "Kill runs at random moments, go on with them, and compare them with one left alone.",
-    ),
-    (
-        "damage",
-        "reliability.damage",
-        DamageConfig,
-        "Damage checkpoints, fill the disk, and look at what becomes of the run.",
-    ),
-    (
-        "ranks",
-        "reliability.ranks",
-        RanksConfig,
-        "Kill, stop and delay each of several processes, and go on with what they leave.",
-    ),
-    (
-        "soak",
-        "reliability.soak",
-        SoakConfig,
-        "Train for long, and watch memory, descent and rounding.",
     ),
     ("report", "report", ReportConfig, "Gather what was run into one page."),
 ):

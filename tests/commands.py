@@ -1,141 +1,147 @@
-"""The command line in processes of their own, as its users start it."""
+"""The command line: in this process, or in one of its own where only a process can show it."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
 
 from experiments import __main__, checkpoints
 
 ROOT = Path(__file__).parents[1]
 
-
-ALONE = {
-    "JAX_PLATFORMS": "cpu",
-    "JAX_NUM_CPU_DEVICES": "1",
-    "JAX_ENABLE_COMPILATION_CACHE": "false",
-    "PYTHONUNBUFFERED": "1",
-}
+# What a process of its own is told beside the cache of compiled programs (conftest.py).
+ALONE = {"JAX_NUM_CPU_DEVICES": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def start(*words, settings=ALONE):
-    """Starts ``python -m experiments`` with one device, its output read through pipes."""
+class Ended(NamedTuple):
+    """How a command ended: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*words: object) -> Ended:
+    """Runs a command in this process, which has 16 devices."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        jax.numpy_dtype_promotion("standard"),  # Optax raises numbers to whole powers
+    ):
+        try:
+            code = __main__.run([str(word) for word in words])
+        except SystemExit as stop:  # --help
+            code = int(stop.code or 0)
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def train(*words: object) -> int:
+    """The exit code of ``train`` in this process."""
+    return __main__.run(["train", *map(str, words)])
+
+
+def finished(command: str, out: Path, *words: object, code: int = 0) -> tuple[str, Any]:
+    """What a measuring command printed, and what it wrote."""
+    ended = run(command, *words, "--out", out)
+    assert ended.code == code, ended.err
+    (directory,) = out.iterdir()
+    for name in ended.out.splitlines()[-1].split(": ")[1].split(", "):
+        assert (directory / name).stat().st_size > 0
+    return ended.out, json.loads((directory / f"{command}.json").read_text())
+
+
+def assert_refused(words: tuple[object, ...], complaint: str) -> None:
+    """A user's mistake gets one line that says what is wrong, and exit code 2."""
+    code, out, err = run(*words)
+    assert code == 2
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert complaint in line
+
+
+Settings = Mapping[str, str | None]
+
+
+def start(*words: object, settings: Settings = ALONE) -> subprocess.Popen[str]:
+    """Starts ``python -m experiments`` in a process of its own, with one device."""
+    environment = {**os.environ, **ALONE, **settings}
     return subprocess.Popen(
         [sys.executable, "-m", "experiments", *map(str, words)],
         cwd=ROOT,
-        env=os.environ | settings,
+        env={name: value for name, value in environment.items() if value is not None},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def finish(process, seconds=300):
-    """Exit code and what was written; a hang is a failure."""
+def finish(process: subprocess.Popen[str], seconds: float = 300) -> Ended:
+    """Waits for its end; a hang is a failure."""
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
         raise
-    return process.returncode, out, err
+    return Ended(process.returncode, out, err)
 
 
-def run(*words, seconds=300, settings=ALONE):
-    """From start to end."""
-    return finish(start(*words, settings=settings), seconds)
+def run_process(*words: object, settings: Settings = ALONE) -> Ended:
+    """Runs a command in a process of its own, from start to end."""
+    return finish(start(*words, settings=settings))
 
 
-def finished(command, out, *words, code=0, settings=ALONE):
-    """What a measuring command printed, and what it wrote."""
-    found, screen, err = run(command, *words, "--out", out, settings=settings)
-    assert found == code, err
-    (directory,) = out.iterdir()
-    for name in screen.splitlines()[-1].split(": ")[1].split(", "):
-        assert (directory / name).stat().st_size > 0
-    return screen, json.loads((directory / f"{command}.json").read_text())
+def await_line(process: subprocess.Popen[str], beginning: str) -> None:
+    """Reads along until a line of the output begins so."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(beginning):
+            return
+    raise AssertionError(finish(process).err)
 
 
-def train(*words):
-    """The exit code of ``train`` in this process."""
-    return __main__.run(["train", *map(str, words)])
+# Ways of training, without the command around them.
 
 
-def lines_of(run):
-    """What a run wrote about its iterations."""
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def cut_off(whole, run, after):
-    """A copy of a run as it would be, killed some iterations after a checkpoint was sealed."""
-    shutil.copytree(whole, run)
-    for number, path in checkpoints.sealed(run / checkpoints.DIRECTORY):
-        if number > after:
-            shutil.rmtree(path)
-    for name in ("summary.json", "weights.npz", "training.png", "shown.json"):
-        (run / name).unlink()
-    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (run / "metrics.jsonl").write_text("".join(lines[: after + 3]) + lines[after + 3][:40])
-    return run
-
-
-def last_of(mode, start, iterations):
+def last_of(mode: Any, start: Any, iterations: int) -> Any:
     """Where a way of training has come to after so many iterations."""
     *_, chunk = mode.train(start, iterations)
     return chunk.end
 
 
-def saved(mode, start, directory):
+def saved(mode: Any, start: Any, directory: Path) -> checkpoints.Found:
     """A checkpoint of it."""
     with checkpoints.writing(directory, keep=1) as writer:
         writer.save(start.iteration, *mode.stored(start))
-    return checkpoints.newest(directory)[0]
+    found, _ = checkpoints.newest(directory)
+    assert found is not None
+    return found
 
 
 class _Countdown(list):
     """A list of signals that has one as soon as it was looked at so many times."""
 
-    def __init__(self, looks):
+    def __init__(self, looks: int) -> None:
         self.looks = looks
 
-    def __len__(self):
+    def __len__(self) -> int:
         self.looks -= 1
         return int(self.looks < 0)
 
 
-@contextmanager
-def stopping(looks):
+@contextlib.contextmanager
+def stopping(looks: int) -> Iterator[list]:
     """Stands in for ``stop_requests``: a stop is asked for after so many looks."""
     yield _Countdown(looks)
-
-
-def assert_ends_when_asked(command, out, *words, settings=ALONE):
-    """A study on its way ends at Ctrl-C, and saves what there is."""
-    process = start(command, *words, "--out", out, settings=settings)
-    assert process.stdout is not None
-    process.stdout.readline()  # what is about to be done
-    time.sleep(2)
-    process.send_signal(signal.SIGINT)
-    code, screen, err = finish(process, 100)
-    assert code == 130, err
-    assert err == ""
-    assert "interrupted: runs that were finished are saved" in screen
-    (directory,) = out.iterdir()
-    assert (directory / f"{command}.json").exists()
-
-
-def assert_refused(words, complaint, settings=ALONE):
-    """A user's mistake gets one line that says what is wrong, and exit code 2."""
-    code, out, err = run(*words, settings=settings)
-    assert code == 2
-    assert out == ""
-    (line,) = err.splitlines()
-    assert line.startswith("error: ")
-    assert complaint in line

@@ -15,7 +15,7 @@ import pytest
 
 from experiments import checkpoints
 from experiments.errors import UsageError
-from experiments.reliability import damage
+from tests.run_directories import assert_damage_is_found, flip
 
 
 class Own(NamedTuple):
@@ -82,23 +82,7 @@ def test_what_is_donated_after_the_call_is_saved_as_it_was(tmp_path):
 
 
 def test_damage_to_any_file_is_found_and_named(directory):
-    tries = damage.files_damaged(directory, bits=3, chosen=random.Random(0))
-    assert all(len(wrong) > 5 for wrong in tries.values())
-    assert [text for wrong in tries.values() for text in wrong if text] == []
-
-
-def test_no_damage_is_taken_for_a_checkpoint(directory):
-    """Fuzzing: what is found is whole, or there is nothing; never an exception."""
-    chosen = random.Random(1)
-    for _ in range(100):
-        done = damage.damaged(directory, chosen)
-        found, _ = checkpoints.newest(directory)
-        if found is None:
-            break
-        assert found.facts["number"] == found.number, done
-        assert_same(checkpoints.restore(found, shapes_of(tree())), tree(found.number))
-    else:
-        raise AssertionError("a hundred damages left everything whole")
+    assert_damage_is_found(directory, bits=1, chosen=random.Random(0))
 
 
 def test_a_half_written_one_does_not_count_and_makes_way(directory):
@@ -115,7 +99,7 @@ def test_a_half_written_one_does_not_count_and_makes_way(directory):
 
 def test_a_damaged_one_is_set_aside(directory):
     newest = checkpoints.sealed(directory)[-1][1]
-    damage.flip(newest / "manifest.json", random.Random(0))
+    flip(newest / "manifest.json", random.Random(0))
     checkpoints.tidy(directory, 2)
     assert not newest.exists()
     assert newest.with_suffix(".damaged").is_dir()

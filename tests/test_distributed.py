@@ -8,20 +8,21 @@ import signal
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import checkpoints
-from tests.commands import assert_refused, finish, lines_of, run, start
+from tests.commands import assert_refused, await_line, finish, run, run_process, start
+from tests.run_directories import directory_in, lines_of
 
-SECONDS_TO_START = 120
 SMALL = ("--network.hidden", "20", "20", "20", "20", "--data.validation", "0")
 GROWING = ("--iterations", "30", "--growth.at", "15", "--growth.layers", "3", "--double")
 GROWING += ("--method.w-solver", "layer", "--evaluate-every", "15")
 
 
 def weights_of(out):
-    (run,) = Path(out).iterdir()
+    run = directory_in(out)
     assert json.loads((run / "summary.json").read_text())["iterations"] > 0
     with np.load(run / "weights.npz") as file:
         return dict(file)
@@ -46,16 +47,17 @@ def alone(tmp_path_factory):
     """The weights that one process finds, growing on the way."""
     out = tmp_path_factory.mktemp("alone")
     code, _, err = run("train", *SMALL, *GROWING, "--out", out)
+    jax.config.update("jax_enable_x64", False)
     assert code == 0, err
     return weights_of(out)
 
 
 @pytest.mark.parametrize(
     ("processes", "options"),
-    [(2, ()), (4, ("--mesh.layer", 2, "--mesh.data", 2))],
+    [(2, ()), pytest.param(4, ("--mesh.layer", 2, "--mesh.data", 2), marks=pytest.mark.slow)],
 )
 def test_processes_find_what_one_finds(tmp_path, alone, processes, options):
-    code, out, err = run(
+    code, out, err = run_process(
         *("launch", "--processes", processes, "train", *SMALL, *GROWING, *options),
         *("--out", tmp_path),
     )
@@ -69,12 +71,13 @@ def test_processes_find_what_one_finds(tmp_path, alone, processes, options):
 
 def together(out, *words):
     """Exit code, screen and run directory of two processes that train."""
-    code, screen, err = run("launch", "--processes", 2, "train", *SMALL, *words, "--out", out)
+    launched = ("launch", "--processes", 2, "train", *SMALL, *words, "--out", out)
+    code, screen, err = run_process(*launched)
     assert "Traceback" not in err
-    (directory,) = out.iterdir()
-    return code, screen, directory
+    return code, screen, directory_in(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pipelined", [(), ("--sweeps.pipelined",)])
 def test_processes_sweep_as_one_does(tmp_path, pipelined):
     options = ("--recipe", "sweeps", "--sweeps.batch", 100, "--iterations", 6, "--double")
@@ -90,6 +93,7 @@ def test_processes_sweep_as_one_does(tmp_path, pipelined):
         assert farthest < 1e-9
 
 
+@pytest.mark.slow
 def test_processes_name_what_blows_up(tmp_path):
     options = ("--method.nu", 1e38, "--method.rho", 3e38, "--iterations", 50)
     code, screen, directory = together(tmp_path, *options)
@@ -99,6 +103,7 @@ def test_processes_name_what_blows_up(tmp_path):
     assert (found.number, f"is saved in {found.path}" in screen) == (0, True)
 
 
+@pytest.mark.slow
 def test_processes_answer_a_rise_as_one_does(tmp_path):
     options = ("--method.nu", 0.1, "--method.rho", 0.001, "--divergence.factor", 1.3)
     options += ("--divergence.answer", "return", "--divergence.raised", 500, "--double")
@@ -119,21 +124,17 @@ def endless(tmp_path, processes):
         *("launch", "--processes", processes, "train", *SMALL, "--out", tmp_path),
         *("--iterations", 10**6, "--evaluate-every", 5),
     )
-    begin = time.monotonic()
-    for line in command.stdout:
-        assert time.monotonic() - begin < SECONDS_TO_START
-        if line.startswith("iteration 15"):
-            return command, children(command)
-    raise AssertionError(command.stderr.read())
+    await_line(command, "iteration 15")
+    return command, children(command)
 
 
 @pytest.mark.parametrize(
     ("processes", "victim", "number"),
     [
         (2, 0, signal.SIGKILL),
-        (2, 1, signal.SIGSTOP),
-        (4, 0, signal.SIGSTOP),
-        (4, 3, signal.SIGKILL),
+        pytest.param(2, 1, signal.SIGSTOP, marks=pytest.mark.slow),
+        pytest.param(4, 0, signal.SIGSTOP, marks=pytest.mark.slow),
+        pytest.param(4, 3, signal.SIGKILL, marks=pytest.mark.slow),
     ],
 )
 def test_all_end_when_one_is_killed_or_stopped(tmp_path, processes, victim, number):
@@ -148,7 +149,7 @@ def test_all_end_when_one_is_killed_or_stopped(tmp_path, processes, victim, numb
     assert not any(map(alive, started))
 
 
-@pytest.mark.parametrize("victim", ["launcher", 1])
+@pytest.mark.parametrize("victim", ["launcher", pytest.param(1, marks=pytest.mark.slow)])
 def test_all_stop_together_when_one_is_asked_to(tmp_path, victim):
     command, started = endless(tmp_path, 2)
     os.kill(command.pid if victim == "launcher" else started[victim], signal.SIGTERM)
@@ -159,6 +160,7 @@ def test_all_stop_together_when_one_is_asked_to(tmp_path, victim):
     assert not any(map(alive, started))
 
 
+@pytest.mark.slow
 def test_nobody_outlives_the_launcher(tmp_path):
     command, started = endless(tmp_path, 2)
     command.kill()
@@ -169,11 +171,12 @@ def test_nobody_outlives_the_launcher(tmp_path):
     assert not any(map(alive, started))
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_all(tmp_path):
     """The run directory cannot be made: only the first process finds out."""
     blocked = tmp_path / "file"
     blocked.write_text("")
-    code, _, err = run("launch", "--processes", 2, "train", *SMALL, "--out", blocked)
+    code, _, err = run_process("launch", "--processes", 2, "train", *SMALL, "--out", blocked)
     assert code == 2
     assert [line for line in err.splitlines() if line.startswith("error: cannot make a run")]
     assert "Traceback" not in err

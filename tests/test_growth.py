@@ -15,8 +15,9 @@ from tests.problems import problem
 HYPER = pdadmm.Hyperparameters(nu=0.1, rho=0.5)
 
 
-@pytest.mark.parametrize("layers", [1, 4])
-@pytest.mark.parametrize("widths", [(6, 5, 3), (6, 5, 5, 5, 3), (6, 9, 4, 3)], ids=str)
+@pytest.mark.parametrize(
+    ("widths", "layers"), [((6, 5, 3), 1), ((6, 5, 5, 5, 3), 4), ((6, 9, 4, 3), 1)]
+)
 def test_function_output_layer_and_old_variables_are_kept(widths, layers):
     data, state = problem(widths, HYPER)
     state, _ = pdadmm.run(state, data, HYPER, iterations=10)

@@ -127,7 +127,8 @@ def test_ten_steps_suffice(nu, scale, classes, seed):
     a, y = logits(seed, scale, classes)
     t = jnp.asarray(np.eye(classes)[y], jnp.float32)
     for prox in (output_prox.softmax_prox, output_prox.hinge_prox):
-        z, converged = prox(jnp.asarray(a, jnp.float32), t, np.float32(nu), steps=10)
+        jitted = jax.jit(prox, static_argnames="steps")
+        z, converged = jitted(jnp.asarray(a, jnp.float32), t, np.float32(nu), steps=10)
         assert converged
         assert np.isfinite(z).all()
 

@@ -68,6 +68,7 @@ def test_all_begin_alike():
     assert len({code_cells(notebook(name))[0].source for name in SHOWN}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_notebook_shows_what_it_says(name, tmp_path, monkeypatch):
     for setting, value in SETTINGS.items():

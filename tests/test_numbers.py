@@ -10,14 +10,11 @@ import pytest
 
 from experiments import checkpoints, divergence, runs
 from experiments.divergence import Watch
-from experiments.reliability import outcome
-from experiments.reliability.processes import directory_in
-from tests.commands import lines_of, train
+from tests.commands import train
+from tests.run_directories import directory_in, farthest, lines_of, unlike
+from tests.selection import selected
 
 SMALL = ("--network.hidden", "12", "12", "--data.limit", "100", "--checkpoint.every", "10")
-
-
-pytestmark = pytest.mark.usefixtures("programs")
 
 
 def test_values_that_blow_up_at_once_are_named(tmp_path, capsys):
@@ -77,7 +74,7 @@ def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypat
     monkeypatch.setattr(full_batch.pdadmm, "run", real_run)
     monkeypatch.setattr(full_batch.pdadmm, "step", real_step)
     assert train(*SMALL, "--iterations", 7, "--out", tmp_path / "sound") == 0
-    assert outcome.farthest(broken, directory_in(tmp_path / "sound")) < 1e-4
+    assert farthest(broken, directory_in(tmp_path / "sound")) < 1e-4
 
 
 def looked(values, factor=10.0, watch=None, layers=3, before=0):
@@ -108,7 +105,9 @@ def test_noise_near_zero_and_growth_are_no_rise():
 DIVERGING = (*SMALL, "--method.nu", 0.1, "--method.rho", 0.001, "--divergence.factor", 1.3)
 
 
-@pytest.mark.parametrize("answer", ["warn", "stop", "raise", "return"])
+@pytest.mark.parametrize(
+    "answer", selected(["warn", "stop", "raise", "return"], fast=["stop", "return"])
+)
 def test_a_rising_lagrangian_is_answered(tmp_path, capsys, answer):
     options = ("--iterations", 60, "--divergence.answer", answer, "--divergence.raised", 500)
     code = train(*DIVERGING, *options, "--out", tmp_path / "runs")
@@ -131,6 +130,7 @@ def test_a_rising_lagrangian_is_answered(tmp_path, capsys, answer):
     assert rho == {k: 0.5 if k > raised else 0.001 for k in range(10, 61, 10)}
 
 
+@pytest.mark.slow
 def test_an_answer_is_remembered_by_a_resumed_run(tmp_path, capsys):
     """Killed after rho was raised: what follows is what would have followed."""
     options = ("--divergence.answer", "raise", "--divergence.raised", 500)
@@ -139,9 +139,10 @@ def test_an_answer_is_remembered_by_a_resumed_run(tmp_path, capsys):
         assert train(*DIVERGING, *options, "--iterations", iterations, "--out", out) == 0
     cut = directory_in(tmp_path / "cut")
     assert train("--resume", cut, "--iterations", 60) == 0
-    assert outcome.unlike(cut, directory_in(tmp_path / "whole")) == []
+    assert unlike(cut, directory_in(tmp_path / "whole")) == []
 
 
+@pytest.mark.slow
 def test_rho_is_not_raised_for_ever(tmp_path, capsys):
     options = ("--divergence.answer", "return", "--divergence.raised", 1.001)
     options += ("--divergence.times", 2, "--iterations", 60, "--divergence.factor", 1.2)

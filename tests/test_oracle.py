@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import pdadmm_jax as pdadmm
 from tests import reference
 from tests.problems import problem, to_variables, worst_difference
+from tests.selection import selected
 
 pytestmark = pytest.mark.x64
 
@@ -33,8 +36,13 @@ def follow(widths, hyper, iterations=20, *, samples=30, **oracle):
     return worst
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("widths", [SHALLOW, EQUAL, UNEQUAL], ids=str)
+@pytest.mark.parametrize(
+    ("widths", "solver"),
+    selected(
+        itertools.product((SHALLOW, EQUAL, UNEQUAL), SOLVERS),
+        fast=[(SHALLOW, "search"), (EQUAL, "layer"), (UNEQUAL, "unit")],
+    ),
+)
 def test_relu_equals_the_oracle(widths, solver):
     mine, numbers = SOLVERS[solver]
     hyper = pdadmm.Hyperparameters(nu=0.3, rho=0.7, p_solver=mine, W_solver=mine)
@@ -43,7 +51,7 @@ def test_relu_equals_the_oracle(widths, solver):
     assert worst < 1e-9
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", selected(SOLVERS, fast=["unit"]))
 def test_numeric_prox_equals_the_oracle(solver):
     mine, numbers = SOLVERS[solver]
     hyper = pdadmm.Hyperparameters(
@@ -54,7 +62,7 @@ def test_numeric_prox_equals_the_oracle(solver):
     assert worst < 1e-9
 
 
-@pytest.mark.parametrize("widths", [SHALLOW, UNEQUAL], ids=str)
+@pytest.mark.parametrize("widths", [SHALLOW, pytest.param(UNEQUAL, marks=pytest.mark.slow)])
 def test_exact_solves_equal_the_oracle(widths):
     hyper = pdadmm.Hyperparameters(
         nu=0.3, rho=0.7, mu=0.01, p_solver=pdadmm.Exact(0.0), W_solver=pdadmm.Exact(1e-3)
@@ -63,7 +71,7 @@ def test_exact_solves_equal_the_oracle(widths):
     assert follow(widths, hyper, f="relu", risk="softmax", **kind) < 1e-9
 
 
-@pytest.mark.parametrize("proximal", [0.0, 2.5])
+@pytest.mark.parametrize("proximal", selected([0.0, 2.5], fast=[2.5]))
 def test_weight_penalty_and_proximal_weight_equal_the_oracle(proximal):
     step = pdadmm.LayerStep()
     hyper = pdadmm.Hyperparameters(
@@ -86,7 +94,7 @@ def test_single_precision_follows_the_oracle_to_rounding():
     assert follow(EQUAL, hyper, f="relu", risk="softmax", **kind) < 2e-4
 
 
-@pytest.mark.parametrize("f", ["relu", "sigmoid"])
+@pytest.mark.parametrize("f", selected(["relu", "sigmoid"], fast=["sigmoid"]))
 def test_terms_equal_the_oracle(f):
     hyper = pdadmm.Hyperparameters(nu=0.3, rho=0.7, mu=0.1, activation=pdadmm.activation(f))
     data, state = problem(UNEQUAL, hyper)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 
@@ -15,19 +16,15 @@ from experiments import build, checkpoints
 from experiments.config import MeshConfig, TrainConfig
 from experiments.data import DataConfig, load
 from experiments.full_batch import FullBatch
-from experiments.reliability import outcome
-from experiments.reliability.processes import directory_in
-from tests.commands import cut_off, finish, last_of, lines_of, saved, start, train
+from tests.commands import await_line, finish, last_of, saved, start, train
+from tests.run_directories import cut_off, directory_in, flip, lines_of, unlike
 
 OPTIONS = ("--network.hidden", "20", "20", "--data.limit", "150", "--growth.at", "25")
 OPTIONS += ("--growth.layers", "2", "--refresh-every", "20", "--checkpoint.every", "10")
 
 
-pytestmark = pytest.mark.usefixtures("programs")
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, programs):
+def whole(tmp_path_factory):
     """A run that nobody disturbs, with all of its checkpoints."""
     out = tmp_path_factory.mktemp("whole")
     assert train(*OPTIONS, "--iterations", 45, "--checkpoint.keep", 9, "--out", out / "runs") == 0
@@ -47,7 +44,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(whole, cut, after, c
     out, err = capsys.readouterr()
     assert err == ""
     assert ("going on after iteration" in out) == (after > 0)
-    assert outcome.unlike(run, whole) == []
+    assert unlike(run, whole) == []
     mine, others = (json.loads((k / "summary.json").read_text()) for k in (run, whole))
     assert {k: v for k, v in mine.items() if "seconds" not in k} == {
         k: v for k, v in others.items() if "seconds" not in k
@@ -72,18 +69,16 @@ def test_seconds_are_counted_on(cut):
     assert summary["seconds"] > found.facts["seconds"] > 0
 
 
-def endless(run, settings):
+def endless(run):
     """Goes on with a run in a process of its own, which is well under way."""
-    process = start("train", "--resume", run, "--iterations", 10**6, settings=settings)
-    for line in process.stdout:
-        if line.startswith("iteration 80/"):
-            return process
-    raise AssertionError(process.stderr.read())
+    process = start("train", "--resume", run, "--iterations", 10**6)
+    await_line(process, "iteration 80/")
+    return process
 
 
-def test_a_killed_run_goes_on_without_a_gap_or_a_line_too_many(cut, programs):
+def test_a_killed_run_goes_on_without_a_gap_or_a_line_too_many(cut):
     run = cut(40)
-    process = endless(run, programs)
+    process = endless(run)
     process.send_signal(signal.SIGKILL)
     finish(process)
     found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
@@ -92,9 +87,9 @@ def test_a_killed_run_goes_on_without_a_gap_or_a_line_too_many(cut, programs):
     assert [line["iteration"] for line in lines_of(run)] == list(range(1, last + 1))
 
 
-def test_an_interrupt_saves_and_says_where(cut, programs):
+def test_an_interrupt_saves_and_says_where(cut):
     run = cut(40)
-    process = endless(run, programs)
+    process = endless(run)
     process.send_signal(signal.SIGTERM)
     code, out, err = finish(process)
     found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
@@ -167,14 +162,23 @@ def test_what_is_damaged_is_named_and_done_again(whole, cut, capsys):
     file.write_bytes(file.read_bytes()[:-1])
     assert train("--resume", run) == 0
     assert f"warning: checkpoint 40 is not used, for {file} has" in capsys.readouterr().err
-    assert outcome.unlike(run, whole) == []
+    assert unlike(run, whole) == []
+
+
+def test_where_no_checkpoint_is_whole_that_is_said(cut, capsys):
+    run = cut(40)
+    for _, path in checkpoints.sealed(run / checkpoints.DIRECTORY):
+        flip(path / "manifest.json", random.Random(0))
+    assert train("--resume", run) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "manifest.json is damaged" in line
 
 
 def test_a_damaged_config_is_taken_from_the_checkpoint(whole, cut):
     run = cut(40)
     (run / "config.json").write_text('{"config": ')
     assert train("--resume", run) == 0
-    assert outcome.unlike(run, whole) == []
+    assert unlike(run, whole) == []
 
 
 def test_damaged_metrics_are_set_aside(cut, capsys):

@@ -49,6 +49,7 @@ def test_predictions_are_labelled_and_saved(tmp_path):
     assert out.splitlines()[-1].endswith(": config.json, scaling.json, scaling.png")
 
 
+@pytest.mark.slow
 def test_scaling_measures_one_process_against_two(tmp_path):
     small = ("--layers", 4, "--neurons", 32, "--samples", 64, "--runs", 1)
     more = ("--more-neurons", 48, "--more-layers", 3)

@@ -73,6 +73,7 @@ def test_sizes_grow_eightfold(tmp_path):
         assert last / first >= {"samples": 8, "neurons": 38, "layers": 8}[name]
 
 
+@pytest.mark.slow
 def test_startup_times_new_processes(tmp_path):
     out, found = finished("startup", tmp_path, "--layers", 3, 5, "--neurons", 8, "--repeats", 1)
     assert "as long to compile as 3" in out

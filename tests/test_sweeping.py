@@ -12,17 +12,14 @@ import pdadmm_jax as pdadmm
 from experiments import build, checkpoints
 from experiments.config import TrainConfig
 from experiments.data import DataConfig, load
-from experiments.reliability import outcome
-from experiments.reliability.processes import directory_in
 from experiments.sweeping import Sweeping
-from tests.commands import cut_off, last_of, lines_of, saved, train
+from tests.commands import last_of, saved, train
+from tests.run_directories import cut_off, directory_in, lines_of, unlike
 
 SMALL = ("--network.hidden", "20", "20", "--data.limit", "150", "--checkpoint.every", "10")
 WAYS = {"all": (), "batches": ("--sweeps.batch", 32, "--sweeps.rate", 0.003)}
 PROXIMAL = pdadmm.recommended()
 FOLLOW = pdadmm.recommended(40, rule=pdadmm.Follow(3e-3))
-
-pytestmark = pytest.mark.usefixtures("programs")
 
 
 def swept(out, *words, code=0):
@@ -32,7 +29,7 @@ def swept(out, *words, code=0):
 
 
 @pytest.fixture(scope="module", params=WAYS)
-def whole(request, tmp_path_factory, programs):
+def whole(request, tmp_path_factory):
     """A run that nobody disturbs, with all of its checkpoints."""
     out = tmp_path_factory.mktemp("whole")
     return swept(out, *WAYS[request.param], "--iterations", 35, "--checkpoint.keep", 9)
@@ -54,7 +51,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(whole, tmp_path, aft
     out, err = capsys.readouterr()
     assert err == ""
     assert ("going on after iteration" in out) == (after > 0)
-    assert outcome.unlike(run, whole) == []
+    assert unlike(run, whole) == []
 
 
 def mode_on(stages, hyper):

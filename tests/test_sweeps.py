@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import jax
@@ -16,6 +17,7 @@ from experiments.data import DataConfig, load
 from pdadmm_jax.sweeps.passes import batches_of
 from tests import reference_sweeps as reference
 from tests.problems import refused
+from tests.selection import selected
 
 RULES = {
     "proximal": pdadmm.Proximal(ridge=0.1, inertia=0.5, average=0.3),
@@ -81,9 +83,13 @@ def assert_close(some, others, tolerance=1e-9):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("activation", FUNCTIONS)
-@pytest.mark.parametrize("batch", [None, 20])  # the last of three batches has 8 samples
+@pytest.mark.parametrize(
+    ("rule", "activation", "batch"),  # the last of three batches has 8 samples
+    selected(
+        itertools.product(RULES, FUNCTIONS, (None, 20)),
+        fast=[("proximal", "relu", 20), ("follow", "tanh", None), ("follow", "leaky_relu", 20)],
+    ),
+)
 def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
     hyper = pdadmm.Sweeps(
         nu=5.0, rule=RULES[rule], batch=batch, block=7, activation=pdadmm.activation(activation)
@@ -100,7 +106,10 @@ def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
 @pytest.mark.x64
 @pytest.mark.parametrize(
     ("depth", "stages", "shards"),
-    [(2, 2, 1), (3, 4, 1), (5, 1, 4), (5, 2, 2), (6, 4, 1), (10, 4, 2), (13, 8, 1)],
+    selected(
+        [(2, 2, 1), (3, 4, 1), (5, 1, 4), (5, 2, 2), (6, 4, 1), (10, 4, 2), (13, 8, 1)],
+        fast=[(3, 4, 1), (6, 4, 1), (10, 4, 2)],
+    ),
 )
 def test_a_mesh_gives_what_one_device_gives(depth, stages, shards):
     """48 samples, dealt to the shards: batches of 12 have a share of each shard's."""
@@ -116,8 +125,13 @@ def test_a_mesh_gives_what_one_device_gives(depth, stages, shards):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(("depth", "stages"), [(3, 2), (6, 4), (10, 4)])
+@pytest.mark.parametrize(
+    ("depth", "stages", "rule"),
+    selected(
+        [(*shape, rule) for shape in ((3, 2), (6, 4), (10, 4)) for rule in RULES],
+        fast=[(3, 2, "proximal"), (6, 4, "follow")],
+    ),
+)
 def test_pipelined_sweeps_are_as_late_as_the_stages_are_far(rule, depth, stages):
     """Chains and rings: depth 6 on 4 stages has its last layer beside the first."""
     hyper = pdadmm.Sweeps(nu=5.0, rule=RULES[rule], batch=8, pipelined=True)
@@ -137,7 +151,7 @@ def test_pipelined_sweeps_are_as_late_as_the_stages_are_far(rule, depth, stages)
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("depth", [6, 10])  # a ring, and a chain
+@pytest.mark.parametrize("depth", selected([6, 10], fast=[6]))  # a ring, and a chain
 def test_rounded_messages_are_those_of_the_transcription(depth):
     hyper = pdadmm.Sweeps(nu=5.0, rule=RULES["proximal"], batch=12)
     params, data = problem(depth)
@@ -248,8 +262,7 @@ def compiled(depth, stages, samples=64, shards=1, pipelined=False, width=32, blo
     return jax.jit(pdadmm.sweep).lower(state, data, hyper, jax.random.key(0)).compile()
 
 
-@pytest.mark.parametrize("pipelined", [False, True])
-@pytest.mark.parametrize(("depth", "stages"), [(10, 4), (6, 4)])
+@pytest.mark.parametrize(("depth", "stages", "pipelined"), [(10, 4, False), (6, 4, True)])
 def test_one_array_up_and_one_down_cross_a_boundary_per_tick(depth, stages, pipelined):
     found = messages(compiled(depth, stages, pipelined=pipelined).as_text())
     inside = [one for one in found if one.in_loop]
@@ -328,9 +341,16 @@ def test_presets_are_what_they_say():
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
-    ("depth", "old", "new"), [(6, (8, 1), (2, 2)), (10, (3, 1), (1, 1)), (6, (1, 1), (4, 2))]
+    ("depth", "old", "new", "rule"),
+    selected(
+        [
+            (*case, rule)
+            for case in ((6, (8, 1), (2, 2)), (10, (3, 1), (1, 1)), (6, (1, 1), (4, 2)))
+            for rule in RULES
+        ],
+        fast=[(6, (8, 1), (2, 2), "proximal"), (6, (1, 1), (4, 2), "follow")],
+    ),
 )
 def test_a_state_goes_on_on_another_mesh(rule, depth, old, new):
     """Weights and what the rule remembers; 4 on 4 stages is a ring, 8 stages leave some idle."""

@@ -10,6 +10,7 @@ import pytest
 import pdadmm_jax as pdadmm
 from pdadmm_jax.parallel.compression import WIRES, decode, encode, exact
 from tests.digits import digits
+from tests.selection import selected
 
 # Largest error of an entry, relative to the largest entry of its row.
 ERRORS = {"full": 0, "float32": 6e-8, "bfloat16": 2**-8, "int8": 0.5 / 127, "int4": 0.5 / 7}
@@ -68,7 +69,7 @@ def test_both_ends_agree_at_all_times():
         np.testing.assert_array_equal(np.asarray(heard.f_below)[1:], np.asarray(heard.f_sent)[:-1])
 
 
-@pytest.mark.parametrize("wire", ["bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("wire", selected(["bfloat16", "int8", "int4"], fast=["int4"]))
 def test_digits_are_learnt_as_well_from_rounded_messages(wire):
     hyper = pdadmm.certified(pdadmm.Hyperparameters())
     data = digits()

@@ -26,7 +26,6 @@ CODE = (
     Path(pdadmm.__path__[0]),
     HERE / "data",
     HERE / "methods",
-    HERE / "quality",
     HERE / "study" / "trial.py",
 )
 FILES = ("file", "files")

@@ -1,6 +1,7 @@
 """Data sets of the user's own: what is read, how it is scaled, and what is refused."""
 
 import dataclasses
+import os
 import zipfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from experiments.data import DataConfig, DataError, load
 from experiments.data.protocol import halve
 
-RESERVED = Path(__file__).resolve().parents[3] / "shared" / "data" / "reserved"
+RESERVED = Path(os.environ.get("PDADMM_ARCHIVES", "none")) / "reserved"
 TRAIN, TEST = 40, 12
 
 
@@ -169,7 +170,8 @@ def test_only_one_place_is_read(own, tmp_path, other, message):
         dataclasses.replace(config, **other).check()
 
 
-@pytest.mark.skipif(not RESERVED.is_dir(), reason="needs ../shared")
+@pytest.mark.slow
+@pytest.mark.skipif(not RESERVED.is_dir(), reason="PDADMM_ARCHIVES has no reserved files")
 def test_the_reserved_files_are_read_at_the_papers_resolution():
     found = {
         path.stem: load(DataConfig(file=path, protocol="paper", validation=0))

@@ -1,5 +1,6 @@
-"""The real MNIST and Fashion-MNIST, where this machine has them beside the repository."""
+"""The real MNIST and Fashion-MNIST, from a directory that PDADMM_ARCHIVES names."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,25 +11,28 @@ from experiments.data import DataConfig, load, loading
 from experiments.data.archives import given, registered
 from experiments.data.catalogue import ENTRIES
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+ARCHIVES = Path(os.environ.get("PDADMM_ARCHIVES", "none"))
 TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 needs = {
-    name: pytest.mark.skipif(not (SHARED / name).is_dir(), reason=f"no {name} archives here")
+    name: pytest.mark.skipif(
+        not (ARCHIVES / name).is_dir(), reason=f"PDADMM_ARCHIVES has no {name}"
+    )
     for name in ("mnist", "fashion_mnist")
 }
 
 
+@pytest.mark.slow
 @needs["mnist"]
 def test_mnist_from_archives_and_from_the_prepared_directory(tmp_path):
     config = DataConfig(name="mnist", prepared=tmp_path, download=False)
-    first = load(replace(config, archives=SHARED / "mnist"))
+    first = load(replace(config, archives=ARCHIVES / "mnist"))
     again = load(config)
     for field in ("x_train", "y_train", "x_validation", "y_validation", "x_test", "y_test"):
         np.testing.assert_array_equal(getattr(again, field), getattr(first, field))
     assert (first.source, again.source) == (
-        f"archives in {SHARED / 'mnist'}, prepared in {tmp_path}/pdadmm_jax/mnist/3.0.1",
+        f"archives in {ARCHIVES / 'mnist'}, prepared in {tmp_path}/pdadmm_jax/mnist/3.0.1",
         f"TFDS data directory {tmp_path}/pdadmm_jax/mnist/3.0.1",
     )
     assert first.x_train.shape == (54_000, 784)
@@ -50,10 +54,11 @@ def test_mnist_from_archives_and_from_the_prepared_directory(tmp_path):
     np.testing.assert_allclose(paper.x_test.mean(), first.x_test.mean(), rtol=1e-4)
 
 
+@pytest.mark.slow
 @needs["fashion_mnist"]
 def test_fashion_mnist_archives():
     entry = ENTRIES["fashion_mnist"]
-    paths = given(registered("fashion_mnist", entry.archives), SHARED / "fashion_mnist")
+    paths = given(registered("fashion_mnist", entry.archives), ARCHIVES / "fashion_mnist")
     splits = entry.checked(entry.parse(paths), "archives")
     assert np.bincount(splits["train"].labels["label"]).tolist() == [6_000] * 10
     assert np.bincount(splits["test"].labels["label"]).tolist() == [1_000] * 10

@@ -1,1 +1,0 @@
-"""What runs survive: crashes, damaged files, full disks, lost processes, long times."""

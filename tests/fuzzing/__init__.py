@@ -1,1 +1,0 @@
-"""Input that nobody should give, made from fixed seeds; test_fuzz tests what becomes of it."""
