@@ -63,13 +63,8 @@ def test_a_command_is_one_that_exists(words: str, tmp_path: Path, monkeypatch):
     for name in ("FILE", "cifar10", "kmnist"):
         (tmp_path / f"{name}.npz").touch()
     words = words.replace("HOST:PORT", "localhost:8476").replace(" N ", " 2 ").replace(" K", " 0")
-    own = shlex.split(words)
-    if own[0] == "launch":
-        start = next(k for k, word in enumerate(own) if k and word[:1].isalpha())
-        own, launched = own[:start], own[start:]
-        parse([*launched, "--distributed"])
     with contextlib.suppress(SystemExit):  # of --help; what is wrong is a UsageError
-        parse(own)
+        parse(shlex.split(words))
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path):
