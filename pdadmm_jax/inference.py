@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from pdadmm_jax import admm, sweeps
 from pdadmm_jax._typing import AnyArray, Array, Float, Params, Scalar
 from pdadmm_jax.admm.relayout import nonfinite as _nonfinite_variables
-from pdadmm_jax.numerics.products import Precision, multiply
-from pdadmm_jax.parallel.groups import ungroup
+from pdadmm_jax.numerics.products import Precision
+from pdadmm_jax.parallel.forward import outputs
+from pdadmm_jax.parallel.groups import group, ungroup
 from pdadmm_jax.parallel.relayout import nonfinite_layers, replicated_weights
 from pdadmm_jax.problems.activations import Activation
 from pdadmm_jax.problems.data import Data, as_arrays, check_targets
@@ -95,8 +96,8 @@ def evaluate(network: Network, data: Data, config: Problem) -> tuple[Scalar, Sca
     Raises:
         ValueError: inputs or targets that do not fit, or targets that are no classes.
     """
-    outputs, data = _outputs(network, data, config)
-    return _mean_loss(outputs, data, config.loss), _accuracy(outputs, data, config.loss)
+    found, data = _outputs(network, data, config)
+    return _mean_loss(found, data, config.loss), _accuracy(found, data, config.loss)
 
 
 def loss(network: Network, data: Data, config: Problem) -> Scalar:
@@ -142,10 +143,7 @@ def _outputs(network: Network, data: Data, config: Problem) -> tuple[Array, Data
 def _forward(
     weights: list[tuple[Array, Array]], x: Array, activation: Activation, precision: Precision
 ) -> Array:
-    *hidden, (W_out, b_out) = weights
-    for W, b in hidden:
-        x = activation(multiply(x, W, precision) + b)
-    return multiply(x, W_out, precision) + b_out
+    return outputs(group(weights, x.dtype), x, activation, precision)
 
 
 @partial(jax.jit, static_argnums=2)

@@ -36,7 +36,7 @@ def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypat
     """A NaN put into b of layer 2 by iteration 8, which no chunk ends at."""
     import experiments.full_batch as full_batch
 
-    real_run, real_step = full_batch.pdadmm.run, full_batch.pdadmm.step
+    real_run, real_step = full_batch.admm.run, full_batch.admm.step
 
     def poisoned(state):
         layer = state.layers[1]
@@ -44,18 +44,18 @@ def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypat
         b = jax.numpy.where(due, layer.b.at[0].set(np.nan), layer.b)
         return state._replace(layers=(state.layers[0], layer._replace(b=b), *state.layers[2:]))
 
-    def run(state, data, hyper, iterations):
+    def run(state, data, config, iterations):
         """The same one iteration at a time, so that the NaN appears where it should."""
         infos = []
         for _ in range(iterations):
-            state, info = real_step(state, data, hyper)
+            state, info = real_step(state, data, config)
             state = poisoned(state)
             finite = np.bool_(True) & (state.iteration < 8)
             infos.append(info._replace(finite=info.finite & finite))
         return state, jax.tree.map(lambda *k: jax.numpy.stack(k), *infos)
 
-    def step(state, data, hyper):
-        state, info = real_step(state, data, hyper)
+    def step(state, data, config):
+        state, info = real_step(state, data, config)
         return poisoned(state), info
 
     monkeypatch.setattr(full_batch.pdadmm, "run", run)

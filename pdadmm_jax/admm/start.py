@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from pdadmm_jax._checks import check_widths
 from pdadmm_jax._typing import Array, Params, PRNGKeyArray
 from pdadmm_jax.admm.config import Config
-from pdadmm_jax.admm.exchange import concatenate, first_messages, from_below, lowest
+from pdadmm_jax.admm.exchange import first_messages, from_below, lowest
 from pdadmm_jax.admm.relayout import laid_out
 from pdadmm_jax.admm.state import (
     AnyState,
@@ -28,9 +28,9 @@ from pdadmm_jax.admm.state import (
     State,
     layers_of,
 )
-from pdadmm_jax.numerics.products import multiply
 from pdadmm_jax.parallel.compression import MessageType, lossless
-from pdadmm_jax.parallel.groups import LayerGroups, Weights, group, plan_of
+from pdadmm_jax.parallel.forward import Climbed, affine, climb
+from pdadmm_jax.parallel.groups import LayerGroups, group, only
 from pdadmm_jax.parallel.mesh import abstract as abstract_on
 from pdadmm_jax.parallel.mesh import (
     abstract_data,
@@ -43,7 +43,7 @@ from pdadmm_jax.parallel.mesh import (
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import plan
 from pdadmm_jax.parallel.relayout import placement_of, put_weights
-from pdadmm_jax.parallel.stage import Stage, choose
+from pdadmm_jax.parallel.stage import Stage
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.first_weights import (
     Initializer,
@@ -215,7 +215,7 @@ def _forward_pass(
     """The state that a forward pass makes of weights."""
     iteration = jnp.asarray(0, jnp.int32)
     if placement is None:
-        held = on_stages(_forward, plan_of(weights), None)(weights, data, config)
+        held = on_stages(_forward, weights.plan, None)(weights, data, config)
         return State(layers_of(held.variables), iteration)
     mesh = placement.mesh
     results = state_specs(mesh, _like(weights, placement, data.x.dtype))
@@ -240,44 +240,21 @@ def _like(weights: LayerGroups, placement: Placement, dtype: Any) -> Held:
 def _forward(stage: Stage, weights: LayerGroups, data: Data, config: Config) -> Held:
     """One stage's part of the forward pass, which takes one shift for every boundary of stages."""
     collectives = stage.collectives
-    first, last = _only(weights.first), _only(weights.last)
+    keep, last = data.keep, only(weights.last)
 
-    def affine(p: Array, weights: Weights) -> Array:
-        return multiply(p, weights.W) + weights.b
-
-    def emit(z: Array) -> Array:
-        return data.keep(config.activation(z))
-
-    def layer(p: Array, weights: Weights) -> tuple[Array, Array]:
-        a = affine(p, weights)
-        return emit(a), a
-
-    def climb(received: Array) -> list[Array]:
-        """a of the edge slot's output side and of the stacks, given f(z) of the stage below."""
-        a = affine(data.x, first)
-        if weights.edge is not None:
-            a = choose(stage.holds_edge, affine(received[0], _only(weights.edge)), a)
-        p = choose(stage.skips_edge, received[0], emit(a))
-        climbed = [a[None]]
-        for stack in weights.stacks:
-            if stack.W.shape[0] == 1:  # the only kind of stack that may change the width
-                p, a = layer(p, _only(stack))
-                climbed.append(a[None])
-            else:
-                p, a = lax.scan(layer, p, stack)
-                climbed.append(a)
-        return climbed
+    def up(received: Array) -> Climbed:
+        below = received if stage.hops else None
+        return climb(stage, weights, below, data.x, config.activation, keep=keep)
 
     def shift(_: Array, received: Array) -> Array:
-        return collectives.shift_up(emit_all(climb(received)[-1][-1:]))
+        return collectives.shift_up(up(received).top)
 
-    emit_all = jax.vmap(emit)
-    nothing = collectives.vary(jnp.zeros((1, data.x.shape[0], last.W.shape[0]), data.x.dtype))
-    edge, *stacks = a = climb(lax.fori_loop(0, stage.hops, shift, nothing))
-    outputs = [emit_all(rows) for rows in a]
-    tops = [rows[-1:] for rows in outputs]
-    *lows, p_edge = from_below(tops, collectives.shift_up(tops[-1]), stage)
-    p = [concatenate(low, rows[:-1]) for low, rows in zip(lows, outputs[1:], strict=True)]
+    nothing = collectives.vary(jnp.zeros((len(data.x), last.W.shape[0]), data.x.dtype))
+    climbed = up(lax.fori_loop(0, stage.hops, shift, nothing))
+    edge, stacks = climbed.edge.a, climbed.stacks
+    received = collectives.shift_up(climbed.top)[None]
+    top_of_edge = jax.vmap(lambda a: keep(config.activation(a)))(edge)
+    *_, p_edge = from_below([top_of_edge, *[climbed.top[None]] * len(stacks)], received, stage)
     z_last = affine(p_edge[0], last)[None]
 
     variables = StageVariables(
@@ -285,8 +262,8 @@ def _forward(stage: Stage, weights: LayerGroups, data: Data, config: Config) -> 
         edge=weights.edge,
         edge_output=Output(edge, edge),
         stacks=tuple(
-            Layer(stack.W, stack.b, rows, rows, _boundary(inputs))
-            for stack, rows, inputs in zip(weights.stacks, stacks, p, strict=True)
+            Layer(stack.W, stack.b, saved.a, saved.a, _boundary(saved.p))
+            for stack, saved in zip(weights.stacks, stacks, strict=True)
         ),
         edge_input=_boundary(p_edge),
         last=weights.last,
@@ -294,15 +271,10 @@ def _forward(stage: Stage, weights: LayerGroups, data: Data, config: Config) -> 
     )
     if not stage.hops:
         return Held(variables, None)
-    q = lowest([rows[:1] for rows in (*p, p_edge)], stage)
-    received = collectives.shift_down(q)
-    return Held(variables, first_messages(received, collectives.message_dtype))
+    q = lowest([*(saved.p[:1] for saved in stacks), p_edge], stage)
+    return Held(variables, first_messages(collectives.shift_down(q), collectives.message_dtype))
 
 
-def _boundary(p: Array) -> Boundary:
+def _boundary(p: Array | None) -> Boundary:
+    assert p is not None
     return Boundary(p, p, jnp.zeros_like(p))
-
-
-def _only(weights: Weights) -> Weights:
-    """The only layer of a group, without the axis of layers."""
-    return Weights(weights.W[0], weights.b[0])

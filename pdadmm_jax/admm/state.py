@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pdadmm_jax import _checks
 from pdadmm_jax._typing import Array, Float, Int
 from pdadmm_jax.admm.config import Config
-from pdadmm_jax.parallel.groups import LayerGroups, Weights, plan_of
+from pdadmm_jax.parallel.groups import LayerGroups, Weights
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.problems.data import Data, check_targets
@@ -70,7 +70,7 @@ class State(NamedTuple):
     @property
     def plan(self) -> Plan:
         """The plan of a single stage."""
-        return plan_of(self.weights)
+        return self.weights.plan
 
     @property
     def placement(self) -> Placement | None:

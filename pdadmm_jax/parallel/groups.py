@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Float, Params
 from pdadmm_jax.parallel.plan import Plan, plan
+
+T = TypeVar("T")
 
 
 class Weights(NamedTuple):
@@ -39,6 +41,13 @@ class LayerGroups(NamedTuple):
     stacks: tuple[Any, ...]
     edge: Any
     last: Any
+
+    @property
+    def plan(self) -> Plan:
+        """Of weights in the groups of a single stage: its plan."""
+        groups = (self.first, *self.stacks, self.last)
+        widths = [group.W.shape[-1] for group in groups for _ in range(group.W.shape[-3])]
+        return plan((self.first.W.shape[-2], *widths), stages=1)
 
 
 def map_groups(function: Callable[..., Any], *groups: LayerGroups) -> LayerGroups:
@@ -78,16 +87,9 @@ def ungroup(weights: LayerGroups) -> list[tuple[Array, Array]]:
     ]
 
 
-def widths_of(weights: LayerGroups) -> tuple[int, ...]:
-    """(features, hidden, ..., outputs) of weights in the groups of a single stage."""
-    groups = (weights.first, *weights.stacks, weights.last)
-    outputs = [group.W.shape[-1] for group in groups for _ in range(group.W.shape[-3])]
-    return (weights.first.W.shape[-2], *outputs)
-
-
-def plan_of(weights: LayerGroups) -> Plan:
-    """The plan of a single stage that holds these weights."""
-    return plan(widths_of(weights), stages=1)
+def only(stacked: T) -> T:
+    """The only one of a group of layers, without the axis of layers."""
+    return jax.tree.map(lambda rows: rows[0], stacked)
 
 
 def _joined(*arrays: Array) -> Array:

@@ -129,6 +129,12 @@ def when(condition: Truth, function: Callable[[T], T], operand: T) -> T:
     return lax.cond(condition, function, lambda unchanged: unchanged, operand)
 
 
+def where(stage: Stage, here: Truth, function: Callable[[T], T], otherwise: T) -> T:
+    """``when`` for operands that are alike on all stages and results that differ."""
+    vary = stage.collectives.vary
+    return when(here, lambda old: vary(function(old)), vary(otherwise))
+
+
 def scatter_by_layer(numbers: Array, values: Array, length: int) -> Array:
     """A vector with the stage's values at their numbers, zero where other stages have theirs."""
     return jnp.zeros(length, values.dtype).at[numbers].set(values, mode="drop")

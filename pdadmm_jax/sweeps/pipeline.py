@@ -9,7 +9,6 @@ and as many are in flight.  A network on a single device has one stage and nothi
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -21,8 +20,9 @@ from pdadmm_jax._typing import Array, Bool, Float, Int, Number
 from pdadmm_jax.admm.updates import update_z_output
 from pdadmm_jax.numerics.products import multiply
 from pdadmm_jax.parallel.compression import transfer
-from pdadmm_jax.parallel.groups import LayerGroups, Weights, group, map_groups, ungroup
-from pdadmm_jax.parallel.stage import Stage, Truth, choose, when
+from pdadmm_jax.parallel.forward import Saved, affine, climb
+from pdadmm_jax.parallel.groups import LayerGroups, Weights, group, map_groups, only, ungroup
+from pdadmm_jax.parallel.stage import Stage, Truth, choose, when, where
 from pdadmm_jax.problems.data import Data
 from pdadmm_jax.problems.problem import Problem
 from pdadmm_jax.sweeps.rules import LayerStatistics, OptaxRule, Rule, RuleState, optax_update
@@ -45,13 +45,6 @@ class Sums(NamedTuple):
 
     statistics: LayerStatistics
     number: Float[Array, "*n"]
-
-
-class Saved(NamedTuple):
-    """What layers save of a block on its way up for its way down."""
-
-    p: Float[Array, "*slots n rows n_in"] | None  # None for the first layer alone: its p is x
-    a: Float[Array, "*slots n rows n_out"]
 
 
 class InFlight(NamedTuple):
@@ -212,7 +205,9 @@ def _pipeline_step(
 
     # Up, from the layer that the stage below has come to.
     below = None if buffers is None else send(buffers.up, collectives.shift_up)
-    edge, stacks, top = _climb(stage, weights, below, rising, config)
+    edge, stacks, top = climb(
+        stage, weights, below, rising.x, config.activation, config.precision, rising.keep
+    )
     p_last = top if below is None else choose(stage.last_on_stack, top, below)
 
     # The last layer, where a block turns.
@@ -243,57 +238,23 @@ def _block(blocks: Batches, index: Array) -> Block:
     return Block(jnp.where(valid[:, None], data.x[rows], 0), data.y[rows], valid)
 
 
-def _climb(
-    stage: Stage, weights: LayerGroups, below: Array | None, block: Block, config: PassConfig
-) -> tuple[Saved, tuple[Saved, ...], Array]:
-    """p and a of the edge slot and of the stacks, and f(z) of the uppermost layer, z being a."""
-    first, stacks, edge, _ = weights
-
-    def affine(p: Array, weights: Weights) -> Array:
-        return multiply(p, weights.W, config.precision) + weights.b
-
-    def emit(a: Array) -> Array:
-        return block.keep(config.activation(a))
-
-    def layer(p: Array, weights: Weights) -> tuple[Array, Saved]:
-        a = affine(p, weights)
-        return emit(a), Saved(p, a)
-
-    a = jnp.zeros((len(block.x), first.W.shape[-1]), block.x.dtype)
-    a = _where(stage, stage.holds_first, lambda _: affine(block.x, _only(first)), a)
-    if below is not None and edge is not None:
-        a = _where(stage, stage.holds_edge, lambda _: affine(below, _only(edge)), a)
-    p = emit(a) if below is None else choose(stage.skips_edge, below, emit(a))
-
-    saved_edge = Saved(None if below is None else below[None], a[None])
-    saved = []
-    for stack in stacks:
-        if len(stack.W) == 1:  # the only kind of stack that may change the width
-            p, one = layer(p, _only(stack))
-            saved.append(jax.tree.map(lambda rows: rows[None], one))
-        else:
-            p, many = lax.scan(layer, p, stack)
-            saved.append(many)
-    return saved_edge, tuple(saved), p
-
-
 def _turn(
     stage: Stage, last: Weights, p: Array, block: Block, config: PassConfig
 ) -> tuple[Sums, Array, BatchMetrics]:
     """The last layer: forward, its z, its sums, and u for the layer below."""
 
     def turn(_: Any) -> tuple[Sums, Array, BatchMetrics]:
-        W, b = _only(last)
-        a = multiply(p, W, config.precision) + b
+        weights = only(last)
+        a = affine(p, weights, config.precision)
         z, converged = update_z_output(a, a, block.y, config.loss, config.nu)
         r = block.keep(config.nu * (z - a))
         loss = jnp.sum(block.keep(config.loss.value(a, block.y)))
         metrics = BatchMetrics(loss, _number(block), 1.0 - converged.astype(p.dtype))
-        return _sums(p, r, block, config), multiply(r, W.T, config.precision), metrics
+        return _sums(p, r, block, config), multiply(r, weights.W.T, config.precision), metrics
 
     zero = jnp.zeros((), p.dtype)
-    nothing = _only(_no_sums(last, config)), jnp.zeros_like(p), BatchMetrics(zero, zero, zero)
-    sums, u, metrics = _where(stage, stage.holds_last, turn, nothing)
+    nothing = only(_no_sums(last, config)), jnp.zeros_like(p), BatchMetrics(zero, zero, zero)
+    sums, u, metrics = where(stage, stage.holds_last, turn, nothing)
     return _stacked(sums), u, metrics
 
 
@@ -341,7 +302,7 @@ def _descend(
     unconverged = jnp.zeros((), u.dtype)
     for stack, saved in zip(reversed(weights.stacks), reversed(stacks), strict=True):
         if len(stack.W) == 1:
-            u, (sums, more) = layer(u, (_only(stack), _only(saved)))
+            u, (sums, more) = layer(u, (only(stack), only(saved)))
             sums = _stacked(sums)
         else:
             u, (sums, more) = lax.scan(layer, u, (stack, saved), reverse=True)
@@ -353,16 +314,16 @@ def _descend(
         return sums, old[1] + more
 
     def edge_layer(old: tuple[Sums, Array, Array]) -> tuple[Sums, Array, Array]:
-        down, (sums, more) = layer(u, (_only(weights.edge), _only(edge)))
+        down, (sums, more) = layer(u, (only(weights.edge), only(edge)))
         return sums, old[1] + more, down
 
-    nothing = _only(_no_sums(weights.first, config))
-    first, unconverged = _where(stage, stage.holds_first, first_layer, (nothing, unconverged))
+    nothing = only(_no_sums(weights.first, config))
+    first, unconverged = where(stage, stage.holds_first, first_layer, (nothing, unconverged))
     edge_sums, down = None, u
     if weights.edge is not None:
-        nothing = _only(_no_sums(weights.edge, config))
+        nothing = only(_no_sums(weights.edge, config))
         operand = nothing, unconverged, u
-        sums, unconverged, down = _where(stage, stage.holds_edge, edge_layer, operand)
+        sums, unconverged, down = where(stage, stage.holds_edge, edge_layer, operand)
         edge_sums = _stacked(sums)
     return Descended(_stacked(first), tuple(found), edge_sums, down, unconverged)
 
@@ -433,14 +394,14 @@ def _apply_rule(
         moved = jax.tree.map(jnp.add, weights, updates)
         return choose(sums.number > 0, (moved, new_state), (weights, state))
 
-    def where(
+    def on_group(
         held: Truth, weights: Weights, state: RuleState, sums: Sums
     ) -> tuple[Weights, RuleState]:
         return when(held, lambda old: jax.vmap(one)(*old, sums), (weights, state))
 
     stacks = tuple(True for _ in weights.stacks)
     held = LayerGroups(stage.holds_first, stacks, stage.holds_edge, stage.holds_last)
-    pairs = map_groups(where, held, weights, rule_state, sums)
+    pairs = map_groups(on_group, held, weights, rule_state, sums)
     return _sides(pairs)
 
 
@@ -464,17 +425,6 @@ def _apply_to_network(
 
 def _mean(sums: Sums) -> LayerStatistics:
     return jax.tree.map(lambda total: total / jnp.maximum(sums.number, 1), sums.statistics)
-
-
-def _where(stage: Stage, here: Truth, function: Callable[[T], T], otherwise: T) -> T:
-    """function(otherwise) on the stages where that is to be done, the same unchanged elsewhere."""
-    vary = stage.collectives.vary
-    return when(here, lambda old: vary(function(old)), vary(otherwise))
-
-
-def _only(stacked: T) -> T:
-    """The only one of a group of layers, without their axis."""
-    return jax.tree.map(lambda rows: rows[0], stacked)
 
 
 def _stacked(one: T) -> T:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from pdadmm_jax._checks import check_widths
 from pdadmm_jax._typing import Params, PRNGKeyArray
 from pdadmm_jax.parallel.compression import MessageType
-from pdadmm_jax.parallel.groups import LayerGroups, group, map_groups, plan_of, ungroup
+from pdadmm_jax.parallel.groups import LayerGroups, group, map_groups, ungroup
 from pdadmm_jax.parallel.mesh import abstract as abstract_on
 from pdadmm_jax.parallel.mesh import (
     abstract_data,
@@ -206,7 +206,7 @@ def _rule_state(
     """
     rule = config.rule
     if isinstance(rule, OptaxRule) and not separable(rule.optimizer, depth):
-        arrangement = plan_of(weights) if placement is None else placement.plan
+        arrangement = weights.plan if placement is None else placement.plan
         if arrangement.stages > 1:
             raise ValueError(_coupled_message(arrangement))
         return rule.optimizer.init(ungroup(weights))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pdadmm_jax import _checks
 from pdadmm_jax._typing import Array, Int
-from pdadmm_jax.parallel.groups import LayerGroups, plan_of
+from pdadmm_jax.parallel.groups import LayerGroups
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.sweeps.rules import RuleState
@@ -31,7 +31,7 @@ class State(NamedTuple):
     @property
     def plan(self) -> Plan:
         """Which stage holds which layers."""
-        return plan_of(self.weights) if self.placement is None else self.placement.plan
+        return self.weights.plan if self.placement is None else self.placement.plan
 
 
 def check_state(state: Any, function: str) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
+from pdadmm_jax import admm
 
-HYPER = pdadmm.Hyperparameters(nu=0.1, rho=0.5)
+CONFIG = admm.Config(nu=0.1, rho=0.5)
 WIDTHS = (7, 6, 6, 6, 6, 6, 3)
 SAMPLES = 13
 
@@ -20,17 +21,19 @@ def mesh_of(stages, shards):
     return pdadmm.make_mesh(stages, shards, jax.devices()[: stages * shards])
 
 
-def distinct(mesh, wire="full"):
+def distinct(mesh, message_dtype="full"):
     """A state of which every number is another, and its data before they went to the mesh."""
     rng = np.random.default_rng(0)
     data = pdadmm.Data(
         jnp.asarray(rng.normal(size=(SAMPLES, WIDTHS[0])), np.float32),
         jnp.asarray(rng.integers(WIDTHS[-1], size=SAMPLES)),
     )
-    shapes, _ = pdadmm.abstract(data, WIDTHS, HYPER)
+    shapes, _ = admm.abstract(data, WIDTHS, CONFIG)
     state = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
-    state, _ = pdadmm.refresh(state, data, HYPER)  # a = p W + b, which moving has to keep
-    return state if mesh is None else pdadmm.shard(state, data, mesh, wire)[0], data
+    state, _ = admm.refresh(state, data, CONFIG)  # a = p W + b, which moving has to keep
+    if mesh is not None:
+        state = admm.reshard(state, mesh, message_dtype=message_dtype)
+    return state, data
 
 
 def read(state, shapes):
@@ -49,7 +52,7 @@ def read(state, shapes):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "wire"),
+    ("old", "new", "message_dtype"),
     [
         ((8, 1), (2, 2), "int8"),
         ((3, 2), (1, 1), "full"),
@@ -57,26 +60,28 @@ def read(state, shapes):
         ((1, 4), (1, 3), "full"),
     ],
 )
-def test_every_variable_moves_to_the_other_mesh(old, new, wire):
-    state, data = distinct(mesh_of(*old), wire)
+def test_every_variable_moves_to_the_other_mesh(old, new, message_dtype):
+    state, data = distinct(mesh_of(*old), message_dtype)
     mesh = mesh_of(*new)
-    shapes = pdadmm.abstract_elsewhere(
+    shapes, _ = admm.abstract(
         data,
         WIDTHS,
-        HYPER,
-        mesh or pdadmm.make_mesh(devices=jax.devices()[:1]),
+        CONFIG,
+        mesh=mesh or pdadmm.make_mesh(),
         stages=old[0],
-        wire=wire,
+        message_dtype=message_dtype,
     )
-    moved = pdadmm.moved(read(state, shapes), mesh, SAMPLES, wire)
-    jax.tree.map(np.testing.assert_array_equal, pdadmm.unshard(moved), pdadmm.unshard(state))
+    moved = admm.reshard(read(state, shapes), mesh, message_dtype=message_dtype)
+    jax.tree.map(
+        np.testing.assert_array_equal, admm.reshard(moved, None), admm.reshard(state, None)
+    )
 
     # It is as good as any state of that mesh: same structure, shapes and places.
-    own, _ = pdadmm.abstract(data, WIDTHS, HYPER, mesh, wire=wire)
+    own, _ = admm.abstract(data, WIDTHS, CONFIG, mesh=mesh, message_dtype=message_dtype)
     assert jax.tree.structure(own) == jax.tree.structure(moved)
     for have, want in zip(jax.tree.leaves(moved), jax.tree.leaves(own), strict=True):
         assert (have.shape, have.dtype) == (want.shape, want.dtype)
         assert mesh is None or have.sharding.is_equivalent_to(want.sharding, have.ndim)
     there = data if mesh is None else pdadmm.shard_data(data, mesh)
-    _, drift = pdadmm.refresh(moved, there, HYPER)
+    _, drift = admm.refresh(moved, there, CONFIG)
     assert float(drift.max()) < 1e-5  # rows that are no samples do not count
