@@ -9,11 +9,11 @@
 """
 
 from pdadmm_jax.admm.config import Config, paper
+from pdadmm_jax.admm.drift import refresh
 from pdadmm_jax.admm.growth import grow
 from pdadmm_jax.admm.info import Info
 from pdadmm_jax.admm.iteration import run, step
 from pdadmm_jax.admm.lagrangian import Terms, terms
-from pdadmm_jax.admm.refresh import refresh
 from pdadmm_jax.admm.relayout import reshard
 from pdadmm_jax.admm.solvers import (
     Exact,
