@@ -8,43 +8,23 @@ and as many are in flight.  A network on a single device has one stage and nothi
 
 from __future__ import annotations
 
-import operator
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pdadmm_jax._typing import Array, Bool, Float, Int, Number
+from pdadmm_jax._typing import Array, Bool, Float, Int
 from pdadmm_jax.admm.updates import update_z_output
 from pdadmm_jax.numerics.products import multiply
 from pdadmm_jax.parallel.compression import transfer
 from pdadmm_jax.parallel.forward import Saved, affine, climb
-from pdadmm_jax.parallel.groups import LayerGroups, Weights, group, map_groups, only, ungroup
-from pdadmm_jax.parallel.stage import Stage, Truth, choose, when, where
+from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups, only
+from pdadmm_jax.parallel.stage import Stage, choose, where
 from pdadmm_jax.problems.data import Data
-from pdadmm_jax.problems.problem import Problem
-from pdadmm_jax.sweeps.rules import LayerStatistics, OptaxRule, Rule, RuleState, optax_update
-
-T = TypeVar("T")
-
-
-class PassConfig(Problem, Protocol):
-    """What a pass has to know beside the samples."""
-
-    @property
-    def nu(self) -> Number: ...
-
-    @property
-    def rule(self) -> Rule: ...
-
-
-class Sums(NamedTuple):
-    """Layer statistics added up over the samples that passed a layer, and how many they are."""
-
-    statistics: LayerStatistics
-    number: Float[Array, "*n"]
+from pdadmm_jax.sweeps.rules import RuleState
+from pdadmm_jax.sweeps.weight_update import PassConfig, Sums, apply_rule, layer_sums, no_sums
 
 
 class InFlight(NamedTuple):
@@ -87,6 +67,11 @@ class Block(NamedTuple):
         """The rows of the samples that count, zero in place of the others."""
         return Data.keep(Data(self.x, self.y, self.valid), rows)
 
+    @property
+    def number(self) -> Array:
+        """How many samples count."""
+        return jnp.sum(self.valid, dtype=self.x.dtype)
+
 
 def run_pass(
     stage: Stage,
@@ -123,7 +108,7 @@ def _batch_by_batch(
     config: PassConfig,
 ) -> tuple[LayerGroups, RuleState, BatchMetrics]:
     """All weights move together, when nothing is in flight."""
-    zeros = stage.collectives.vary(map_groups(partial(_no_sums, config=config), weights))
+    zeros = stage.collectives.vary(map_groups(partial(no_sums, config=config), weights))
     buffers = stage.collectives.vary(_empty_buffers(stage, weights, batches))
 
     def one_batch(carry: Any, rows: Array) -> tuple[Any, BatchMetrics]:
@@ -137,7 +122,7 @@ def _batch_by_batch(
 
         steps = _pipeline_steps(stage, len(rows))
         (_, sums), metrics = lax.scan(one_step, (buffers, zeros), steps)
-        updated = _apply_rule(stage, weights, rule_state, sums, config)
+        updated = apply_rule(stage, weights, rule_state, sums, config)
         return updated, jax.tree.map(jnp.sum, metrics)
 
     (weights, rule_state), metrics = lax.scan(one_batch, (weights, rule_state), batches.rows)
@@ -159,7 +144,7 @@ def _pipelined(
     def one_step(carry: Any, t: Array) -> tuple[Any, BatchMetrics]:
         buffers, weights, rule_state = carry
         buffers, sums, metrics = _pipeline_step(stage, weights, buffers, blocks, t, config)
-        return (buffers, *_apply_rule(stage, weights, rule_state, sums, config)), metrics
+        return (buffers, *apply_rule(stage, weights, rule_state, sums, config)), metrics
 
     carry = buffers, weights, rule_state
     steps = _pipeline_steps(stage, updates)
@@ -249,11 +234,15 @@ def _turn(
         z, converged = update_z_output(a, a, block.y, config.loss, config.nu)
         r = block.keep(config.nu * (z - a))
         loss = jnp.sum(block.keep(config.loss.value(a, block.y)))
-        metrics = BatchMetrics(loss, _number(block), 1.0 - converged.astype(p.dtype))
-        return _sums(p, r, block, config), multiply(r, weights.W.T, config.precision), metrics
+        metrics = BatchMetrics(loss, block.number, 1.0 - converged.astype(p.dtype))
+        return (
+            layer_sums(p, r, block.number, config),
+            multiply(r, weights.W.T, config.precision),
+            metrics,
+        )
 
     zero = jnp.zeros((), p.dtype)
-    nothing = only(_no_sums(last, config)), jnp.zeros_like(p), BatchMetrics(zero, zero, zero)
+    nothing = only(no_sums(last, config)), jnp.zeros_like(p), BatchMetrics(zero, zero, zero)
     sums, u, metrics = where(stage, stage.holds_last, turn, nothing)
     return _stacked(sums), u, metrics
 
@@ -290,7 +279,7 @@ def _descend(
     def respond(u: Array, p: Array, a: Array) -> tuple[Array, Sums, Array]:
         change, converged = config.activation.respond(a, u / config.nu)
         r = block.keep(config.nu * change)
-        return r, _sums(p, r, block, config), 1.0 - converged.astype(u.dtype)
+        return r, layer_sums(p, r, block.number, config), 1.0 - converged.astype(u.dtype)
 
     def layer(u: Array, known: tuple[Weights, Saved]) -> tuple[Array, tuple[Sums, Array]]:
         weights, (p, a) = known
@@ -317,11 +306,11 @@ def _descend(
         down, (sums, more) = layer(u, (only(weights.edge), only(edge)))
         return sums, old[1] + more, down
 
-    nothing = only(_no_sums(weights.first, config))
+    nothing = only(no_sums(weights.first, config))
     first, unconverged = where(stage, stage.holds_first, first_layer, (nothing, unconverged))
     edge_sums, down = None, u
     if weights.edge is not None:
-        nothing = only(_no_sums(weights.edge, config))
+        nothing = only(no_sums(weights.edge, config))
         operand = nothing, unconverged, u
         sums, unconverged, down = where(stage, stage.holds_edge, edge_layer, operand)
         edge_sums = _stacked(sums)
@@ -360,73 +349,6 @@ def _empty_buffers(stage: Stage, weights: LayerGroups, batches: Batches) -> InFl
     return InFlight(message, message, of(1), tuple(of(len(stack.W)) for stack in weights.stacks))
 
 
-def _sums(p: Array, r: Array, block: Block, config: PassConfig) -> Sums:
-    """A block's statistics of one layer, given its inputs and r = nu (z - a)."""
-    gram = multiply(p.T, p) if config.rule.needs_gram else None
-    directions = multiply(p.T, r, config.precision)
-    statistics = LayerStatistics(directions, jnp.sum(r, 0), jnp.sum(p, 0), gram)
-    return Sums(statistics, _number(block))
-
-
-def _no_sums(weights: Weights, config: PassConfig) -> Sums:
-    """The sums of no samples, of a group of layers."""
-    W, b = weights
-    p = jnp.zeros(W.shape[:2], W.dtype)
-    gram = jnp.zeros((*p.shape, p.shape[-1]), W.dtype) if config.rule.needs_gram else None
-    statistics = LayerStatistics(jnp.zeros_like(W), jnp.zeros_like(b), p, gram)
-    return Sums(statistics, jnp.zeros(len(W), W.dtype))
-
-
-def _number(block: Block) -> Array:
-    return jnp.sum(block.valid, dtype=block.x.dtype)
-
-
-def _apply_rule(
-    stage: Stage, weights: LayerGroups, rule_state: RuleState, sums: LayerGroups, config: PassConfig
-) -> tuple[LayerGroups, RuleState]:
-    """Adds the rule's updates to W and b of all layers, but those that no sample has come to."""
-    sums = jax.tree.map(stage.collectives.samples.total, sums)
-    if not isinstance(rule_state, LayerGroups):
-        return _apply_to_network(weights, rule_state, sums, config)
-
-    def one(weights: Weights, state: RuleState, sums: Sums) -> tuple[Weights, RuleState]:
-        updates, new_state = config.rule.update(_mean(sums), state, weights, config.nu)
-        moved = jax.tree.map(jnp.add, weights, updates)
-        return choose(sums.number > 0, (moved, new_state), (weights, state))
-
-    def on_group(
-        held: Truth, weights: Weights, state: RuleState, sums: Sums
-    ) -> tuple[Weights, RuleState]:
-        return when(held, lambda old: jax.vmap(one)(*old, sums), (weights, state))
-
-    stacks = tuple(True for _ in weights.stacks)
-    held = LayerGroups(stage.holds_first, stacks, stage.holds_edge, stage.holds_last)
-    pairs = map_groups(on_group, held, weights, rule_state, sums)
-    return _sides(pairs)
-
-
-def _sides(pairs: LayerGroups) -> tuple[LayerGroups, LayerGroups]:
-    """Two things of every group, out of pairs of them."""
-    new, states = (map_groups(operator.itemgetter(k), pairs) for k in range(2))
-    return new, states
-
-
-def _apply_to_network(
-    weights: LayerGroups, state: RuleState, sums: LayerGroups, config: PassConfig
-) -> tuple[LayerGroups, RuleState]:
-    """The update of an Optax optimizer that has to see all layers at once, on a single stage."""
-    assert isinstance(config.rule, OptaxRule)
-    gradients = map_groups(lambda one: jax.vmap(_mean)(one).gradient, sums)
-    params = ungroup(weights)
-    updates, new_state = optax_update(config.rule.optimizer, ungroup(gradients), state, params)
-    moved = jax.tree.map(jnp.add, weights, group(updates, weights.last.W.dtype))
-    return choose(sums.last.number[0] > 0, (moved, new_state), (weights, state))
-
-
-def _mean(sums: Sums) -> LayerStatistics:
-    return jax.tree.map(lambda total: total / jnp.maximum(sums.number, 1), sums.statistics)
-
-
-def _stacked(one: T) -> T:
+def _stacked(one: Sums) -> Sums:
     """A group of a single layer."""
     return jax.tree.map(lambda rows: rows[None], one)
