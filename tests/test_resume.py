@@ -97,7 +97,7 @@ def test_an_interrupt_saves_and_says_where(cut):
     found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
     assert (code, err) == (130, "")
     assert f"interrupted after iteration {found.number}" in out
-    assert f"what was done is saved in {found.path}; --resume {run} goes on" in out
+    assert f"the state is saved in {found.path}; --resume {run} continues" in out
     assert json.loads((run / "summary.json").read_text())["iterations"] == found.number
 
 
