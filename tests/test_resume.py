@@ -200,11 +200,11 @@ def test_a_directory_without_a_run_is_refused(words, capsys):
     assert "in which no run was begun" in line
 
 
-# On other devices than before: the mode itself, without the command around it.
+# On other devices than before: the trainer itself, without the command around it.
 
 
-def trainer_on(stages, shards, wire="full"):
-    config = TrainConfig(mesh=MeshConfig(wire=wire), evaluate_every=5)
+def trainer_on(stages, shards, message_dtype="full"):
+    config = TrainConfig(mesh=MeshConfig(message_dtype=message_dtype), evaluate_every=5)
     dataset = load(DataConfig(limit=101))
     count = stages * shards
     mesh = None if count == 1 else pdadmm.make_mesh(stages, shards, jax.devices()[:count])
