@@ -98,7 +98,7 @@ def test_an_interrupt_saves_and_says_where(cut):
     found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
     assert (code, err) == (130, "")
     assert f"interrupted after iteration {found.number}" in out
-    assert f"what was done is saved in {found.path}; --resume {run} goes on" in out
+    assert f"the state is saved in {found.path}; --resume {run} continues" in out
     assert json.loads((run / "summary.json").read_text())["iterations"] == found.number
 
 
@@ -201,7 +201,7 @@ def test_a_directory_without_a_run_is_refused(words, capsys):
     assert "in which no run was begun" in line
 
 
-# On other devices than before: the mode itself, without the command around it.
+# On other devices than before: the trainer itself, without the command around it.
 
 
 def trainer_on(stages, shards, message_dtype="full"):
