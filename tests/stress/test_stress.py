@@ -288,8 +288,8 @@ def test_thousands_of_iterations_leave_nothing_behind(tmp_path):
     for line in process.stdout:
         if line.startswith("iteration "):
             memory.append((int(line.partition("/")[0].split()[1]), resident(process.pid)))
-    assert process.stderr is not None
-    assert process.wait() == 0, process.stderr.read()
+    done = finish(process)
+    assert done.code == 0, done.err
     # What is allocated once, as for the first checkpoint, is there after a fifth of the run.
     later = [megabytes for iteration, megabytes in memory[:-1] if iteration >= iterations / 5]
     assert max(later) < 1.05 * later[0]
