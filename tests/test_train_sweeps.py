@@ -18,6 +18,7 @@ from experiments.train.sweeps import SweepsTrainer
 from tests.commands import last_of, saved, train
 from tests.run_directories import cut_off, directory_in, lines_of, unlike
 
+SWEEPS = ("--algorithm", "sweeps")
 SMALL = ("--network.hidden", "20", "20", "--data.limit", "150", "--checkpoint.every", "10")
 WAYS = {"all": (), "batches": ("--sweeps.batch", 32, "--sweeps.rate", 0.003)}
 PROXIMAL = pdadmm.sweeps.Config()
@@ -87,6 +88,7 @@ def test_a_rising_loss_is_answered(tmp_path, capsys, way, before, after):
     """Steps a thousand times too long are made a thousand times shorter."""
     batch = ("--sweeps.batch", 32) if before[0] == "rate" else ()
     options = ("--divergence.answer", "return", "--divergence.raised", 1000, "--iterations", 40)
+    options += ("--network.initializer", "he")
     run = swept(tmp_path, *way, *batch, *options)
     out = capsys.readouterr().out
     assert "warning: the loss is" in out
