@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.compare import trial_store
+from experiments.compare import runner, trial_store
 from experiments.compare.options import CompareConfig, PerformanceConfig
 from experiments.compare.performance import PUBLISHED
 from experiments.compare.results import Result
@@ -306,7 +306,7 @@ def test_the_protocol_is_the_papers():
         (("compare", "--methods", "adam", "adam"), "methods has adam twice"),
         (("compare", "--data.validation", 0), "tuning needs held-out samples"),
         (("compare", "--data.validation", 3e-4), "0.0003, of 1437 samples not one"),
-        (("ablations", "--data.validation", 3e-4), "0.0003, of 1437 samples not one"),
+        (("study", "ablations", "--data.validation", 3e-4), "0.0003, of 1437 samples not one"),
         (
             ("compare", "--first-layers", 2, "--network.activation", "tanh"),
             "network.activation is tanh, but growth is for relu",

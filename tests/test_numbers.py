@@ -83,8 +83,8 @@ def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypat
     numbers = [number for number, _ in checkpoints.sealed(broken / checkpoints.DIRECTORY)]
     assert numbers == [6, 7]
 
-    monkeypatch.setattr(admm.pdadmm, "run", real_run)
-    monkeypatch.setattr(admm.pdadmm, "step", real_step)
+    monkeypatch.setattr(admm.pdadmm.admm, "run", real_run)
+    monkeypatch.setattr(admm.pdadmm.admm, "step", real_step)
     jax.clear_caches()
     assert train(*SMALL, "--iterations", 7, "--out", tmp_path / "sound") == 0
     assert farthest(broken, directory_in(tmp_path / "sound")) < 1e-4

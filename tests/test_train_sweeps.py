@@ -10,7 +10,6 @@ import pytest
 
 import pdadmm_jax as pdadmm
 from experiments import build
-from experiments.algorithms import sweeps
 from experiments.data import DataConfig, load
 from experiments.train import checkpoints
 from experiments.train.options import TrainConfig
@@ -74,7 +73,7 @@ def test_other_meshes_go_on_to_rounding(tmp_path, config):
     resumed = last_of(alone, alone.restore(found), 15)
     expected = last_of(wide, wide.init(), 15)
     for have, want in zip(
-        *(jax.tree.leaves(sweeps.params(end.state)) for end in (resumed, expected)),
+        *(jax.tree.leaves(pdadmm.params(end.state)) for end in (resumed, expected)),
         strict=True,
     ):
         np.testing.assert_allclose(have, want, rtol=0, atol=1e-10 * np.max(np.abs(want)))
