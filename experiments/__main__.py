@@ -1,204 +1,172 @@
-"""The command line: one subcommand per experiment, its options taken from the config's fields."""
+"""The command line: a table of commands, each the ``main`` of a module, given its options."""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import io
 import re
 import sys
+import textwrap
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import tyro
 
-from experiments.config import (
-    CompileConfig,
-    LaunchConfig,
-    ReportConfig,
-    ScalingConfig,
-    TimeConfig,
-    TrainConfig,
-)
-from experiments.errors import UsageError, usage_errors
-from experiments.interrupts import interruptible
-from experiments.resuming import begun_with
-from experiments.screen import outlive_readers
-from experiments.speed.config import (
-    LiteralConfig,
-    PrecisionConfig,
-    SizesConfig,
-    SpeedConfig,
-    StartupConfig,
-)
-from experiments.study.config import (
-    AblationsConfig,
-    CommunicationConfig,
-    CompareConfig,
-    ConvergenceConfig,
-    PerformanceConfig,
-)
+from experiments.benchmark import options as benchmark
+from experiments.compare.options import CompareConfig, PerformanceConfig
+from experiments.report.options import ReportConfig
+from experiments.runtime.errors import UsageError, usage_errors
+from experiments.runtime.interrupts import interruptible
+from experiments.runtime.options import LaunchConfig
+from experiments.runtime.screen import outlive_readers
+from experiments.study import options as study
+from experiments.train.options import TrainConfig
+from experiments.train.resume import original_options
 
-app = tyro.extras.SubcommandApp()
-Command = Callable[[list[str]], int]  # what it is given are the words of a command to launch
-
-LAUNCHABLE = ("train", "time")
+PROGRAM = "python -m experiments"
 
 
-def _add(name: str, module: str, config: Any, help: str) -> None:
-    """A subcommand that is ``main`` of a module, given a config."""
+class Command(NamedTuple):
+    """A command.
 
-    def command(config: Any) -> Command:
-        return _main_of(module, config)
+    Attributes:
+        module: whose ``main`` it is; imported when it runs, for JAX takes its time to load.
+        options: the dataclass of its options.
+        help: one sentence.
+    """
 
-    command.__annotations__["config"] = Annotated[config, tyro.conf.arg(name="")]
-    command.__doc__ = help
-    app.command(name=name)(command)
+    module: str
+    options: Any
+    help: str
 
 
-for _command in (
-    ("train", "train", TrainConfig, "Train a network with pdADMM and report on it."),
-    (
-        "compare",
-        "study.compare",
-        CompareConfig,
-        "Train one network by pdADMM, sweeps, dlADMM and back-propagation, each at its best.",
+COMMANDS: dict[str, Command] = {
+    "train": Command(
+        "train.command", TrainConfig, "Train a network by ADMM or by sweeps and evaluate it."
     ),
-    (
-        "performance",
-        "study.performance",
+    "compare": Command(
+        "compare.command",
+        CompareConfig,
+        "Train one network by ADMM, sweeps, dlADMM and back-propagation, each at its best.",
+    ),
+    "performance": Command(
+        "compare.performance",
         PerformanceConfig,
         "Compare all methods on the paper's data sets, by its protocol.",
     ),
-    (
-        "ablations",
-        "study.ablations",
-        AblationsConfig,
-        "Train pdADMM with one thing changed at a time.",
-    ),
-    ("time", "timing", TimeConfig, "Time iterations of a network on random data."),
-    (
-        "speed",
-        "speed.limit",
-        SpeedConfig,
-        "Time iterations against their matrix products alone, and against Adam.",
-    ),
-    (
-        "literal",
-        "speed.literal",
-        LiteralConfig,
-        "Time iterations against the algorithm as it is published.",
-    ),
-    (
-        "sizes",
-        "speed.sizes",
-        SizesConfig,
-        "Time iterations while samples, neurons or layers grow.",
-    ),
-    (
-        "startup",
-        "speed.startup",
-        StartupConfig,
-        "Time imports and compilation, with and without programs kept from earlier runs.",
-    ),
-    (
-        "precision",
-        "speed.precision",
-        PrecisionConfig,
-        "Train with products in float32, TF32 and bfloat16, and show what rounding does.",
-    ),
-    (
-        "convergence",
+    "study convergence": Command(
         "study.convergence",
-        ConvergenceConfig,
+        study.ConvergenceConfig,
         "Check descent, residual and rate of the paper's theory on real runs.",
     ),
-    (
-        "communication",
+    "study communication": Command(
         "study.communication",
-        CommunicationConfig,
-        "Train with messages of every type, and count bytes against accuracy.",
+        study.CommunicationConfig,
+        "Train with messages of every dtype, and count bytes against accuracy.",
     ),
-    (
-        "compile",
-        "ahead",
-        CompileConfig,
-        "Compile for devices that need not be there, and show memory and messages.",
+    "study ablations": Command(
+        "study.ablations", study.AblationsConfig, "Train ADMM with one thing changed at a time."
     ),
-    (
-        "scaling",
-        "scaling",
-        ScalingConfig,
+    "speed": Command(
+        "benchmark.speed",
+        benchmark.SpeedConfig,
+        "Time iterations against their matrix products alone, and against Adam.",
+    ),
+    "speed literal": Command(
+        "benchmark.literal",
+        benchmark.LiteralConfig,
+        "Time iterations against the algorithm as it is published.",
+    ),
+    "speed sizes": Command(
+        "benchmark.sizes",
+        benchmark.SizesConfig,
+        "Time iterations while samples, neurons or layers grow.",
+    ),
+    "speed startup": Command(
+        "benchmark.startup",
+        benchmark.StartupConfig,
+        "Time imports and compilation, with and without the compilation cache.",
+    ),
+    "speed precision": Command(
+        "benchmark.precision",
+        benchmark.PrecisionConfig,
+        "Train with products in float32, TF32 and bfloat16, and show what rounding does.",
+    ),
+    "scaling": Command(
+        "benchmark.scaling",
+        benchmark.ScalingConfig,
         "Measure the speedup of several processes, and predict that of more.",
     ),
-    ("report", "report", ReportConfig, "Gather what was run into one page."),
-):
-    _add(*_command)
+    "time": Command(
+        "benchmark.iteration_time",
+        benchmark.TimeConfig,
+        "Time iterations of a network on random data.",
+    ),
+    "compile": Command(
+        "benchmark.compile",
+        benchmark.CompileConfig,
+        "Compile for devices that need not be there, and show memory and messages.",
+    ),
+    "report": Command(
+        "report.command", ReportConfig, "Gather the results of all runs in one page."
+    ),
+    "launch": Command(
+        "runtime.launch",
+        LaunchConfig,
+        "Run another command as several processes of this machine: launch --processes 2 train ...",
+    ),
+}
+
+GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
+LAUNCHABLE = ("train", "time")
 
 
-@app.command(name="launch")
-def launch(config: Annotated[LaunchConfig, tyro.conf.arg(name="")]) -> Command:
-    """Run another command as several processes of this machine: launch --processes 2 train ..."""
-    with usage_errors():
-        config.check()
-
-    def command(words: list[str]) -> int:
-        from experiments.launch import main
-
-        known = " or ".join(LAUNCHABLE)
-        if not words:
-            raise UsageError(
-                f"launch needs a command to run, {known}: launch --processes {config.processes} "
-                f"{LAUNCHABLE[0]} ..."
-            )
-        if words[0] not in LAUNCHABLE:
-            raise UsageError(
-                f"launch cannot run {words[0]!r}: only the work of {known} can be shared."
-            )
-        parse([*words, "--distributed"])  # one complaint about them is enough
-        return main(config, words)
-
-    return command
-
-
-def _train_config(words: list[str], default: TrainConfig) -> TrainConfig:
-    """What ``train`` is told to do, where it is told something."""
-    return tyro.cli(
-        Annotated[TrainConfig, tyro.conf.arg(name="")],
-        args=words,
-        prog="python -m experiments train",
-        default=default,
-    )
-
-
-def _main_of(module: str, config: Any) -> Command:
-    """``main`` of a module that is imported when it runs, for JAX takes its time to load."""
-    with usage_errors():
-        config.check()
-
-    def command(_: list[str]) -> int:
-        return importlib.import_module(f"experiments.{module}").main(config)
-
-    return command
-
-
-def parse(words: list[str]) -> Command:
+def parse(words: list[str]) -> Callable[[], int]:
     """The command that was asked for, ready to be run.
 
     Raises:
-        UsageError: what tyro has against the words, its box made one line.
+        UsageError: there is no such command, or its options are refused.
     """
-    begun = begun_with(words) if words[:1] == ["train"] else None
+    name = next((n for n in (" ".join(words[:2]), *words[:1]) if n in COMMANDS), None)
+    if name is None or (name in GROUPS and words[1:] and words[1][:1].isalpha()):
+        _without_command(words)
+    module, options, _ = COMMANDS[name]
+    own, launched = words[len(name.split()) :], []
+    if name == "launch":
+        # Its own words are options and numbers; the first other one begins what it launches.
+        start = next((k for k, word in enumerate(own) if word[:1].isalpha()), len(own))
+        own, launched = own[:start], own[start:]
+    default = original_options(words) if name == "train" else None
+    config = _parsed(name, options, own, default)
+    with usage_errors():
+        config.check()
+    if name == "launch":
+        _check_launched(config, launched)
+        return lambda: importlib.import_module(f"experiments.{module}").main(config, launched)
+    return lambda: importlib.import_module(f"experiments.{module}").main(config)
+
+
+def _parsed(name: str, options: Any, words: list[str], default: Any) -> Any:
+    """The options of a command.
+
+    Raises:
+        UsageError: tyro refuses the words; its box is made one line.
+    """
     complaint = io.StringIO()
+    others = [f"{PROGRAM} {other}" for other in COMMANDS if other.startswith(f"{name} ")]
+    more = f"\n\nEach with options of its own: {', '.join(others)}." if others else ""
+    kind: Any = Annotated[options, tyro.conf.arg(name="")]
+    given: dict[str, Any] = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(complaint):
-            if begun:  # what is not said now is what was said then
-                return _main_of("train", _train_config(words[1:], begun))
-            return app.cli(
+            return tyro.cli(
+                kind,
                 args=words,
-                prog="python -m experiments",
-                description="Experiments with pdadmm_jax: layer-parallel training, no gradients.",
-                config=(tyro.conf.ConsolidateSubcommandArgs,),
+                prog=f"{PROGRAM} {name}",
+                description=f"{options.__doc__.rstrip()}{more}",
+                **given,
             )
     except SystemExit as stop:
         if not stop.code:  # --help
@@ -210,15 +178,65 @@ def parse(words: list[str]) -> Command:
         raise UsageError(f"{title}: {' '.join(text)}") from None
 
 
+def _without_command(words: list[str]) -> NoReturn:
+    """Answers words that name no command: with the list of them, or with a refusal."""
+    group = f"{words[0]} " if words and words[0] in GROUPS else ""
+    rest = words[1:] if group else words
+    if rest and rest[0] in ("--help", "-h"):
+        print(_overview(group))
+        raise SystemExit(0)
+    known = [name.removeprefix(group) for name in COMMANDS if name.startswith(group)]
+    prefix = f"{PROGRAM} {group}".strip()
+    if not rest:
+        raise UsageError(f"{prefix} needs a command: choose one of {', '.join(known)}.")
+    close = difflib.get_close_matches(rest[0], known, 1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    raise UsageError(
+        f"{prefix} has no command {rest[0]!r}{meant}: choose one of {', '.join(known)}."
+    )
+
+
+def _overview(group: str) -> str:
+    """The commands and what they do, in 80 columns."""
+    rows = []
+    for name, command in COMMANDS.items():
+        if name.startswith(group):
+            first, *more = textwrap.wrap(command.help, 56)
+            rows += [f"  {name:<20}  {first}", *(f"{'':24}{line}" for line in more)]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} {group}COMMAND [OPTIONS]",
+            "",
+            "Experiments with pdadmm_jax, layer-parallel training of deep networks by ADMM.",
+            f"{PROGRAM} COMMAND --help lists the options of a command.",
+            "",
+            "commands:",
+            *rows,
+        ]
+    )
+
+
+def _check_launched(config: LaunchConfig, words: list[str]) -> None:
+    """Refuses what cannot be launched: one complaint about it is enough.
+
+    Raises:
+        UsageError: no command, one whose work cannot be shared, or wrong options.
+    """
+    known = " or ".join(LAUNCHABLE)
+    if not words:
+        raise UsageError(
+            f"launch needs a command to run, {known}: launch --processes {config.processes} "
+            f"{LAUNCHABLE[0]} ..."
+        )
+    if words[0] not in LAUNCHABLE:
+        raise UsageError(f"launch cannot run {words[0]!r}: only {known} can share their work.")
+    parse([*words, "--distributed"])
+
+
 def run(words: list[str]) -> int:
     """Runs the command line and returns its exit code."""
-    own, launched = words, []
-    if words[:1] == ["launch"]:
-        # Its own words are options and numbers; the first other one begins what it launches.
-        start = next((k for k, word in enumerate(words) if k and word[:1].isalpha()), len(words))
-        own, launched = words[:start], words[start:]
     try:
-        return parse(own)(launched)
+        return parse(words)()
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""From a configuration to what the library takes: data, hyperparameters, first weights."""
+"""From a configuration to what the library takes: data, configurations, first weights."""
 
 from __future__ import annotations
 
@@ -13,17 +13,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 import pdadmm_jax as pdadmm
-from experiments.cluster import joined
-from experiments.config import (
-    GrowthConfig,
-    MeshConfig,
-    MethodConfig,
-    NetworkConfig,
-    SolverName,
-    TrainConfig,
-    state_bytes,
-)
 from experiments.data import DataConfig, Dataset
+from experiments.options.devices import MeshConfig
+from experiments.options.network import MethodConfig, NetworkConfig, SolverName
+from experiments.options.sizes import state_bytes
+from experiments.runtime.cluster import is_distributed
+from experiments.train.options import GrowthConfig, TrainConfig
 
 INITIALIZERS = {
     "he": jax.nn.initializers.he_normal(),
@@ -50,17 +45,22 @@ class Splits(NamedTuple):
     test: pdadmm.Data
     samples: int
 
+    def of(self, *names: str) -> dict[str, pdadmm.Data]:
+        """Those of the splits that have samples, by name."""
+        held = {name: getattr(self, name) for name in names}
+        return {name: data for name, data in held.items() if data is not None}
 
-def mesh(config: MeshConfig) -> Mesh | None:
+
+def mesh(options: MeshConfig) -> Mesh | None:
     """The devices as asked for; None for a single one."""
-    devices = jax.device_count() if joined() else 1
-    layer = max(devices // config.data, 1) if config.layer is None else config.layer
-    if layer * config.data == devices == 1:
+    devices = jax.device_count() if is_distributed() else 1
+    layer = max(devices // options.data, 1) if options.layer is None else options.layer
+    if layer * options.data == devices == 1:
         return None
     try:
-        return pdadmm.make_mesh(layer, config.data)
+        return pdadmm.make_mesh(layer, options.data)
     except ValueError as error:
-        more = "" if joined() else ", or start several processes with the launch command"
+        more = "" if is_distributed() else ", or start several processes with the launch command"
         raise ValueError(f"{error} (JAX_NUM_CPU_DEVICES sets those of a CPU{more})") from error
 
 
@@ -85,7 +85,7 @@ def splits(dataset: Dataset, dtype: Any, mesh: Mesh | None) -> Splits:
     )
 
 
-def held_out(splits: Splits, config: DataConfig) -> pdadmm.Data:
+def held_out(splits: Splits, options: DataConfig) -> pdadmm.Data:
     """The samples held out of the training samples.
 
     Raises:
@@ -93,7 +93,7 @@ def held_out(splits: Splits, config: DataConfig) -> pdadmm.Data:
     """
     if splits.validation is None:
         raise ValueError(
-            f"data.validation is {config.validation}, of {splits.samples} samples not one: give a "
+            f"data.validation is {options.validation}, of {splits.samples} samples not one: give a "
             "larger share, or more samples."
         )
     return splits.validation
@@ -145,53 +145,54 @@ def grown(widths: tuple[int, ...], growth: GrowthConfig) -> tuple[int, ...]:
     return (*widths[:-1], *[widths[-2]] * (len(growth.at) * growth.layers), widths[-1])
 
 
-def hyperparameters(network: NetworkConfig, method: MethodConfig) -> pdadmm.Hyperparameters:
-    """The library's hyperparameters; its ValueErrors say what is wrong with them."""
-    hyper = pdadmm.Hyperparameters(
+def admm(network: NetworkConfig, method: MethodConfig) -> pdadmm.admm.Config:
+    """The library's configuration; its ValueErrors say what is wrong with it."""
+    config = pdadmm.admm.Config(
         nu=method.nu,
         rho=method.rho,
         mu=method.mu,
         proximal=method.proximal,
         p_solver=_solver(method.p_solver, method),
         W_solver=_solver(method.w_solver, method),
-        activation=pdadmm.activation(network.activation),
+        activation=network.activation,
         loss=_loss(method),
         precision=method.precision,
     )
-    return pdadmm.certified(hyper) if method.certified else hyper
+    return pdadmm.admm.certified(config) if method.certified else config
 
 
-def sweeps(config: TrainConfig) -> pdadmm.Sweeps:
+def sweeps(options: TrainConfig, widths: Sequence[int]) -> pdadmm.sweeps.Config:
     """The recommended recipe as it was asked for; its ValueErrors say what is wrong."""
-    wanted, method = config.sweeps, config.method
-    rule: pdadmm.Rule = pdadmm.Follow(wanted.rate)
+    wanted, method = options.sweeps, options.method
+    rule: pdadmm.sweeps.Rule = pdadmm.sweeps.Adam(wanted.rate)
     if wanted.batch is None:
-        rule = pdadmm.Proximal(ridge=wanted.ridge, inertia=wanted.inertia)
-    return pdadmm.recommended(
+        rule = pdadmm.sweeps.Proximal(ridge=wanted.ridge, momentum=wanted.momentum)
+    return pdadmm.sweeps.recommended(
+        widths,
         wanted.batch,
-        nu=wanted.nu,
         rule=rule,
         block=wanted.block,
         pipelined=wanted.pipelined,
-        activation=pdadmm.activation(config.network.activation),
+        activation=options.network.activation,
         loss=_loss(method),
         precision=method.precision,
+        **({} if wanted.nu is None else {"nu": wanted.nu}),
     )
 
 
-def _loss(method: MethodConfig) -> pdadmm.Loss:
+def _loss(method: MethodConfig) -> pdadmm.Loss | str:
     if method.smoothing and method.loss != "softmax_cross_entropy":
         raise ValueError(
-            f"smoothing is {method.smoothing}, but {method.loss} knows none: use "
+            f"smoothing is {method.smoothing}, but {method.loss} has none: use "
             "softmax_cross_entropy or leave it at 0."
         )
     smoothed = pdadmm.SoftmaxCrossEntropy(method.smoothing)
-    return smoothed if method.smoothing else pdadmm.loss(method.loss)
+    return smoothed if method.smoothing else method.loss
 
 
-def _solver(name: SolverName, method: MethodConfig) -> pdadmm.Solver:
+def _solver(name: SolverName, method: MethodConfig) -> pdadmm.admm.Solver | str:
     if name == "search":
-        return pdadmm.Search(method.search_start, method.search_growth)
+        return pdadmm.admm.Search(method.search_start, method.search_growth)
     if name == "exact":
-        return pdadmm.Exact(method.damping)
-    return pdadmm.solver(name)
+        return pdadmm.admm.Exact(method.damping)
+    return name

@@ -128,3 +128,37 @@ def check_finite(name: str, array: Any) -> None:
             f"{name}{list(place)} is {values[place]}: replace the {int((~finite).sum())} value(s) "
             "that are not finite."
         )
+
+
+def check_state(
+    state: Any, kinds: tuple[type, ...], algorithm: str, other: str, function: str
+) -> None:
+    """Refuses what is not a state of an algorithm, or one batched by ``jax.vmap``.
+
+    Args:
+        state: what was given.
+        kinds: the algorithm's states.
+        algorithm: the module of the algorithm.
+        other: that of the other one.
+        function: what was called.
+
+    Raises:
+        TypeError: another kind of state, naming the function for it.
+        ValueError: a batched state.
+    """
+    if not isinstance(state, kinds):
+        *_, module, _ = f"..{type(state).__module__}".split(".")
+        if module == other:
+            raise TypeError(
+                f"{algorithm}.{function} was given the {type(state).__name__} that {other}.init "
+                f"makes: use {other}.{function}, or {algorithm}.init."
+            )
+        raise TypeError(
+            f"{algorithm}.{function} was given a {type(state).__name__}, but takes the state that "
+            f"{algorithm}.init makes; {algorithm}.from_params makes one of weights (W, b)."
+        )
+    if (rank := state.weights.first.W.ndim) != 3:
+        raise ValueError(
+            f"the state's arrays have {rank - 3} axes more than {algorithm}.init gives them: a "
+            f"batch of states goes through jax.vmap."
+        )

@@ -6,6 +6,7 @@ documentation; with it (the test suite installs it) they are checked at every ca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,8 @@ else:
 AnyArray = Array | np.ndarray  # for what a user hands in
 Scalar = Float[Array, ""]
 Number = int | float | np.number | Shaped[Array, ""]
+# (W, b) of every layer; names with a leading underscore may differ from pair to pair.
+Params = Sequence[tuple[Float[AnyArray, "_n_in _n_out"], Float[AnyArray, " _n_out"]]]
 
 __all__ = [
     "AnyArray",
@@ -39,6 +42,7 @@ __all__ = [
     "Int",
     "Number",
     "PRNGKeyArray",
+    "Params",
     "Scalar",
     "Shaped",
 ]

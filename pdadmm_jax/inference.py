@@ -1,81 +1,149 @@
-"""The plain network the weights make: forward pass, loss and accuracy."""
+"""The network that trained weights make: forward pass, predictions, loss and accuracy.
+
+Every function takes a state of either algorithm or plain weights, a list of (W, b).
+"""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._typing import AnyArray, Array, Float, Scalar
-from pdadmm_jax.admm.config import Problem
-from pdadmm_jax.admm.state import Data, Params, as_arrays, check_targets
-from pdadmm_jax.numerics.products import Precision, multiply
+from pdadmm_jax import admm, sweeps
+from pdadmm_jax._typing import AnyArray, Array, Float, Params, Scalar
+from pdadmm_jax.admm.relayout import nonfinite as _nonfinite_variables
+from pdadmm_jax.numerics.products import Precision
+from pdadmm_jax.parallel.forward import outputs
+from pdadmm_jax.parallel.groups import group, ungroup
+from pdadmm_jax.parallel.relayout import nonfinite_layers, replicated_weights
 from pdadmm_jax.problems.activations import Activation
+from pdadmm_jax.problems.data import Data, as_arrays, check_targets
+from pdadmm_jax.problems.first_weights import chained_widths
 from pdadmm_jax.problems.losses import Loss
+from pdadmm_jax.problems.problem import Problem
+
+_States = (admm.State, admm.ShardedState, sweeps.State)
+Network = admm.State | admm.ShardedState | sweeps.State | Params
+
+
+def params(network: Network) -> list[tuple[Float[Array, "..."], Float[Array, "..."]]]:
+    """The weights as plain (W, b) pairs, input to output, for any other library to take.
+
+    Args:
+        network: a state of either algorithm, or such pairs.  Of a batch of states, as ``jax.vmap``
+            makes them, every W and b has the batch's axes in front.
+
+    Returns:
+        (W, b) of every layer, W of shape (n_in, n_out).  Of a state on a mesh, every device gets
+        all of them.
+    """
+    if not isinstance(network, _States):
+        return [(jnp.asarray(W), jnp.asarray(b)) for W, b in network]
+    weights: Any = network.weights
+    if network.placement is not None:
+        weights = replicated_weights(weights, network.placement)
+    return ungroup(weights)
 
 
 def forward(
-    params: Params, x: Float[AnyArray, "N features"], hyper: Problem
+    network: Network, x: Float[AnyArray, "N features"], config: Problem
 ) -> Float[Array, "N C"]:
     """Outputs (logits) of the network.
 
     Args:
-        params: (W, b) of every layer.
+        network: a state, or (W, b) of every layer.
         x: inputs.
-        hyper: gives the activation and the precision.
+        config: gives the activation and the precision.
 
     Raises:
-        ValueError: inputs of another width than the first layer takes.
+        ValueError: weights that do not chain, a batch of networks, or inputs of another width
+            than the first layer takes.
     """
-    if x.ndim != 2 or x.shape[1] != params[0][0].shape[0]:
+    weights = params(network)
+    features = chained_widths(weights)[0]
+    if x.ndim != 2 or x.shape[1] != features:
         raise ValueError(
-            f"x has shape {x.shape}, but the first layer takes (samples, "
-            f"{params[0][0].shape[0]}): flatten or choose the features."
+            f"x has shape {x.shape}, but the first layer takes (samples, {features}): flatten or "
+            "choose the features."
         )
-    return _forward(params, jnp.asarray(x), hyper.activation, hyper.precision)
+    return _forward(weights, jnp.asarray(x), config.activation, config.precision)
 
 
-def loss_and_accuracy(params: Params, data: Data, hyper: Problem) -> tuple[Scalar, Scalar]:
-    """Mean risk per sample and share of correct answers, from one forward pass.
+def predict(network: Network, x: Float[AnyArray, "N features"], config: Problem) -> Array:
+    """What the network says of each sample.
+
+    Args:
+        network: a state, or (W, b) of every layer.
+        x: inputs.
+        config: gives the activation, the loss and the precision.
+
+    Returns:
+        What the loss makes of the outputs: class numbers (N,) of ``softmax_cross_entropy`` and
+        ``multiclass_hinge``, 0 or 1 for every output of ``binary_logistic``, the outputs
+        themselves of ``squared_error``.
 
     Raises:
-        ValueError: inputs or targets that do not fit, or targets that know no right and wrong.
+        ValueError: as ``forward``.
     """
-    outputs, data = _outputs(params, data, hyper)
-    return _mean_loss(outputs, data, hyper.loss), _accuracy(outputs, data, hyper.loss)
+    return config.loss.predict(forward(network, x, config))
 
 
-def mean_loss(params: Params, data: Data, hyper: Problem) -> Scalar:
+def evaluate(network: Network, data: Data, config: Problem) -> tuple[Scalar, Scalar]:
+    """Mean risk per sample and share of correct predictions, from one forward pass.
+
+    Raises:
+        ValueError: inputs or targets that do not fit, or targets that are no classes.
+    """
+    found, data = _outputs(network, data, config)
+    return _mean_loss(found, data, config.loss), _accuracy(found, data, config.loss)
+
+
+def loss(network: Network, data: Data, config: Problem) -> Scalar:
     """Mean risk per sample of the forward pass.
 
     Raises:
         ValueError: inputs or targets that do not fit.
     """
-    return _mean_loss(*_outputs(params, data, hyper), hyper.loss)
+    return _mean_loss(*_outputs(network, data, config), config.loss)
 
 
-def accuracy(params: Params, data: Data, hyper: Problem) -> Scalar:
-    """Share of samples that the forward pass answers correctly.
+def accuracy(network: Network, data: Data, config: Problem) -> Scalar:
+    """Share of samples that the forward pass predicts correctly.
 
     Raises:
-        ValueError: inputs or targets that do not fit, or targets that know no right and wrong.
+        ValueError: inputs or targets that do not fit, or targets that are no classes.
     """
-    return _accuracy(*_outputs(params, data, hyper), hyper.loss)
+    return _accuracy(*_outputs(network, data, config), config.loss)
 
 
-def _outputs(params: Params, data: Data, hyper: Problem) -> tuple[Array, Data]:
-    data = as_arrays(data)
-    check_targets(data, params[-1][1].shape[0], hyper)
-    return forward(params, data.x, hyper), data
+def nonfinite(state: admm.State | admm.ShardedState | sweeps.State) -> list[str]:
+    """Which variables hold a NaN or an infinity, as "W of layer 3"; layers count from 1.
+
+    Looks at every value: for the report after ``info.finite`` turned False.
+    """
+    if not isinstance(state, sweeps.State):
+        return _nonfinite_variables(state)
+    found = nonfinite_layers(state.weights, state.plan, state.placement)
+    return [f"{path[-1].name} of layer {layer}" for layer, path in sorted(found, key=_by_layer)]
+
+
+def _by_layer(found: tuple[int, Any]) -> tuple[int, str]:
+    return found[0], found[1][-1].name
+
+
+def _outputs(network: Network, data: Data, config: Problem) -> tuple[Array, Data]:
+    weights, data = params(network), as_arrays(data)
+    check_targets(data, weights[-1][1].shape[-1], config)
+    return forward(weights, data.x, config), data
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _forward(params: Params, x: Array, activation: Activation, precision: Precision) -> Array:
-    *hidden, (W_out, b_out) = jax.tree.map(jnp.asarray, params)
-    for W, b in hidden:
-        x = activation(multiply(x, W, precision) + b)
-    return multiply(x, W_out, precision) + b_out
+def _forward(
+    weights: list[tuple[Array, Array]], x: Array, activation: Activation, precision: Precision
+) -> Array:
+    return outputs(group(weights, x.dtype), x, activation, precision)
 
 
 @partial(jax.jit, static_argnums=2)

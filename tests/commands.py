@@ -15,7 +15,8 @@ from unittest import mock
 
 import jax
 
-from experiments import __main__, checkpoints
+from experiments import __main__
+from experiments.train import checkpoints
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,12 +56,12 @@ def train(*words: object) -> int:
 
 def finished(command: str, out: Path, *words: object, code: int = 0) -> tuple[str, Any]:
     """What a measuring command printed, and what it wrote."""
-    ended = run(command, *words, "--out", out)
+    ended = run(*command.split(), *words, "--out", out)
     assert ended.code == code, ended.err
     (directory,) = out.iterdir()
     for name in ended.out.splitlines()[-1].split(": ")[1].split(", "):
         assert (directory / name).stat().st_size > 0
-    return ended.out, json.loads((directory / f"{command}.json").read_text())
+    return ended.out, json.loads((directory / f"{command.split()[-1]}.json").read_text())
 
 
 def assert_refused(words: tuple[object, ...], complaint: str) -> None:
@@ -127,7 +128,7 @@ def last_of(mode: Any, start: Any, iterations: int) -> Any:
 def saved(mode: Any, start: Any, directory: Path) -> checkpoints.Found:
     """A checkpoint of it."""
     with checkpoints.writing(directory, keep=1) as writer:
-        writer.save(start.iteration, *mode.stored(start))
+        writer.save(start.iteration, *mode.checkpoint(start))
     found, _ = checkpoints.newest(directory)
     assert found is not None
     return found

@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
+from pdadmm_jax import admm
 from tests import reference
 
 
-def problem(widths, hyper, samples=40, seed=0, dtype=None):
+def problem(widths, config, samples=40, seed=0, dtype=None):
     """A random classification problem and a state that violates every constraint."""
     rng = np.random.default_rng(seed)
     dtype = dtype or jnp.zeros(()).dtype
     x = jnp.asarray(rng.uniform(size=(samples, widths[0])), dtype)
     y = jnp.asarray(rng.integers(0, widths[-1], samples), jnp.int32)
     data = pdadmm.Data(x, y)
-    state = pdadmm.init(jax.random.key(seed), data, widths, hyper)
+    state = admm.init(jax.random.key(seed), data, widths, config)
     return data, perturb(state, seed)
 
 
@@ -78,3 +79,8 @@ def refused(match, call, *args, **kwargs):
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
     assert "\n" not in str(caught.value)
+
+
+def shard(state, data, mesh, message_dtype="full"):
+    """A state and its data on a mesh."""
+    return admm.reshard(state, mesh, message_dtype=message_dtype), pdadmm.shard_data(data, mesh)

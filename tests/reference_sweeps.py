@@ -18,11 +18,11 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 @dataclasses.dataclass
 class Proximal:
-    """argmin mean ||z - p W - b||^2 + ridge m ||(W, b) - old||^2 for one layer, with inertia."""
+    """argmin mean ||z - p W - b||^2 + ridge m ||(W, b) - old||^2 for one layer, with momentum."""
 
     nu: float
     ridge: float
-    inertia: float
+    momentum: float
     average: float
 
     def begin(self, W, b):
@@ -39,12 +39,12 @@ class Proximal:
         ridge = self.ridge * np.trace(mean) / len(mean)
         wish = ones.T @ (r / self.nu) / len(p)
         step = np.linalg.solve(mean + ridge * np.eye(len(mean)), wish)
-        self.velocity = self.inertia * self.velocity + step
+        self.velocity = self.momentum * self.velocity + step
         return self.velocity[:-1], self.velocity[-1]
 
 
 @dataclasses.dataclass
-class Follow:
+class Adam:
     """Adam (Kingma and Ba), algorithm 1, on the negative of what the samples ask for."""
 
     rate: float

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import checkpoints, runs
+from experiments.runtime import run_directory as runs
+from experiments.train import checkpoints
 
 _TIMES = ("seconds",)  # of metrics.jsonl, which no two runs share
 
@@ -51,7 +52,7 @@ def cut_off(whole: Path, run: Path, after: int) -> Path:
     for number, path in checkpoints.sealed(run / checkpoints.DIRECTORY):
         if number > after:
             shutil.rmtree(path)
-    for name in ("summary.json", "weights.npz", "training.png", "shown.json"):
+    for name in ("summary.json", "weights.npz", "training.png", "output.json"):
         (run / name).unlink()
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     (run / "metrics.jsonl").write_text("".join(lines[: after + 3]) + lines[after + 3][:40])

@@ -9,9 +9,9 @@ import pytest
 
 import pdadmm_jax as pdadmm
 from experiments import build
-from experiments.config import MethodConfig, NetworkConfig
+from experiments.options.network import MethodConfig, NetworkConfig
 from experiments.study import ablations
-from experiments.study.config import AblationsConfig
+from experiments.study.options import AblationsConfig
 from tests.commands import assert_refused
 
 
@@ -19,13 +19,13 @@ def test_every_axis_has_the_defaults_once_and_no_variant_twice():
     for axis, variants in ablations.AXES.items():
         marked = [variant for variant in variants if variant.name.endswith("*")]
         assert len(marked) == 1, axis
-        hyper = build.hyperparameters(NetworkConfig(), replace(MethodConfig(), **marked[0].method))
-        assert hyper == build.hyperparameters(NetworkConfig(), MethodConfig())
-        assert (marked[0].initializer, marked[0].shorter) == ("he", 0)
+        settings = build.admm(NetworkConfig(), replace(MethodConfig(), **marked[0].method))
+        assert settings == build.admm(NetworkConfig(), MethodConfig())
+        assert (marked[0].initializer, marked[0].shorter) == ("orthogonal", 0)
         settings = {repr(replace(variant, name="")) for variant in variants}
         assert len(settings) == len({variant.name for variant in variants}) == len(variants)
         for variant in variants:
-            build.hyperparameters(NetworkConfig(), replace(MethodConfig(), **variant.method))
+            build.admm(NetworkConfig(), replace(MethodConfig(), **variant.method))
             assert variant.initializer in build.INITIALIZERS
 
 
@@ -46,7 +46,7 @@ def test_outcomes_are_those_of_the_variants(tmp_path, monkeypatch, capsys):
     assert min(found["one"]["defaults"]["validation"]) > 0.3
     assert "stiff" in capsys.readouterr().out
     assert (directory / "ablations.png").exists()
-    assert pdadmm.__version__ in (directory / "shown.json").read_text()
+    assert pdadmm.__version__ in (directory / "output.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_outcomes_are_those_of_the_variants(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_a_mistake_gets_one_line(words, complaint):
-    assert_refused(("ablations", *words), complaint)
+    assert_refused(("study", "ablations", *words), complaint)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
+from pdadmm_jax import admm
 from pdadmm_jax.numerics import blocks
 from pdadmm_jax.numerics.blocks import in_blocks
 from pdadmm_jax.parallel import stage
-from tests.problems import problem
+from tests.problems import problem, shard
 
-HYPER = pdadmm.Hyperparameters(W_solver=pdadmm.LayerStep())
+CONFIG = admm.Config(W_solver=admm.LayerStep())
 
 
 def double(rows, notes):
@@ -77,15 +78,15 @@ def small_blocks(monkeypatch):
     "shape", [None, (2, 2), *(pytest.param(k, marks=pytest.mark.slow) for k in ((1, 2), (4, 1)))]
 )
 def test_iterations_in_blocks_are_the_iterations(request, shape):
-    data, state = problem((7, *[6] * 4, 4), HYPER, samples=43)
-    expected, expected_info = pdadmm.run(state, data, HYPER, 10)
+    data, state = problem((7, *[6] * 4, 4), CONFIG, samples=43)
+    expected, expected_info = admm.run(state, data, CONFIG, steps=10)
     request.getfixturevalue("small_blocks")
     if shape is not None:
         mesh = pdadmm.make_mesh(*shape, jax.devices()[: shape[0] * shape[1]])
-        state, data = pdadmm.shard(state, data, mesh)
-    found, info = pdadmm.run(state, data, HYPER, 10)
+        state, data = shard(state, data, mesh)
+    found, info = admm.run(state, data, CONFIG, steps=10)
     if shape is not None:
-        found = pdadmm.unshard(found)
+        found = admm.reshard(found, None)
     for one, other in zip(
         jax.tree.leaves((found.layers, info)),
         jax.tree.leaves((expected.layers, expected_info)),
@@ -101,10 +102,10 @@ def test_blocks_keep_the_memory_of_a_step_near_that_of_its_state():
         jax.ShapeDtypeStruct((10_000,), jnp.int32),
     )
     widths = (784, *[500] * 15, 10)
-    hyper = pdadmm.Hyperparameters()
-    start = partial(pdadmm.init, widths=widths, hyper=hyper)
+    config = admm.Config()
+    start = partial(admm.init, widths=widths, config=config)
     state = jax.eval_shape(lambda key, data: start(key, data), jax.random.key(0), data)
-    step = jax.jit(pdadmm.step, donate_argnums=0).lower(state, data, hyper).compile()
+    step = jax.jit(admm.step, donate_argnums=0).lower(state, data, config).compile()
     found = step.memory_analysis()
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert found.alias_size_in_bytes >= held

@@ -13,8 +13,8 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import checkpoints
-from experiments.errors import UsageError
+from experiments.runtime.errors import UsageError
+from experiments.train import checkpoints
 from tests.run_directories import assert_damage_is_found, flip
 
 

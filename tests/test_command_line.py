@@ -13,8 +13,9 @@ from typing import get_args
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments import config, runs
 from experiments.data import DataConfig, load
+from experiments.options import devices, network
+from experiments.runtime import run_directory as runs
 from pdadmm_jax.numerics.products import PRECISIONS
 from pdadmm_jax.parallel.compression import WIRES
 from tests.commands import ALONE, ROOT, assert_refused, finish, run, run_process, start
@@ -66,7 +67,7 @@ def test_weights_give_the_reported_accuracy(trained):
     assert len(params) == summary["layers"] == 5
     test = load(DataConfig())
     data = pdadmm.Data(test.x_test, test.y_test)
-    accuracy = pdadmm.accuracy(params, data, pdadmm.Hyperparameters())
+    accuracy = pdadmm.accuracy(params, data, pdadmm.admm.Config())
     assert float(accuracy) == pytest.approx(summary["test_accuracy"])
     assert summary["test_accuracy"] > 0.7
 
@@ -116,7 +117,7 @@ def test_a_mistake_gets_one_line_and_exit_code_2(arguments, message):
     assert_refused(("train", *arguments), message)
 
 
-@pytest.mark.parametrize("options", [("--method.nu",), ("--recipe", "sweeps", "--sweeps.nu")])
+@pytest.mark.parametrize("options", [("--method.nu",), ("--algorithm", "sweeps", "--sweeps.nu")])
 def test_a_number_out_of_range_makes_no_run_directory(options, tmp_path):
     words = ("train", *options, 1e-60, "--out", tmp_path / "runs")
     assert_refused(words, "nu is 1e-60, but float32 reaches from")
@@ -138,7 +139,7 @@ def test_programs_are_kept_for_later_runs(tmp_path):
 
 
 def test_an_unknown_command_is_refused():
-    assert_refused(("trian",), "Available subcommands: train")
+    assert_refused(("trian",), "choose one of train")
 
 
 def piped(words, reader, tmp_path):
@@ -183,11 +184,11 @@ def test_an_interrupt_of_what_saves_nothing_is_no_traceback(tmp_path):
 
 def test_the_options_name_all_that_the_library_has():
     for names, known in (
-        (config.ActivationName, pdadmm.ACTIVATIONS),
-        (config.LossName, pdadmm.LOSSES),
-        (config.SolverName, pdadmm.SOLVERS),
-        (config.WireName, WIRES),
-        (config.PrecisionName, PRECISIONS),
+        (network.ActivationName, pdadmm.ACTIVATIONS),
+        (network.LossName, pdadmm.LOSSES),
+        (network.SolverName, pdadmm.SOLVERS),
+        (devices.MessageDtype, WIRES),
+        (network.PrecisionName, PRECISIONS),
     ):
         assert get_args(names) == tuple(known)
 

@@ -8,12 +8,12 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.study import bench, records
-from experiments.study.config import CompareConfig, PerformanceConfig
-from experiments.study.performance import PUBLISHED
-from experiments.study.results import Result
-from experiments.study.trial import Point, Trial
-from experiments.study.tuning import best, tuned
+from experiments.compare import trial_store
+from experiments.compare.options import CompareConfig, PerformanceConfig
+from experiments.compare.performance import PUBLISHED
+from experiments.compare.results import Result
+from experiments.compare.trial import Point, Trial
+from experiments.compare.tuning import best, tuned
 from tests.commands import assert_refused, run, stopping
 
 SMALL = ("--network.hidden", 12, 12, 12, "--data.limit", 200, "--passes", 8, "--evaluate-every", 4)
@@ -81,35 +81,35 @@ def test_tuning_looks_beyond_the_ends(peak, tried, chosen):
 
 def test_what_is_kept_is_found_again_and_nothing_else(tmp_path):
     config = CompareConfig(out=tmp_path)
-    directory = records.trials_directory(tmp_path, "compare-digits", config)
+    directory = trial_store.trials_directory(tmp_path, "compare-digits", config)
     trial, other = Trial("adam", 0.003, 1, True), Trial("adam", 0.003, 1, False)
     course = [point(0.5), point(float("nan"), loss=float("inf"))]
-    assert records.find(directory, trial) is None
-    records.save(directory, trial, course)
-    found = records.find(directory, trial)
+    assert trial_store.find(directory, trial) is None
+    trial_store.save(directory, trial, course)
+    found = trial_store.find(directory, trial)
     assert found is not None
     assert found[0] == course[0]
     assert np.isnan(found[1].accuracy)
     assert np.isnan(found[1].loss)
-    assert records.find(directory, other) is None
+    assert trial_store.find(directory, other) is None
 
 
 def test_a_study_has_one_directory_and_another_study_another(tmp_path):
-    one = records.study_directory(tmp_path, "compare", CompareConfig(out=tmp_path))
-    same = records.study_directory(tmp_path, "compare", CompareConfig(out=tmp_path))
-    other = records.study_directory(tmp_path, "compare", CompareConfig(out=tmp_path, passes=7))
+    one = trial_store.study_directory(tmp_path, "compare", CompareConfig(out=tmp_path))
+    same = trial_store.study_directory(tmp_path, "compare", CompareConfig(out=tmp_path))
+    other = trial_store.study_directory(tmp_path, "compare", CompareConfig(out=tmp_path, passes=7))
     assert one == same != other
 
 
 def test_trials_of_other_code_or_other_hardware_are_not_mixed_in(tmp_path, monkeypatch):
     def directory():
-        return records.trials_directory(tmp_path, "compare", CompareConfig(out=tmp_path))
+        return trial_store.trials_directory(tmp_path, "compare", CompareConfig(out=tmp_path))
 
     found = {directory(), directory()}
     assert len(found) == 1
-    monkeypatch.setattr(records, "_code", lambda: "another")
+    monkeypatch.setattr(trial_store, "_code", lambda: "another")
     found.add(directory())
-    monkeypatch.setattr(records.runs, "environment", lambda: {"devices": "8 x TPU"})
+    monkeypatch.setattr(trial_store.runs, "environment", lambda: {"devices": "8 x TPU"})
     found.add(directory())
     assert len(found) == 3
 
@@ -203,7 +203,7 @@ def test_a_damaged_trial_is_named_and_nothing_is_lost(compared):
 
 def test_an_interrupt_keeps_what_is_finished(tmp_path, monkeypatch):
     """Two evaluations of a trial, and one of the next."""
-    monkeypatch.setattr(bench, "stop_requests", lambda: stopping(3))
+    monkeypatch.setattr(runner, "stop_requests", lambda: stopping(3))
     code, out, err = run("compare", *SMALL, "--methods", "adam", "--out", tmp_path)
     assert (code, err) == (130, "")
     assert out.splitlines()[-1].startswith("interrupted: finished trials are kept in")

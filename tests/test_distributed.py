@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import checkpoints
+from experiments.train import checkpoints
 from tests.commands import assert_refused, await_line, finish, run, run_process, start
 from tests.run_directories import directory_in, lines_of
 
@@ -80,7 +80,7 @@ def together(out, *words):
 @pytest.mark.slow
 @pytest.mark.parametrize("pipelined", [(), ("--sweeps.pipelined",)])
 def test_processes_sweep_as_one_does(tmp_path, pipelined):
-    options = ("--recipe", "sweeps", "--sweeps.batch", 100, "--iterations", 6, "--double")
+    options = ("--algorithm", "sweeps", "--sweeps.batch", 100, "--iterations", 6, "--double")
     options += ("--evaluate-every", 3, "--data.limit", 400)
     found = together(tmp_path / "two", *options, *pipelined)[-1]
     code, _, err = run("train", *SMALL, *options, "--out", tmp_path / "one")

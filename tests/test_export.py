@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
+from pdadmm_jax import admm
 from tests.problems import problem
 
 WIDTHS = (6, 5, 5, 3)
@@ -16,11 +17,11 @@ WIDTHS = (6, 5, 5, 3)
 
 @pytest.fixture
 def trained():
-    hyper = pdadmm.Hyperparameters()
-    data, state = problem(WIDTHS, hyper)
-    state, _ = pdadmm.run(state, data, hyper, iterations=3)
+    config = admm.Config()
+    data, state = problem(WIDTHS, config)
+    state, _ = admm.run(state, data, config, steps=3)
     params = pdadmm.params(state)
-    return params, data.x, pdadmm.forward(params, data.x, hyper)
+    return params, data.x, pdadmm.forward(params, data.x, config)
 
 
 def test_flax(trained):

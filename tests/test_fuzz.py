@@ -27,11 +27,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from experiments import __main__, checkpoints, resuming, runs
+from experiments import __main__
 from experiments.data import DataConfig, load, store
 from experiments.data.catalogue import ENTRIES
-from experiments.errors import UsageError, usage_errors
-from experiments.keeper import opened
+from experiments.runtime import run_directory as runs
+from experiments.runtime.errors import UsageError, usage_errors
+from experiments.train import checkpoints, resume
+from experiments.train.checkpoint_manager import opened
 from tests.commands import run, train
 from tests.data.conftest import WRITERS, make_images
 from tests.run_directories import directory_in
@@ -241,7 +243,7 @@ def resumed():
         run = directory_in(folder / "out")
         before, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
         try:
-            config = resuming.begun_with(["train", "--resume", str(run)])
+            config = resume.begun_with(["train", "--resume", str(run)])
             config = replace(config, resume=run, iterations=9)
             config.check()
             with opened(config, "train-digits", facts["data"]) as directory:
@@ -337,12 +339,12 @@ TEXTS = (
 
 def options_of(command):
     """All options that its help names."""
-    return sorted(set(re.findall(r"--[a-z][\w.-]*", run(command, "--help").out)))
+    return sorted(set(re.findall(r"--[a-z][\w.-]*", run(*command.split(), "--help").out)))
 
 
 def words_of(random, command, options):
     """A command line, sound or not."""
-    words = [command]
+    words = command.split()
     for option in random.sample(options, min(random.choice((0, 1, 1, 2, 3)), len(options))):
         words += [option, *random.choices(TEXTS, k=random.choice((0, 1, 1, 1, 2)))]
     place = random.randrange(len(words))
@@ -368,11 +370,7 @@ def obeyed(words):
     return not code
 
 
-COMMANDS = (
-    re.search("Available subcommands: (.*) For full", run("nonsense").err)[1]
-    .strip("- ")
-    .split(", ")
-)
+COMMANDS = re.search(r"choose one of (.*)\.", run("nonsense").err)[1].split(", ")
 
 
 @LINES
@@ -380,6 +378,6 @@ COMMANDS = (
 def test_every_command_line_is_obeyed_or_refused(command, cases, monkeypatch):
     options = options_of(command)
     idle = types.SimpleNamespace(main=lambda *_: 0)  # a command whose own work is to return
-    monkeypatch.setattr(importlib.import_module("experiments.launch"), "main", idle.main)
+    monkeypatch.setattr(importlib.import_module("experiments.runtime.launch"), "main", idle.main)
     monkeypatch.setattr(__main__, "importlib", types.SimpleNamespace(import_module=lambda _: idle))
     judge(command, cases, lambda random: obeyed(words_of(random, command, options)))

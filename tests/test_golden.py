@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pdadmm_jax as pdadmm
+from pdadmm_jax import admm
+from pdadmm_jax.admm import updates
+from pdadmm_jax.problems import activations, losses
 from tests import reference
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = ["golden_a.npz", "golden_b.npz"]
 # Entries of the recorded hidden z that are not the paper's minimiser, out of 5,760 and 5,120.
 OTHER_CHOICES = {"golden_a.npz": 6, "golden_b.npz": 2}
-SEARCH = pdadmm.Search(start=10.0, growth=2.0)
+SEARCH = admm.Search(start=10.0, growth=2.0)
 
 
 class Recorded:
@@ -76,7 +78,7 @@ def linear_map(v, layer):
 def test_p(recorded):
     for v, new in recorded.updates("p"):
         for layer in range(2, recorded.layers + 1):
-            mine = pdadmm.update_p(
+            mine = updates.update_p(
                 v("p", layer),
                 v("W", layer),
                 linear_map(v, layer),
@@ -93,7 +95,7 @@ def test_p(recorded):
 def test_W(recorded):
     for v, new in recorded.updates("W"):
         for layer in range(1, recorded.layers + 1):
-            mine = pdadmm.update_W(
+            mine = updates.update_W(
                 v("W", layer),
                 v("p", layer),
                 linear_map(v, layer),
@@ -108,7 +110,7 @@ def test_W(recorded):
 def test_b(recorded):
     for v, new in recorded.updates("b"):
         for layer in range(1, recorded.layers + 1):
-            mine, _ = pdadmm.update_b(v("b", layer), linear_map(v, layer), v("z", layer))
+            mine, _ = updates.update_b(v("b", layer), linear_map(v, layer), v("z", layer))
             assert_close(mine, new("b", layer))
 
 
@@ -116,12 +118,12 @@ def test_q_and_u(recorded):
     rho = recorded.rho
     for v, new in recorded.updates("q"):
         for layer in range(1, recorded.layers):
-            f_z = pdadmm.relu(v("z", layer))
-            mine = pdadmm.update_q(v("p", layer + 1), v("u", layer), f_z, rho, rho)
+            f_z = activations.relu(v("z", layer))
+            mine = updates.update_q(v("p", layer + 1), v("u", layer), f_z, rho, rho)
             assert_close(mine, new("q", layer))
     for v, new in recorded.updates("u"):
         for layer in range(1, recorded.layers):
-            mine = pdadmm.update_u(v("u", layer), v("p", layer + 1), v("q", layer), rho)
+            mine = updates.update_u(v("u", layer), v("p", layer + 1), v("q", layer), rho)
             assert_close(mine, new("u", layer))
 
 
@@ -130,7 +132,7 @@ def test_hidden_z_is_the_papers_minimiser(recorded):
     for v, new in recorded.updates("z"):
         for layer in range(1, recorded.layers):
             args = (v("z", layer), linear_map(v, layer), v("q", layer))
-            mine, _ = pdadmm.update_z(*args, pdadmm.relu, 1.0)
+            mine, _ = updates.update_z(*args, activations.relu, 1.0)
             z_old, a, q = (np.asarray(t, np.float64) for t in args)
             exact = reference.hidden_z(a, q, z_old, "relu")
             np.testing.assert_allclose(mine, exact, rtol=1e-5, atol=1e-6)
@@ -145,8 +147,8 @@ def test_output_z_is_the_papers_minimiser(recorded):
     last = recorded.layers
     for v, new in recorded.updates("z"):
         a = linear_map(v, last)
-        mine, converged = pdadmm.update_z_output(
-            v("z", last), a, labels, pdadmm.softmax_cross_entropy, recorded.rho
+        mine, converged = updates.update_z_output(
+            v("z", last), a, labels, losses.softmax_cross_entropy, recorded.rho
         )
         exact = reference.softmax_z(np.asarray(a, np.float64), rows, recorded.rho)
         assert converged

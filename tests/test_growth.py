@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
+from pdadmm_jax import admm
 from tests.digits import digits
 from tests.problems import problem
 
-HYPER = pdadmm.Hyperparameters(nu=0.1, rho=0.5)
+CONFIG = admm.Config(nu=0.1, rho=0.5)
 
 
 @pytest.mark.parametrize(
     ("widths", "layers"), [((6, 5, 3), 1), ((6, 5, 5, 5, 3), 4), ((6, 9, 4, 3), 1)]
 )
 def test_function_output_layer_and_old_variables_are_kept(widths, layers):
-    data, state = problem(widths, HYPER)
-    state, _ = pdadmm.run(state, data, HYPER, iterations=10)
-    grown = pdadmm.grow(state, HYPER, layers)
-    assert pdadmm.widths(grown) == (*widths[:-1], *[widths[-2]] * layers, widths[-1])
+    data, state = problem(widths, CONFIG)
+    state, _ = admm.run(state, data, CONFIG, steps=10)
+    grown = admm.grow(state, CONFIG, layers)
+    assert grown.plan.widths == (*widths[:-1], *[widths[-2]] * layers, widths[-1])
 
-    before = pdadmm.forward(pdadmm.params(state), data.x, HYPER)
-    after = pdadmm.forward(pdadmm.params(grown), data.x, HYPER)
+    before = pdadmm.forward(pdadmm.params(state), data.x, CONFIG)
+    after = pdadmm.forward(pdadmm.params(grown), data.x, CONFIG)
     np.testing.assert_array_equal(before, after)
 
     chex.assert_trees_all_equal(grown.layers[-1].W, state.layers[-1].W)
@@ -46,30 +47,30 @@ def duals(state):
 def test_the_lagrangian_keeps_falling_after_growth():
     data = digits(jnp.float64)
     data = pdadmm.Data(data.x[:300], data.y[:300])
-    hyper = pdadmm.certified(pdadmm.Hyperparameters(nu=0.1))
-    state = pdadmm.init(jax.random.key(0), data, (64, 20, 20, 10), hyper)
-    state, _ = pdadmm.run(state, data, hyper, iterations=30)
-    state = pdadmm.grow(pdadmm.grow(state, hyper, 1), hyper, 2)
-    start = pdadmm.terms(state, data, hyper).lagrangian
-    state, info = pdadmm.run(state, data, hyper, iterations=60)
+    config = admm.certified(admm.Config(nu=0.1))
+    state = admm.init(jax.random.key(0), data, (64, 20, 20, 10), config)
+    state, _ = admm.run(state, data, config, steps=30)
+    state = admm.grow(admm.grow(state, config, 1), config, 2)
+    start = admm.terms(state, data, config).lagrangian
+    state, info = admm.run(state, data, config, steps=60)
     assert np.diff([start, *info.lagrangian]).max() <= 1e-13 * start
     assert len(pdadmm.params(state)) == 6
 
 
 def test_growing_by_nothing_changes_nothing():
-    _, state = problem((6, 5, 3), HYPER)
-    chex.assert_trees_all_equal(pdadmm.grow(state, HYPER, 0), state)
+    _, state = problem((6, 5, 3), CONFIG)
+    chex.assert_trees_all_equal(admm.grow(state, CONFIG, 0), state)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "leaky_relu", "gelu", "sigmoid", "softplus"])
 def test_activations_that_identity_layers_would_change_are_refused(activation):
-    hyper = HYPER.replace(activation=pdadmm.activation(activation))
-    _, state = problem((6, 5, 3), hyper)
+    config = CONFIG.replace(activation=activation)
+    _, state = problem((6, 5, 3), config)
     with pytest.raises(ValueError, match=f"would change the function.*with {activation}"):
-        pdadmm.grow(state, hyper, 1)
+        admm.grow(state, config, 1)
 
 
 def test_negative_growth_is_refused():
-    _, state = problem((6, 5, 3), HYPER)
+    _, state = problem((6, 5, 3), CONFIG)
     with pytest.raises(ValueError, match="layers is -1"):
-        pdadmm.grow(state, HYPER, -1)
+        admm.grow(state, CONFIG, -1)

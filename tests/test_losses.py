@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pdadmm_jax as pdadmm
-from pdadmm_jax.problems import output_prox
+from pdadmm_jax.admm import updates
+from pdadmm_jax.problems import losses, output_prox
 from pdadmm_jax.problems.losses import LOSSES
 from tests import reference
 
@@ -41,7 +42,7 @@ def logits(seed, scale, classes, samples=60):
 def solve(loss, a, y, nu, dtype):
     a = jnp.asarray(a, dtype)
     y = jnp.asarray(y, jnp.int32 if np.asarray(y).ndim == 1 else dtype)
-    z, converged = jax.jit(pdadmm.update_z_output, static_argnums=3)(a, a, y, loss, dtype(nu))
+    z, converged = jax.jit(updates.update_z_output, static_argnums=3)(a, a, y, loss, dtype(nu))
     return np.asarray(z, np.float64), bool(converged)
 
 
@@ -189,7 +190,7 @@ def test_own_loss_is_never_worse_than_its_start():
 def test_labels_may_be_integers_or_one_hot():
     a, y = logits(6, 3.0, 4)
     rows = np.eye(4)[y]
-    for loss in (pdadmm.SoftmaxCrossEntropy(0.1), pdadmm.squared_error, pdadmm.multiclass_hinge):
+    for loss in (pdadmm.SoftmaxCrossEntropy(0.1), losses.squared_error, losses.multiclass_hinge):
         by_index, _ = solve(loss, a, y, 0.5, np.float32)
         by_row, _ = solve(loss, a, rows, 0.5, np.float32)
         np.testing.assert_array_equal(by_index, by_row)
@@ -199,14 +200,14 @@ def test_values_and_answers():
     z = jnp.asarray([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
     y = jnp.asarray([0, 1])
     for loss in LOSSES.values():
-        if loss != pdadmm.binary_logistic:
+        if loss != losses.binary_logistic:
             assert loss.value(z, y).shape == (2,)
             np.testing.assert_array_equal(loss.correct(z, y), [True, False])
-    np.testing.assert_allclose(pdadmm.squared_error.value(z, y), [1.0, 4.5])
-    np.testing.assert_allclose(pdadmm.multiclass_hinge.value(z, y), [0.0, 3.0])
+    np.testing.assert_allclose(losses.squared_error.value(z, y), [1.0, 4.5])
+    np.testing.assert_allclose(losses.multiclass_hinge.value(z, y), [0.0, 3.0])
     one = jnp.asarray([[2.0], [0.5]])
-    np.testing.assert_allclose(pdadmm.binary_logistic.value(one, y)[0], np.log1p(np.exp(2.0)), 1e-6)
-    np.testing.assert_array_equal(pdadmm.binary_logistic.correct(one, y), [False, True])
+    np.testing.assert_allclose(losses.binary_logistic.value(one, y)[0], np.log1p(np.exp(2.0)), 1e-6)
+    np.testing.assert_array_equal(losses.binary_logistic.correct(one, y), [False, True])
 
 
 def test_an_own_loss_without_a_gradient_is_not_called_solved():
@@ -221,7 +222,7 @@ def test_an_own_loss_without_a_gradient_is_not_called_solved():
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint32", "int32"])
 def test_labels_of_any_integer_kind(dtype):
     a, y = logits(8, 1.0, 10)
-    for loss in (pdadmm.softmax_cross_entropy, pdadmm.squared_error, pdadmm.multiclass_hinge):
+    for loss in (losses.softmax_cross_entropy, losses.squared_error, losses.multiclass_hinge):
         expected = loss.correct(jnp.asarray(a, jnp.float32), jnp.asarray(y, jnp.int32))
         found = loss.correct(jnp.asarray(a, jnp.float32), jnp.asarray(y.astype(dtype)))
         np.testing.assert_array_equal(found, expected)

@@ -11,9 +11,11 @@ import optax
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.methods import METHODS, dladmm
-from experiments.study.config import ALL
-from experiments.study.trial import Task, Trial, begin, outcome
+from experiments.algorithms import dladmm
+from experiments.algorithms.loop import Programs
+from experiments.compare.methods import METHODS
+from experiments.compare.options import ALL
+from experiments.compare.trial import Task, Trial, begin, trained
 from tests import reference
 from tests.digits import digits
 
@@ -72,23 +74,25 @@ def start(samples=30, seed=0):
         (jnp.asarray(rng.standard_normal(shape)), jnp.asarray(rng.standard_normal(shape[1])))
         for shape in itertools.pairwise(WIDTHS)
     ]
-    hyper = pdadmm.Hyperparameters(nu=PENALTY, rho=PENALTY)
-    state = dladmm.start(params, jax.random.key(0), data, hyper, jnp.asarray(PENALTY))
+    settings = dladmm.configured(pdadmm.admm.Config(), PENALTY)
+    state = dladmm.from_params(params, data, settings)
     layers = [
         one._replace(z=one.z + jnp.asarray(0.3 * rng.standard_normal(one.z.shape)))
         for one in state.layers
     ]
-    return data, state._replace(layers=layers), hyper
+    return data, state._replace(layers=layers), settings
 
 
 @pytest.mark.x64
 def test_dladmm_equals_its_transcription():
-    data, state, hyper = start()
+    data, state, settings = start()
     lists = [[np.asarray(getattr(one, name)) for one in state.layers] for name in "pWbz"]
     u, y = np.asarray(state.u), np.eye(WIDTHS[-1])[np.asarray(data.y)]
     for _ in range(10):
         u = literal_dladmm(*lists, u, y, PENALTY)
-    found = dladmm.advance(state, data, hyper, jnp.asarray(PENALTY), 10)
+    found, info = dladmm.run(state, data, settings, jax.random.key(0), 10)
+    assert info.finite.all()
+    assert found.iteration == 10
     for name, values in zip("pWbz", lists, strict=True):
         for one, value in zip(found.layers, values, strict=True):
             np.testing.assert_allclose(getattr(one, name), value, rtol=0, atol=1e-9, err_msg=name)
@@ -99,12 +103,11 @@ def test_dladmm_equals_its_transcription():
 
 @pytest.mark.x64
 def test_all_but_the_dual_step_lowers_the_lagrangian_of_dladmm():
-    data, state, hyper = start()
-    hyper = hyper.replace(p_solver=dladmm.SOLVER, W_solver=dladmm.SOLVER)
+    data, state, settings = start()
     for _ in range(20):
-        before = dladmm.lagrangian(state, data, hyper)
-        moved = dladmm.iterate(state, data, hyper)
-        assert dladmm.lagrangian(moved._replace(u=state.u), data, hyper) < before
+        before = dladmm.lagrangian(state, data, settings)
+        moved = dladmm.iterate(state, data, settings)
+        assert dladmm.lagrangian(moved._replace(u=state.u), data, settings) < before
         state = moved
 
 
@@ -114,7 +117,7 @@ def task(**changes):
     made = Task(
         train=few,
         scored=few,
-        hyper=pdadmm.Hyperparameters(),
+        problem=pdadmm.admm.Config(),
         widths=(64, 24, 24, 24, 10),
         initializer=jax.nn.initializers.he_normal(),
         passes=60,
@@ -135,77 +138,83 @@ def standard_promotion():
         yield
 
 
+def began(name, own, number=None, seed=0):
+    """A method's algorithm, its start, and the key of its order."""
+    method = METHODS[name]
+    number = method.candidates[2] if number is None else number
+    start, key = begin(Trial(name, number, seed, tuning=False), own)
+    return method.algorithm, start, key
+
+
 @pytest.mark.usefixtures("standard_promotion")
 @pytest.mark.parametrize("name", ALL)
 def test_every_method_begins_at_the_same_weights_and_learns(name):
-    method, own = METHODS[name], task()
-    number = jnp.asarray(method.candidates[2])
-    state = begin(method, 3, own, number, None)
-    reference_state = begin(METHODS["adam"], 3, own, number, None)
-    for one, other in zip(
-        jax.tree.leaves(method.params(state)),
-        jax.tree.leaves(METHODS["adam"].params(reference_state)),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(one, other)
-    other_seed = begin(method, 4, own, number, None)
-    assert (method.params(other_seed)[0][0] != method.params(state)[0][0]).any()
-    first = pdadmm.mean_loss(method.params(state), own.train, own.hyper)
-    advance = jax.jit(method.advance, static_argnums=4)
-    state = advance(state, own.train, own.hyper, number, 40)
-    assert pdadmm.mean_loss(method.params(state), own.train, own.hyper) < 0.9 * first
+    own = task()
+    algorithm, start, key = began(name, own, seed=3)
+    adam, reference_start, _ = began("adam", own, seed=3)
+    first = algorithm.params(start.state)
+    jax.tree.map(np.testing.assert_array_equal, first, adam.params(reference_start.state))
+    other_seed = began(name, own, seed=4)[1]
+    assert (algorithm.params(other_seed.state)[0][0] != first[0][0]).any()
+    loss, _ = algorithm.evaluate(start.state, own.train, start.config)
+    run = jax.jit(algorithm.run, static_argnums=4)
+    state, info = run(start.state, own.train, start.config, key, 40)
+    assert state.iteration == 40
+    assert info.finite.shape == (40,)
+    assert info.finite.all()
+    assert algorithm.evaluate(state, own.train, start.config)[0] < 0.9 * loss
 
 
 @pytest.mark.x64
 @pytest.mark.parametrize("name", ["pdadmm", "pdadmm_search"])
 @pytest.mark.parametrize("penalty", [1e-4, 1e-2, 1.0])
 def test_growing_keeps_the_duals_of_the_penalty_that_is_trained_with(name, penalty):
-    method, own = METHODS[name], task(widths=(64, 24, 24, 10))
+    own = task(widths=(64, 24, 24, 10))
     own = own._replace(train=pdadmm.Data(jnp.asarray(own.train.x, jnp.float64), own.train.y))
-    number = jnp.asarray(penalty)
-    state = method.advance(begin(method, 0, own, number, None), own.train, own.hyper, number, 5)
-    grown = method.grow(state, own.hyper, number, 3)
-    assert len(method.params(grown)) == len(method.params(state)) + 3
-    found = method.variables(grown, own.train, own.hyper, number)
-    for lower, upper in itertools.pairwise(found):  # Lemma 4
-        dual = penalty * (upper.q - jax.nn.relu(lower.z))
-        np.testing.assert_allclose(upper.u, dual, rtol=0, atol=1e-12 + 1e-9 * penalty)
+    algorithm, start, key = began(name, own, penalty)
+    state, _ = algorithm.run(start.state, own.train, start.config, key, 5)
+    grown = algorithm.grow(state, start.config, 3)
+    assert len(algorithm.params(grown)) == len(algorithm.params(state)) + 3
+    below = [stack.below for stack in grown.layers if stack.below is not None]
+    q, u = ([row for one in below for row in getattr(one, name)] for name in ("q", "u"))
+    z = [row for stack in grown.layers for row in stack.z]
+    for k in range(len(q)):  # Lemma 4
+        dual = penalty * (q[k] - jax.nn.relu(z[k]))
+        np.testing.assert_allclose(u[k], dual, rtol=0, atol=1e-12 + 1e-9 * penalty)
 
 
 @pytest.mark.usefixtures("standard_promotion")
-@pytest.mark.parametrize("name", ["sgd_batches", "adam_batches"])
+@pytest.mark.parametrize("name", ["sgd_batches", "adam_batches", "sweeps_batches"])
 def test_batches_come_in_another_order_every_pass_and_the_same_every_time(name):
-    method, own = METHODS[name], task()
-    number = jnp.asarray(method.candidates[0])
-    advance = jax.jit(method.advance, static_argnums=4)
-    state = begin(method, 0, own, number, None)
-    twice = advance(state, own.train, own.hyper, number, 2)
-    once = advance(state, own.train, own.hyper, number, 1)
-    again = advance(once, own.train, own.hyper, number, 1)
-    assert (jax.random.key_data(once.key) != jax.random.key_data(state.key)).any()
-    for one, other in zip(
-        jax.tree.leaves(method.params(twice)), jax.tree.leaves(method.params(again)), strict=True
-    ):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    own = task()
+    algorithm, start, key = began(name, own)
+    run = jax.jit(algorithm.run, static_argnums=4)
+    twice, _ = run(start.state, own.train, start.config, key, 2)
+    once, _ = run(start.state, own.train, start.config, key, 1)
+    again, _ = run(once, own.train, start.config, key, 1)
+    other, _ = run(start.state, own.train, start.config, jax.random.key(7), 1)
+    for one, same in zip(*map(jax.tree.leaves, map(algorithm.params, (twice, again))), strict=True):
+        np.testing.assert_allclose(one, same, rtol=0, atol=1e-6)
+    assert (algorithm.params(other)[0][0] != algorithm.params(once)[0][0]).any()
 
 
 @pytest.mark.usefixtures("standard_promotion")
 def test_a_pass_in_batches_leaves_no_sample_out():
     data = digits()
     few = pdadmm.Data(data.x[:140], data.y[:140])
-    method, own, rate = METHODS["sgd_batches"], task(train=few), jnp.asarray(0.1)
-    state = begin(method, 0, own, rate, None)
-    params = method.params(state)
-    order = jax.random.permutation(jax.random.split(state.key)[1], 140)
+    own = task(train=few)
+    algorithm, start, key = began("sgd_batches", own, 0.1)
+    params = algorithm.params(start.state)
+    order = jax.random.permutation(jax.random.fold_in(key, 0), 140)
     optimizer = optax.sgd(0.1, momentum=0.9)
     memory = optimizer.init(params)
     for rows in (order[:128], order[128:]):
         batch = pdadmm.Data(few.x[rows], few.y[rows])
-        slope = jax.grad(pdadmm.mean_loss)(params, batch, own.hyper)
+        slope = jax.grad(pdadmm.loss)(params, batch, own.problem)
         updates, memory = optimizer.update(slope, memory, params)
         params = optax.apply_updates(params, updates)
-    found = method.params(method.advance(state, few, own.hyper, rate, 1))
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(params), strict=True):
+    state, _ = algorithm.run(start.state, few, start.config, key, 1)
+    for one, other in zip(*map(jax.tree.leaves, (algorithm.params(state), params)), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
@@ -213,14 +222,12 @@ def test_a_pass_in_batches_leaves_no_sample_out():
 def test_a_trial_goes_on_from_the_weights_of_another():
     """Plain descent remembers nothing but its weights: in two trials it goes where one goes."""
     own, trial = task(passes=20, evaluate_every=10), Trial("gd", 0.1, seed=0, tuning=False)
-    straight = outcome(trial, own, {})
-    begun = outcome(trial, own._replace(passes=10), {})
+    straight = trained(trial, own, Programs())
+    begun = trained(trial, own._replace(passes=10), Programs())
     weights = jax.tree.map(np.array, begun.params)
-    ended = outcome(trial, own._replace(passes=10), {}, after=begun)
-    jax.tree.map(np.testing.assert_array_equal, begun.params, weights)  # not taken over
+    ended = trained(trial, own._replace(passes=10), Programs(), after=begun)
+    jax.tree.map(np.testing.assert_array_equal, begun.params, weights)  # not donated
     assert [point.passes for point in ended.points] == [20]
     assert ended.points[-1].seconds > begun.points[-1].seconds
-    for one, other in zip(
-        jax.tree.leaves(ended.params), jax.tree.leaves(straight.params), strict=True
-    ):
+    for one, other in zip(*map(jax.tree.leaves, (ended.params, straight.params)), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)

@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 SETTINGS = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
 
 # Figures of every notebook, and what its output has to say.
-SHOWN = {
+OUTPUT = {
     "quick_start": (
         1,
         r"accuracy 9\d\.\d%",
@@ -48,10 +48,10 @@ def code_cells(found):
 
 
 def test_there_are_no_others():
-    assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(SHOWN)
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(OUTPUT)
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", OUTPUT)
 def test_a_notebook_is_kept_without_outputs(name):
     found = notebook(name)
     nbformat.validate(found)
@@ -65,11 +65,11 @@ def test_a_notebook_is_kept_without_outputs(name):
 
 def test_all_begin_alike():
     """With the cell that finds the repository."""
-    assert len({code_cells(notebook(name))[0].source for name in SHOWN}) == 1
+    assert len({code_cells(notebook(name))[0].source for name in OUTPUT}) == 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", OUTPUT)
 def test_a_notebook_shows_what_it_says(name, tmp_path, monkeypatch):
     for setting, value in SETTINGS.items():
         monkeypatch.setenv(setting, value)
@@ -83,7 +83,7 @@ def test_a_notebook_shows_what_it_says(name, tmp_path, monkeypatch):
         resources={"metadata": {"path": os.fspath(FOLDER)}},
     ).execute()
     outputs = [output for cell in code_cells(found) for output in cell.outputs]
-    figures, *lines = SHOWN[name]
+    figures, *lines = OUTPUT[name]
     assert sum("image/png" in output.get("data", ()) for output in outputs) == figures
     shown = "\n".join(map(text, outputs))
     for line in lines:

@@ -8,13 +8,24 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import checkpoints, divergence, runs
-from experiments.divergence import Watch
+from experiments.runtime import run_directory as runs
+from experiments.train import checkpoints, divergence
+from experiments.train.divergence import Monitor
 from tests.commands import train
 from tests.run_directories import directory_in, farthest, lines_of, unlike
 from tests.selection import selected
 
-SMALL = ("--network.hidden", "12", "12", "--data.limit", "100", "--checkpoint.every", "10")
+SMALL = (
+    "--network.hidden",
+    "12",
+    "12",
+    "--network.initializer",
+    "he",
+    "--data.limit",
+    "100",
+    "--checkpoint.every",
+    "10",
+)
 
 
 def test_values_that_blow_up_at_once_are_named(tmp_path, capsys):
@@ -34,9 +45,9 @@ def test_values_that_blow_up_at_once_are_named(tmp_path, capsys):
 
 def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypatch):
     """A NaN put into b of layer 2 by iteration 8, which no chunk ends at."""
-    import experiments.full_batch as full_batch
+    from experiments.algorithms import admm
 
-    real_run, real_step = full_batch.pdadmm.run, full_batch.pdadmm.step
+    real_run, real_step = admm.pdadmm.admm.run, admm.pdadmm.admm.step
 
     def poisoned(state):
         layer = state.layers[1]
@@ -44,22 +55,23 @@ def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypat
         b = jax.numpy.where(due, layer.b.at[0].set(np.nan), layer.b)
         return state._replace(layers=(state.layers[0], layer._replace(b=b), *state.layers[2:]))
 
-    def run(state, data, hyper, iterations):
+    def run(state, data, config, *, steps):
         """The same one iteration at a time, so that the NaN appears where it should."""
         infos = []
-        for _ in range(iterations):
-            state, info = real_step(state, data, hyper)
+        for _ in range(steps):
+            state, info = real_step(state, data, config)
             state = poisoned(state)
             finite = np.bool_(True) & (state.iteration < 8)
             infos.append(info._replace(finite=info.finite & finite))
         return state, jax.tree.map(lambda *k: jax.numpy.stack(k), *infos)
 
-    def step(state, data, hyper):
-        state, info = real_step(state, data, hyper)
+    def step(state, data, config):
+        state, info = real_step(state, data, config)
         return poisoned(state), info
 
-    monkeypatch.setattr(full_batch.pdadmm, "run", run)
-    monkeypatch.setattr(full_batch.pdadmm, "step", step)
+    monkeypatch.setattr(admm.pdadmm.admm, "run", run)
+    monkeypatch.setattr(admm.pdadmm.admm, "step", step)
+    jax.clear_caches()  # of the real ones
     often = ("--evaluate-every", 3, "--checkpoint.every", 3)
     assert train(*SMALL, *often, "--iterations", 40, "--out", tmp_path / "broken") == 1
     out, err = capsys.readouterr()
@@ -71,14 +83,15 @@ def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypat
     numbers = [number for number, _ in checkpoints.sealed(broken / checkpoints.DIRECTORY)]
     assert numbers == [6, 7]
 
-    monkeypatch.setattr(full_batch.pdadmm, "run", real_run)
-    monkeypatch.setattr(full_batch.pdadmm, "step", real_step)
+    monkeypatch.setattr(admm.pdadmm, "run", real_run)
+    monkeypatch.setattr(admm.pdadmm, "step", real_step)
+    jax.clear_caches()
     assert train(*SMALL, "--iterations", 7, "--out", tmp_path / "sound") == 0
     assert farthest(broken, directory_in(tmp_path / "sound")) < 1e-4
 
 
 def looked(values, factor=10.0, watch=None, layers=3, before=0):
-    return divergence.look(watch or Watch(), np.asarray(values), layers, before, factor)
+    return divergence.observe(watch or Monitor(), np.asarray(values), layers, before, factor)
 
 
 def test_a_rise_is_told_once_and_again_if_it_goes_on():
@@ -150,4 +163,4 @@ def test_rho_is_not_raised_for_ever(tmp_path, capsys):
     assert train(*DIVERGING, *options, "--out", tmp_path) == 1
     out = capsys.readouterr().out
     assert out.count("on rho is") == 2
-    assert "though that was answered 2 times" in out
+    assert "though the steps were shortened 2 times" in out

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-import pdadmm_jax as pdadmm
+from pdadmm_jax import admm
+from pdadmm_jax.problems import activations
 from tests import reference
 from tests.problems import problem, to_variables, worst_difference
 from tests.selection import selected
@@ -17,21 +18,21 @@ pytestmark = pytest.mark.x64
 
 SHALLOW, EQUAL, UNEQUAL = (7, 6, 4), (7, 6, 6, 6, 4), (7, 9, 5, 5, 8, 4)
 SOLVERS = {
-    "search": (pdadmm.Search(start=0.05, growth=1.7), {"start": 0.05, "growth": 1.7}),
-    "layer": (pdadmm.LayerStep(), {}),
-    "unit": (pdadmm.UnitStep(), {}),
+    "search": (admm.Search(start=0.05, growth=1.7), {"start": 0.05, "growth": 1.7}),
+    "layer": (admm.LayerStep(), {}),
+    "unit": (admm.UnitStep(), {}),
 }
 
 
-def follow(widths, hyper, iterations=20, *, samples=30, **oracle):
+def follow(widths, config, iterations=20, *, samples=30, **oracle):
     """Runs both sides and returns the worst difference seen at any iteration."""
-    data, state = problem(widths, hyper, samples=samples)
+    data, state = problem(widths, config, samples=samples)
     v = to_variables(state, data)
     y = np.eye(widths[-1])[np.asarray(data.y)]
     worst = 0.0
     for _ in range(iterations):
-        state, _ = pdadmm.step(state, data, hyper)
-        v = reference.iterate(v, y, hyper.nu, hyper.rho, mu=hyper.mu, **oracle)
+        state, _ = admm.step(state, data, config)
+        v = reference.iterate(v, y, config.nu, config.rho, mu=config.mu, **oracle)
         worst = max(worst, worst_difference(state, data, v))
     return worst
 
@@ -45,64 +46,62 @@ def follow(widths, hyper, iterations=20, *, samples=30, **oracle):
 )
 def test_relu_equals_the_oracle(widths, solver):
     mine, numbers = SOLVERS[solver]
-    hyper = pdadmm.Hyperparameters(nu=0.3, rho=0.7, p_solver=mine, W_solver=mine)
+    config = admm.Config(nu=0.3, rho=0.7, p_solver=mine, W_solver=mine)
     kind = {"solver_p": solver, "solver_W": solver}
-    worst = follow(widths, hyper, f="relu", risk="softmax", **kind, **numbers)
+    worst = follow(widths, config, f="relu", risk="softmax", **kind, **numbers)
     assert worst < 1e-9
 
 
 @pytest.mark.parametrize("solver", selected(SOLVERS, fast=["unit"]))
 def test_numeric_prox_equals_the_oracle(solver):
     mine, numbers = SOLVERS[solver]
-    hyper = pdadmm.Hyperparameters(
-        nu=0.3, rho=0.7, p_solver=mine, W_solver=mine, activation=pdadmm.tanh
-    )
+    config = admm.Config(nu=0.3, rho=0.7, p_solver=mine, W_solver=mine, activation=activations.tanh)
     kind = {"solver_p": solver, "solver_W": solver}
-    worst = follow((5, 4, 4, 3), hyper, samples=10, f="tanh", risk="softmax", **kind, **numbers)
+    worst = follow((5, 4, 4, 3), config, samples=10, f="tanh", risk="softmax", **kind, **numbers)
     assert worst < 1e-9
 
 
 @pytest.mark.parametrize("widths", [SHALLOW, pytest.param(UNEQUAL, marks=pytest.mark.slow)])
 def test_exact_solves_equal_the_oracle(widths):
-    hyper = pdadmm.Hyperparameters(
-        nu=0.3, rho=0.7, mu=0.01, p_solver=pdadmm.Exact(0.0), W_solver=pdadmm.Exact(1e-3)
+    config = admm.Config(
+        nu=0.3, rho=0.7, mu=0.01, p_solver=admm.Exact(0.0), W_solver=admm.Exact(1e-3)
     )
     kind = {"solver_p": "exact", "solver_W": "exact", "damping": 1e-3}
-    assert follow(widths, hyper, f="relu", risk="softmax", **kind) < 1e-9
+    assert follow(widths, config, f="relu", risk="softmax", **kind) < 1e-9
 
 
 @pytest.mark.parametrize("proximal", selected([0.0, 2.5], fast=[2.5]))
 def test_weight_penalty_and_proximal_weight_equal_the_oracle(proximal):
-    step = pdadmm.LayerStep()
-    hyper = pdadmm.Hyperparameters(
+    step = admm.LayerStep()
+    config = admm.Config(
         nu=0.3,
         rho=0.7,
         mu=0.05,
         proximal=proximal,
-        activation=pdadmm.leaky_relu,
+        activation=activations.leaky_relu,
         p_solver=step,
         W_solver=step,
     )
     kind = {"solver_p": "layer", "solver_W": "layer", "proximal": proximal}
-    assert follow(UNEQUAL, hyper, f="leaky_relu", risk="softmax", **kind) < 1e-9
+    assert follow(UNEQUAL, config, f="leaky_relu", risk="softmax", **kind) < 1e-9
 
 
 def test_single_precision_follows_the_oracle_to_rounding():
-    hyper = pdadmm.Hyperparameters(nu=0.3, rho=0.7)
+    config = admm.Config(nu=0.3, rho=0.7)
     jax.config.update("jax_enable_x64", False)
     kind = {"solver_p": "unit", "solver_W": "unit"}
-    assert follow(EQUAL, hyper, f="relu", risk="softmax", **kind) < 2e-4
+    assert follow(EQUAL, config, f="relu", risk="softmax", **kind) < 2e-4
 
 
 @pytest.mark.parametrize("f", selected(["relu", "sigmoid"], fast=["sigmoid"]))
 def test_terms_equal_the_oracle(f):
-    hyper = pdadmm.Hyperparameters(nu=0.3, rho=0.7, mu=0.1, activation=pdadmm.activation(f))
-    data, state = problem(UNEQUAL, hyper)
-    state, info = pdadmm.run(state, data, hyper, iterations=3)
+    config = admm.Config(nu=0.3, rho=0.7, mu=0.1, activation=f)
+    data, state = problem(UNEQUAL, config)
+    state, info = admm.run(state, data, config, steps=3)
     v = to_variables(state, data)
     y = np.eye(UNEQUAL[-1])[np.asarray(data.y)]
     expected = reference.terms(v, y, 0.3, 0.7, 0.1, f, "softmax")
-    for name, value in pdadmm.terms(state, data, hyper)._asdict().items():
+    for name, value in admm.terms(state, data, config)._asdict().items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-11, err_msg=name)
         np.testing.assert_allclose(getattr(info.terms, name)[-1], value, rtol=1e-11)
     total = reference.lagrangian(v, y, 0.3, 0.7, 0.1, f, "softmax")

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from pdadmm_jax.parallel.plan import Head, plan
+from pdadmm_jax.parallel.plan import EdgeSlot, plan
 
 DEPTHS = (2, 3, 4, 5, 7, 10, 13, 16, 20, 33)
 STAGES = (1, 2, 3, 4, 5, 8, 16)
@@ -24,7 +24,7 @@ def test_every_layer_is_held_once_and_stages_hold_neighbours(depth, stages):
     hidden = [[layer for layer in held if 1 < layer < depth] for held in found.layers]
     assert list(itertools.chain(*hidden)) == list(range(2, depth))
     assert found.layers[0][0] == 1
-    assert len(found.heads) == found.stages == stages
+    assert len(found.edge_slots) == found.stages == stages
 
 
 @pytest.mark.parametrize("stages", STAGES)
@@ -59,8 +59,10 @@ def test_work_counts_the_products_of_all_layers():
 
 
 def test_the_ring_is_taken_where_the_chain_would_cost_a_layer_more():
-    assert plan(network(5), 4).heads[0] is Head.ENDS  # a chain needs 2 layers somewhere
-    assert plan(network(10), 2).heads[0] is Head.FIRST  # 5 and 5: no ring needed
+    assert (
+        plan(network(5), 4).edge_slots[0] is EdgeSlot.FIRST_AND_LAST
+    )  # a chain needs 2 layers somewhere
+    assert plan(network(10), 2).edge_slots[0] is EdgeSlot.FIRST  # 5 and 5: no ring needed
 
 
 def test_stages_beyond_the_layers_are_idle():

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
+from pdadmm_jax import admm
 from pdadmm_jax.numerics.products import multiply
-from tests.problems import problem
+from tests.problems import problem, shard
 from tests.selection import selected
 
-HYPER = pdadmm.Hyperparameters()
+CONFIG = admm.Config()
 WIDTHS = (7, 6, 6, 6, 4)
 
 
@@ -58,15 +59,15 @@ def test_doubles_are_not_rounded():
     ),
 )
 def test_rounded_products_descend_as_exact_ones_do(precision, shape):
-    def lagrangians(hyper):
-        state, data = on_mesh(*problem(WIDTHS, hyper, samples=43)[::-1], shape)
-        start = pdadmm.terms(state, data, hyper).lagrangian
-        info = pdadmm.run(state, data, hyper, 60)[1]
+    def lagrangians(config):
+        state, data = on_mesh(*problem(WIDTHS, config, samples=43)[::-1], shape)
+        start = admm.terms(state, data, config).lagrangian
+        info = admm.run(state, data, config, steps=60)[1]
         assert info.finite.all()
         return float(start), np.asarray(info.terms.lagrangian)
 
-    start, found = lagrangians(HYPER.replace(precision=precision))
-    _, exact = lagrangians(HYPER)
+    start, found = lagrangians(CONFIG.replace(precision=precision))
+    _, exact = lagrangians(CONFIG)
     assert found[-1] < 0.2 * start
     assert found[-1] == pytest.approx(exact[-1], rel=0.2)
     assert np.mean(found != exact) > 0.5
@@ -75,19 +76,19 @@ def test_rounded_products_descend_as_exact_ones_do(precision, shape):
 def on_mesh(state, data, shape):
     if shape is None:
         return state, data
-    return pdadmm.shard(state, data, pdadmm.make_mesh(*shape, jax.devices()[: shape[0] * shape[1]]))
+    return shard(state, data, pdadmm.make_mesh(*shape, jax.devices()[: shape[0] * shape[1]]))
 
 
 @pytest.mark.parametrize("shape", [None, (4, 1), (2, 2)])
 def test_refreshing_makes_a_what_the_weights_give(shape):
-    data, state = problem((7, *[6] * 6, 4), HYPER, samples=43)
+    data, state = problem((7, *[6] * 6, 4), CONFIG, samples=43)
     spoilt = [
         layer._replace(a=layer.a.at[:, 5, 1].add(2.0 + k)) for k, layer in enumerate(state.layers)
     ]
     state = state._replace(layers=tuple(spoilt))
-    found, drift = pdadmm.refresh(*on_mesh(state, data, shape), HYPER)
+    found, drift = admm.refresh(*on_mesh(state, data, shape), CONFIG)
     assert drift.shape == (7,)
-    found = found if shape is None else pdadmm.unshard(found)
+    found = found if shape is None else admm.reshard(found, None)
     number = 0
     for layer, old in zip(found.layers, state.layers, strict=True):
         inputs = data.x[None] if layer.below is None else layer.below.p
@@ -100,16 +101,16 @@ def test_refreshing_makes_a_what_the_weights_give(shape):
             number += 1
         np.testing.assert_array_equal(layer.z, old.z)
         np.testing.assert_array_equal(layer.W, old.W)
-    again = pdadmm.refresh(*on_mesh(found, data, shape), HYPER)[1]
+    again = admm.refresh(*on_mesh(found, data, shape), CONFIG)[1]
     assert np.abs(again).max() < 1e-6
 
 
 def test_a_drifts_with_rounded_products_alone():
     drifts = {}
     for precision in ("float32", "bfloat16"):
-        hyper = HYPER.replace(precision=precision)
-        data, state = problem(WIDTHS, hyper)
-        state, _ = pdadmm.run(state, data, hyper, 100)
-        state, drift = pdadmm.refresh(state, data, hyper)
+        config = CONFIG.replace(precision=precision)
+        data, state = problem(WIDTHS, config)
+        state, _ = admm.run(state, data, config, steps=100)
+        state, drift = admm.refresh(state, data, config)
         drifts[precision] = float(drift.max())
     assert drifts["float32"] < 1e-5 < 1e-3 < drifts["bfloat16"] < 0.5

@@ -6,16 +6,17 @@ import base64
 import json
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from experiments import report
-from experiments.config import ReportConfig
-from experiments.measurement import table
-from experiments.shown import SHOWN, Shown
+from experiments.report import command as report
+from experiments.report.measurement import table
+from experiments.report.options import ReportConfig
+from experiments.report.saved_output import OUTPUT, SavedOutput
 from tests.commands import assert_refused, run
 
 MAGENTA = (255, 0, 255)
@@ -29,13 +30,13 @@ def shown(folder, name, command, finished="2026-01-01 00:00:00", text="so it was
     Image.new("RGB", (300, 200), MAGENTA).save(directory / "figure.png")
     made = table("", "accuracy", title="\nwhat | came out")
     made.add_row("a|b", "12.5 %")
-    page = Shown(Console(quiet=True), directory)
+    page = SavedOutput(Console(quiet=True), directory)
     page.show(made)
     page.show(text)
     page.save("figure.png")
-    content = json.loads((directory / SHOWN).read_text())
+    content = json.loads((directory / OUTPUT).read_text())
     content |= {"command": f"python -m experiments {command}", "finished": finished}
-    (directory / SHOWN).write_text(json.dumps(content))
+    (directory / OUTPUT).write_text(json.dumps(content))
     return directory
 
 
@@ -104,8 +105,10 @@ def test_a_browser_shows_the_figures(tmp_path):
     assert (pixels.sum(-1) < 300).sum() > 1000  # letters
 
 
-def test_commands_leave_what_the_report_needs(tmp_path):
-    code, _, err = run("train", "--iterations", 20, "--network.hidden", 8, "--out", tmp_path)
+def test_commands_leave_what_the_report_needs(tmp_path, monkeypatch):
+    words = ["train", "--iterations", "20", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["python", *words])
+    code, _, err = run(*words)
     assert code == 0, err
     code, out, err = run("report", "--runs", tmp_path)
     assert code == 0, err
@@ -120,8 +123,8 @@ def test_commands_leave_what_the_report_needs(tmp_path):
 
 def test_a_damaged_run_is_named(tmp_path):
     directory = shown(tmp_path, "one", "compare")
-    (directory / SHOWN).write_text("{")
-    assert_refused(("report", "--runs", tmp_path), f"{directory / SHOWN} is damaged")
+    (directory / OUTPUT).write_text("{")
+    assert_refused(("report", "--runs", tmp_path), f"{directory / OUTPUT} is damaged")
 
 
 def test_what_is_no_figure_is_named(tmp_path):

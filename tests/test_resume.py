@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments import build, checkpoints
-from experiments.config import MeshConfig, TrainConfig
+from experiments import build
 from experiments.data import DataConfig, load
-from experiments.full_batch import FullBatch
+from experiments.options.devices import MeshConfig
+from experiments.train import checkpoints
+from experiments.train.admm import ADMMTrainer
+from experiments.train.options import TrainConfig
 from tests.commands import await_line, finish, last_of, saved, start, train
 from tests.run_directories import cut_off, directory_in, flip, lines_of, unlike
 
@@ -43,7 +45,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(whole, cut, after, c
     assert train("--resume", run) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert ("going on after iteration" in out) == (after > 0)
+    assert ("resuming after iteration" in out) == (after > 0)
     assert unlike(run, whole) == []
     mine, others = (json.loads((k / "summary.json").read_text()) for k in (run, whole))
     assert {k: v for k, v in mine.items() if "seconds" not in k} == {
@@ -55,10 +57,10 @@ def test_options_that_came_later_have_their_default(cut, capsys):
     run = cut(40)
     manifest = run / checkpoints.DIRECTORY / "0000000040" / "manifest.json"
     content = json.loads(manifest.read_text())
-    del content["sha256"], content["facts"]["config"]["recipe"]
+    del content["sha256"], content["facts"]["config"]["algorithm"]
     manifest.write_text(checkpoints._text(content))
     assert train("--resume", run) == 0
-    assert "going on after iteration 40" in capsys.readouterr().out
+    assert "resuming after iteration 40" in capsys.readouterr().out
 
 
 def test_seconds_are_counted_on(cut):
@@ -110,7 +112,7 @@ def test_a_finished_run_has_nothing_left_to_do(whole, capsys):
 def test_more_iterations_go_on_from_the_end(whole, tmp_path, capsys):
     run = shutil.copytree(whole, tmp_path / "run")
     assert train("--resume", run, "--iterations", 50) == 0
-    assert "going on after iteration 45" in capsys.readouterr().out
+    assert "resuming after iteration 45" in capsys.readouterr().out
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["iteration"] for line in lines] == list(range(1, 51))
     assert lines[:45] == (whole / "metrics.jsonl").read_text().splitlines()
@@ -144,7 +146,7 @@ def test_other_data_of_the_same_name_are_refused(cut, monkeypatch, capsys):
 
 
 def test_a_second_run_on_the_directory_is_refused(cut, capsys):
-    from experiments import runs
+    from experiments.runtime import run_directory as runs
 
     run = cut(20)
     with runs.locked(run):
@@ -202,25 +204,23 @@ def test_a_directory_without_a_run_is_refused(words, capsys):
 # On other devices than before: the mode itself, without the command around it.
 
 
-def mode_on(stages, shards, wire="full"):
-    config = TrainConfig(mesh=MeshConfig(wire=wire), evaluate_every=5)
+def trainer_on(stages, shards, message_dtype="full"):
+    config = TrainConfig(mesh=MeshConfig(message_dtype=message_dtype), evaluate_every=5)
     dataset = load(DataConfig(limit=101))
     count = stages * shards
     mesh = None if count == 1 else pdadmm.make_mesh(stages, shards, jax.devices()[:count])
     splits = build.splits(dataset, np.float64 if jax.config.jax_enable_x64 else np.float32, mesh)
-    hyper = pdadmm.Hyperparameters(
-        nu=0.1, rho=0.5, p_solver=pdadmm.solver("layer"), W_solver=pdadmm.solver("layer")
-    )
-    return FullBatch(config, splits, (64, 8, 8, 8, 10), hyper, mesh)
+    settings = pdadmm.admm.Config(nu=0.1, rho=0.5, p_solver="layer", W_solver="layer")
+    return ADMMTrainer(config, splits, (64, 8, 8, 8, 10), settings, mesh)
 
 
 def test_rounded_messages_are_remembered_on_the_same_mesh(tmp_path):
-    mode = mode_on(2, 1, "int8")
-    start = last_of(mode, mode.first(), 5)
+    mode = trainer_on(2, 1, "int8")
+    start = last_of(mode, mode.init(), 5)
     found = saved(mode, start, tmp_path)
     expected = jax.tree.map(np.asarray, last_of(mode, start, 10).state)
     assert np.any(expected.messages.f_sent)
-    resumed = last_of(mode, mode.restored(found), 10).state
+    resumed = last_of(mode, mode.restore(found), 10).state
     jax.tree.map(np.testing.assert_array_equal, resumed, expected)
 
 
@@ -228,12 +228,12 @@ def test_rounded_messages_are_remembered_on_the_same_mesh(tmp_path):
 @pytest.mark.x64
 def test_other_meshes_go_on_to_rounding(tmp_path):
     """From 8 stages to 2 with shared samples, and to a single device."""
-    wide, narrow, alone = mode_on(8, 1), mode_on(2, 2), mode_on(1, 1)
-    start = last_of(wide, wide.first(), 5)
+    wide, narrow, alone = trainer_on(8, 1), trainer_on(2, 2), trainer_on(1, 1)
+    start = last_of(wide, wide.init(), 5)
     found = saved(wide, start, tmp_path / "wide")
     expected = pdadmm.unshard(last_of(wide, start, 15).state)
-    found = saved(narrow, last_of(narrow, narrow.restored(found), 10), tmp_path / "narrow")
-    resumed = last_of(alone, alone.restored(found), 15).state
+    found = saved(narrow, last_of(narrow, narrow.restore(found), 10), tmp_path / "narrow")
+    resumed = last_of(alone, alone.restore(found), 15).state
     assert int(resumed.iteration) == 15
     for have, want in zip(*map(jax.tree.leaves, (resumed, expected)), strict=True):
         np.testing.assert_allclose(have, want, rtol=0, atol=1e-12 * np.max(np.abs(want)))

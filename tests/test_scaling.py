@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from experiments import scaling_figure
-from experiments.compiled import Message, messages, products, scheduled_products
-from experiments.scaling import HARDWARE, NEURONS, Hardware, predict
-from experiments.speedup import PAPER, Curves, Pair
+from experiments.benchmark import scaling_figure
+from experiments.benchmark.compiled_program import Message, messages, products, scheduled_products
+from experiments.benchmark.scaling import HARDWARE, NEURONS, Hardware, predict
+from experiments.benchmark.speedup import PAPER, Curves, Pair
 from pdadmm_jax.parallel.plan import plan
 from tests.commands import assert_refused, run, run_process
 
@@ -45,7 +45,7 @@ def test_predictions_are_labelled_and_saved(tmp_path):
     saved = json.loads((directory / "scaling.json").read_text())["predicted"]
     for tables in saved.values():
         assert sorted(map(int, tables["by_neurons"])) == list(NEURONS)
-    assert json.loads((directory / "shown.json").read_text())["figures"] == ["scaling.png"]
+    assert json.loads((directory / "output.json").read_text())["figures"] == ["scaling.png"]
     assert out.splitlines()[-1].endswith(": config.json, scaling.json, scaling.png")
 
 
@@ -98,7 +98,8 @@ def test_the_papers_speedups_are_those_it_prints():
 
 def test_compile_shows_messages_without_running():
     size = ("--layers", 6, "--neurons", 1000, "--samples", 60_000)
-    code, out, err = run_process("compile", *size, "--mesh.layer", 3, "--mesh.wire", "int8")
+    words = "--mesh.layer", 3, "--mesh.message-dtype", "int8"
+    code, out, err = run_process("compile", *size, *words)
     assert code == 0, err
     (line,) = [row.split() for row in out.splitlines() if "collective-permute" in row]
     assert line == ["collective-permute", "s8", f"{60_000 * 1004:,}", "2", "2"]
@@ -111,7 +112,7 @@ def test_compile_shows_messages_without_running():
         (("time", "--layers", 1), "layers is 1: give 2 or more"),
         (("time", "--samples", 10**9), "choose fewer of them"),
         (("compile", "--mesh.layer", 0), "mesh.layer is 0"),
-        (("compile", "--mesh.wire", "int3"), "int3"),
+        (("compile", "--mesh.message-dtype", "int3"), "int3"),
         (("scaling", "--runs", 0), "runs is 0: give 1 or more"),
         (("scaling", "--processes", 1), "processes is 1: give 2 or more"),
         (("scaling", "--more-layers", 1), "more-layers is 1: give 2 or more"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.speed import published
+from experiments.benchmark import published
 from tests.commands import assert_refused, finished
 from tests.problems import problem
 from tests.selection import selected
@@ -20,14 +20,14 @@ SMALL = ("--layers", 4, "--neurons", 48, "--samples", 200, "--iterations", 2, "-
 @pytest.mark.parametrize("seed", range(2))
 def test_the_published_algorithm_makes_the_same_iterates(seed):
     """At the same step sizes and with its output problem solved to the end."""
-    hyper = pdadmm.Hyperparameters(
-        nu=0.3, rho=2.0, p_solver=pdadmm.Search(), W_solver=pdadmm.Search()
+    settings = pdadmm.admm.Config(
+        nu=0.3, rho=2.0, p_solver=pdadmm.admm.Search(), W_solver=pdadmm.admm.Search()
     )
-    data, state = problem((7, 6, 6, 6, 4), hyper, samples=30, seed=seed)
+    data, state = problem((7, 6, 6, 6, 4), settings, samples=30, seed=seed)
     variables = published.variables_of(state, data)
     for _ in range(20):
         variables, effort = published.iterate(variables, data.y, 0.3, 2.0, 3000, 0.0)
-        state, _ = pdadmm.step(state, data, hyper)
+        state, _ = pdadmm.admm.step(state, data, settings)
         assert effort.trials >= 2 * (3 + 4)
     for one, other in zip(
         jax.tree.leaves(variables),
@@ -54,7 +54,7 @@ def test_speed_compares_iterations_with_their_products_and_adam(tmp_path, precis
 
 
 def test_literal_compares_iterations_with_the_published_ones(tmp_path):
-    out, found = finished("literal", tmp_path, *SMALL)
+    out, found = finished("speed literal", tmp_path, *SMALL)
     assert "times slower at the same step sizes" in out
     assert len(found["seconds"]) == 5
     # Every search evaluates the objective at its start and at one trial or more.
@@ -63,7 +63,7 @@ def test_literal_compares_iterations_with_the_published_ones(tmp_path):
 
 def test_sizes_grow_eightfold(tmp_path):
     small = ("--samples", 20, "--neurons", 8, "--layers", 3, "--iterations", 2, "--repeats", 1)
-    _, found = finished("sizes", tmp_path, *small)
+    _, found = finished("speed sizes", tmp_path, *small)
     values = {name: [point["value"] for point in points] for name, points in found.items()}
     assert values == {
         "samples": [20, 40, 80, 160],
@@ -77,7 +77,9 @@ def test_sizes_grow_eightfold(tmp_path):
 
 @pytest.mark.slow
 def test_startup_times_new_processes(tmp_path):
-    out, found = finished("startup", tmp_path, "--layers", 3, 5, "--neurons", 8, "--repeats", 1)
+    out, found = finished(
+        "speed startup", tmp_path, "--layers", 3, 5, "--neurons", 8, "--repeats", 1
+    )
     assert "as long to compile as 3" in out
     assert [name for name in found if "load" in name] == [
         "3 layers: load a step",
@@ -88,8 +90,8 @@ def test_startup_times_new_processes(tmp_path):
 
 def test_precision_shows_drift_with_and_without_refreshing(tmp_path):
     small = ("--iterations", 60, "--refresh-every", 20, "--neurons", 12)
-    _, found = finished("precision", tmp_path, *small)
-    courses = {(one["precision"], one["refreshed"]): one for one in found["courses"]}
+    _, found = finished("speed precision", tmp_path, *small)
+    courses = {(one["precision"], one["refreshed"]): one for one in found["histories"]}
     assert len(courses) == 6
     for one in courses.values():
         assert one["iterations"] == [20, 40, 60]
@@ -107,11 +109,11 @@ def test_precision_shows_drift_with_and_without_refreshing(tmp_path):
             ("speed", "--neurons", 2_000_000),
             "10 layers of up to 2,000,000 neurons on 10,000 samples need",
         ),
-        (("literal", "--samples", 0), "samples is 0: give 1 or more"),
-        (("sizes", "--repeats", 0), "repeats is 0: give 1 or more"),
-        (("startup", "--layers", 10, 1), "layers is 1: give 2 or more"),
-        (("precision", "--iterations", 100), "iterations is 100: give at least 2 x 100"),
-        (("precision", "--out", "/proc/none"), "choose another with --out"),
+        (("speed", "literal", "--samples", 0), "samples is 0: give 1 or more"),
+        (("speed", "sizes", "--repeats", 0), "repeats is 0: give 1 or more"),
+        (("speed", "startup", "--layers", 10, 1), "layers is 1: give 2 or more"),
+        (("speed", "precision", "--iterations", 100), "iterations is 100: give at least 2 x 100"),
+        (("speed", "precision", "--out", "/proc/none"), "choose another with --out"),
     ],
 )
 def test_a_mistake_gets_one_line(words, complaint):

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.compiled import messages
-from experiments.config import NetworkConfig
+from experiments.benchmark.compiled_program import messages
 from experiments.data import DataConfig
+from experiments.options.network import NetworkConfig
 from experiments.study import communication
 from experiments.study.communication import (
     Traffic,
-    bytes_per_turn,
-    iterated,
+    bytes_per_iteration,
     mean_and_deviation,
+    recorded,
     summary,
 )
-from experiments.study.config import CommunicationConfig
-from experiments.study.courses import Course, Report, error
+from experiments.study.history import History, Report, error
+from experiments.study.options import CommunicationConfig
 from tests.commands import assert_refused, finished, run_process, stopping
 
 WIDTH, SAMPLES = 30, 200
@@ -34,7 +34,7 @@ ROW = {"full": 4 * WIDTH, "int4": WIDTH // 2 + 4}
 def made(*ends, residual=1.0):
     """Courses of two iterations, each ending as given: Lagrangian and accuracy."""
     return [
-        Course(
+        History(
             seed,
             4.0,
             Report(
@@ -69,30 +69,32 @@ def test_a_line_tells_the_first_of_many_errors():
     assert error(["a", "b", "c"]) == "error: a (and 2 more)"
 
 
-def test_what_is_handed_over_after_the_loop_is_a_turn_s_worth():
-    """So that bytes are those of a turn times all iterations, evaluations between them or not."""
-    hyper = pdadmm.Hyperparameters()
+def test_what_is_handed_over_after_the_loop_is_one_iteration_s_worth():
+    """So that bytes are those of one times all iterations, evaluations between them or not."""
+    settings = pdadmm.admm.Config()
     mesh = pdadmm.make_mesh(3, 1, jax.devices()[:3])
     shapes = jax.ShapeDtypeStruct((40, 8), np.float32), jax.ShapeDtypeStruct((40,), np.int32)
-    state, data = pdadmm.abstract(pdadmm.Data(*shapes), (8, 6, 6, 6, 3), hyper, mesh, wire="int8")
-    run = jax.jit(partial(iterated, iterations=3))
-    text = run.lower(state, data, hyper).compile().as_text()
-    assert bytes_per_turn(text) == 2 * 40 * (6 + 4)
+    state, data = pdadmm.admm.abstract(
+        pdadmm.Data(*shapes), (8, 6, 6, 6, 3), settings, mesh=mesh, message_dtype="int8"
+    )
+    run = jax.jit(partial(recorded, key=None, steps=3))
+    text = run.lower(state, data, settings).compile().as_text()
+    assert bytes_per_iteration(text) == 2 * 40 * (6 + 4)
     sent = [one for one in messages(text) if one.kind == "collective-permute"]
-    assert sum(one.bytes for one in sent if not one.in_loop) == bytes_per_turn(text)
+    assert sum(one.bytes for one in sent if not one.in_loop) == bytes_per_iteration(text)
 
 
-def test_every_wire_is_trained_and_its_bytes_counted(tmp_path):
-    words = (*SMALL, "--seeds", 2, "--wires", *ROW)
-    out, found = finished("communication", tmp_path, *words)
+def test_every_message_dtype_is_trained_and_its_bytes_counted(tmp_path):
+    words = (*SMALL, "--seeds", 2, "--message-dtypes", *ROW)
+    out, found = finished("study communication", tmp_path, *words)
     assert "200 samples, 60 iterations on " in out
     assert list(found) == list(ROW)
     full = found["full"]["end"]
-    for wire, one in found.items():
-        assert one["bytes_per_boundary_and_iteration"] == 2 * SAMPLES * ROW[wire]
+    for dtype, one in found.items():
+        assert one["bytes_per_boundary_and_iteration"] == 2 * SAMPLES * ROW[dtype]
         assert one["boundaries"] == 3
-        assert [len(each["lagrangian"]) for each in one["courses"]] == [61, 61]
-        finals = [each["validation"][-1][1] for each in one["courses"]]
+        assert [len(each["lagrangian"]) for each in one["histories"]] == [61, 61]
+        finals = [each["validation"][-1][1] for each in one["histories"]]
         assert one["end"]["accuracy"][0] == pytest.approx(np.mean(finals))
         assert one["end"]["accuracy"][0] > 0.5
         assert one["end"]["lagrangian"][0] == pytest.approx(full["lagrangian"][0], rel=0.05)
@@ -104,9 +106,11 @@ def test_every_wire_is_trained_and_its_bytes_counted(tmp_path):
 @pytest.mark.slow
 def test_devices_are_made_where_nobody_has_said_how_many(tmp_path):
     words = ("--data.limit", 50, "--network.hidden", 16, 16, "--iterations", 10, "--seeds", 1)
-    words += ("--stages", 2, "--wires", "full", "bfloat16")
+    words += ("--stages", 2, "--message-dtypes", "full", "bfloat16")
     settings = {"JAX_NUM_CPU_DEVICES": None}
-    code, out, err = run_process("communication", *words, "--out", tmp_path, settings=settings)
+    code, out, err = run_process(
+        "study", "communication", *words, "--out", tmp_path, settings=settings
+    )
     assert code == 0, err
     assert "10 iterations on 2 x cpu" in out
     assert "0.500" in out  # of the bytes of float32
@@ -119,7 +123,7 @@ def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, 
     config = CommunicationConfig(
         DataConfig(limit=40),
         NetworkConfig(hidden=(8, 8)),
-        wires=("int8", "full"),
+        message_dtypes=("int8", "full"),
         stages=2,
         iterations=20,
         seeds=2,
@@ -128,7 +132,7 @@ def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, 
     assert communication.main(config) == 130
     (directory,) = tmp_path.iterdir()
     found = json.loads((directory / "communication.json").read_text())
-    assert {wire: len(one["courses"]) for wire, one in found.items()} == kept
+    assert {dtype: len(one["histories"]) for dtype, one in found.items()} == kept
     assert "interrupted: runs that were finished are saved" in capsys.readouterr().out
     assert (directory / "communication.png").exists() == bool(kept)
 
@@ -142,9 +146,9 @@ def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, 
         ),
         (("--stages", 1), "stages is 1: give 2 or more"),
         (("--stages", 5), "stages is 5, but the network has 4 layers"),
-        (("--wires", "int8"), "wires lacks 'full'"),
-        (("--wires", "full", "int8", "full"), "wires names a type twice"),
-        (("--wires", "full", "int2"), "int2"),
+        (("--message-dtypes", "int8"), "message-dtypes lacks 'full'"),
+        (("--message-dtypes", "full", "int8", "full"), "message-dtypes names one twice"),
+        (("--message-dtypes", "full", "int2"), "int2"),
         (("--iterations", 100, "--evaluate-every", 1), "evaluate-every is 1: give 3 or more"),
         (("--data.validation", 0), "samples not one: give a larger share"),
         (("--network.hidden", 20, 30, 20), "20"),
@@ -152,4 +156,4 @@ def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, 
     ],
 )
 def test_a_mistake_gets_one_line(words, complaint):
-    assert_refused(("communication", *words), complaint)
+    assert_refused(("study", "communication", *words), complaint)

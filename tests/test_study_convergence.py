@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.config import NetworkConfig
 from experiments.data import DataConfig
+from experiments.options.network import NetworkConfig
 from experiments.study import convergence
-from experiments.study.config import ConvergenceConfig
 from experiments.study.convergence import (
     Setting,
     complaints_of,
     exponent,
-    iterated,
     judge,
+    recorded,
     shortest,
     squared_step,
 )
-from experiments.study.courses import ROUNDING, Course, Report, report_of, rises
+from experiments.study.history import ROUNDING, History, Report, report_of, rises
+from experiments.study.options import ConvergenceConfig
 from tests.commands import assert_refused, finished, stopping
 from tests.problems import problem
 
@@ -35,11 +35,11 @@ K = np.arange(1, 401, dtype=np.float64)
 def made(lagrangian=1 / K, residual=1 / K**2, squared_step=1 / K**2, seed=0):
     """A run whose every iteration reports what is given."""
     report = Report(lagrangian, lagrangian, residual, np.isfinite(lagrangian), squared_step)
-    return Course(seed, 1.5, report, [len(lagrangian)], [(0.1, 0.9)], [])
+    return History(seed, 1.5, report, [len(lagrangian)], [(0.1, 0.9)], [])
 
 
-def setting(*courses, certified=True):
-    return Setting("made", pdadmm.Hyperparameters(), certified, list(courses))
+def setting(*histories, certified=True):
+    return Setting("made", pdadmm.admm.Config(), certified, list(histories))
 
 
 def test_rises_are_counted_from_the_start():
@@ -106,17 +106,17 @@ def test_rounding_is_no_rise():
 
 @pytest.mark.x64
 def test_iterations_are_steps_and_squared_steps_what_they_changed():
-    hyper = pdadmm.Hyperparameters()
-    data, state = problem((7, 6, 6, 4), hyper, samples=30, seed=0)
-    _, report = iterated(state, data, hyper, 3)
+    settings = pdadmm.admm.Config()
+    data, state = problem((7, 6, 6, 4), settings, samples=30, seed=0)
+    _, report = recorded(state, data, settings, None, 3)
     old, infos = state, []
     for _ in range(3):
-        old, info = pdadmm.step(old, data, hyper)
+        old, info = pdadmm.admm.step(old, data, settings)
         infos.append(report_of(info))
     for name in ("lagrangian", "objective", "residual"):
         expected = [getattr(one, name) for one in infos]
         np.testing.assert_allclose(getattr(report, name), expected, rtol=1e-10, atol=1e-20)
-    new, _ = pdadmm.step(state, data, hyper)
+    new, _ = pdadmm.admm.step(state, data, settings)
     moved = sum(
         np.sum((np.asarray(a) - np.asarray(b)) ** 2)
         for path, a, b in (
@@ -135,21 +135,21 @@ def test_iterations_are_steps_and_squared_steps_what_they_changed():
 @pytest.mark.x64
 def test_where_no_theory_holds_rises_are_found():
     """Penalties far outside the region, rho = nu / 100: the checks see it."""
-    hyper = pdadmm.Hyperparameters(nu=0.1, rho=0.001)
-    data, state = problem((7, 16, 16, 4), hyper, samples=60, seed=0)
-    first = pdadmm.terms(state, data, hyper).lagrangian
-    _, report = jax.jit(partial(iterated, iterations=60))(state, data, hyper)
+    settings = pdadmm.admm.Config(nu=0.1, rho=0.001)
+    data, state = problem((7, 16, 16, 4), settings, samples=60, seed=0)
+    first = pdadmm.admm.terms(state, data, settings).lagrangian
+    _, report = jax.jit(partial(recorded, key=None, steps=60))(state, data, settings)
     assert rises(np.append(first, report.lagrangian)).largest > 1e-4
 
 
 def test_both_settings_are_trained_and_checked(tmp_path):
-    out, found = finished("convergence", tmp_path, *SMALL, "--iterations", 120, "--seeds", 2)
+    out, found = finished("study convergence", tmp_path, *SMALL, "--iterations", 120, "--seeds", 2)
     assert "certified: the Lagrangian never rose by more than 2e-06 of its first value" in out
     assert "paper: nu = 0.1, rho = 0.1, outside the certified region" in out
     assert found.keys() == {"paper", "certified"}
     assert [found[name]["certified"] for name in found] == [False, True]
     assert found["certified"]["rho"] == pytest.approx(0.42)
-    for one in [one for name in found for one in found[name]["courses"]]:
+    for one in [one for name in found for one in found[name]["histories"]]:
         assert len(one["lagrangian"]) == 121
         assert len(one["objective"]) == len(one["residual"]) == len(one["squared_step"]) == 120
         assert one["at"] == list(range(5, 121, 5))
@@ -160,23 +160,23 @@ def test_both_settings_are_trained_and_checked(tmp_path):
         assert verdict["rises"]["number"] == sum(np.diff(one["lagrangian"]) > 0)
         # The auxiliary variables explain the labels better than the weights do.
         assert one["lagrangian"][-1] / 300 < 0.5 * one["train"][-1][0]
-    seeds = [one["lagrangian"][0] for one in found["certified"]["courses"]]
+    seeds = [one["lagrangian"][0] for one in found["certified"]["histories"]]
     assert seeds[0] != seeds[1]
 
 
 @pytest.mark.slow
 def test_a_run_too_short_for_the_theory_fails_in_one_line(tmp_path):
-    out, found = finished("convergence", tmp_path, *TINY, "--nu", 10, code=1)
+    out, found = finished("study convergence", tmp_path, *TINY, "--nu", 10, code=1)
     (line,) = (line for line in out.splitlines() if line.startswith("error"))
     assert "certified, seed 0: the residual is" in line
-    assert found["certified"]["courses"][0]["verdict"]["residual"] > 0.01
+    assert found["certified"]["histories"][0]["verdict"]["residual"] > 0.01
 
 
 @pytest.mark.slow
 def test_values_that_blow_up_are_told_in_one_line(tmp_path):
     # rho is 5 nu where the theory holds, and rho + nu more than float32 can say.
-    out, found = finished("convergence", tmp_path, *TINY, "--nu", 6.5e37, code=1)
-    lost = [name for name in ("paper", "certified") if "verdict" not in found[name]["courses"][0]]
+    out, found = finished("study convergence", tmp_path, *TINY, "--nu", 6.5e37, code=1)
+    lost = [name for name in ("paper", "certified") if "verdict" not in found[name]["histories"][0]]
     assert "certified" in lost  # with rho = nu it depends on how a machine rounds
     (line,) = (line for line in out.splitlines() if line.startswith("error"))
     assert f"error: {lost[0]}, seed 0: values ceased to be finite at iteration " in line
@@ -191,8 +191,8 @@ def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, 
     assert convergence.main(config) == 130
     (directory,) = tmp_path.iterdir()
     found = list(json.loads((directory / "convergence.json").read_text()).values())
-    for setting, courses in kept.items():
-        assert [one["seed"] for one in found[setting]["courses"]] == list(range(courses))
+    for setting, histories in kept.items():
+        assert [one["seed"] for one in found[setting]["histories"]] == list(range(histories))
     out = capsys.readouterr().out
     assert "interrupted: runs that were finished are saved" in out
     assert "never rose by more" not in out  # who knows
@@ -214,4 +214,4 @@ def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, 
     ],
 )
 def test_a_mistake_gets_one_line(words, complaint):
-    assert_refused(("convergence", *words), complaint)
+    assert_refused(("study", "convergence", *words), complaint)

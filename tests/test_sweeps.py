@@ -1,4 +1,4 @@
-"""Synchronised sweeps: the transcription's numbers on every mesh, and what they promise."""
+"""Sweeps: the transcription's numbers on every mesh, and what they promise."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import optax
 import pytest
 
 import pdadmm_jax as pdadmm
-from experiments.compiled import memory_of, messages
+from experiments.benchmark.compiled_program import memory_of, messages
 from experiments.data import DataConfig, load
+from pdadmm_jax import admm, sweeps
 from pdadmm_jax.sweeps.passes import batches_of
 from tests import reference_sweeps as reference
 from tests.problems import refused
 from tests.selection import selected
 
 RULES = {
-    "proximal": pdadmm.Proximal(ridge=0.1, inertia=0.5, average=0.3),
-    "follow": pdadmm.Follow(rate=0.01),
+    "proximal": sweeps.Proximal(ridge=0.1, momentum=0.5, average=0.3),
+    "adam": sweeps.Adam(rate=0.01),
 }
 FUNCTIONS = {  # f and its derivative
     "relu": (lambda z: np.maximum(z, 0), lambda z: np.where(z > 0, 1.0, 0.0)),
@@ -34,7 +35,7 @@ def network(depth, width=6):
     return (7, *[width] * (depth - 1), 4)
 
 
-def problem(depth, samples=48, seed=0, width=6, hyper=None):
+def problem(depth, samples=48, seed=0, width=6, config=None):
     """Random samples and weights, and the state they make."""
     rng = np.random.default_rng(seed)
     x = jnp.asarray(rng.uniform(-1, 1, size=(samples, 7)), jnp.zeros(()).dtype)
@@ -45,35 +46,35 @@ def problem(depth, samples=48, seed=0, width=6, hyper=None):
     return params, data
 
 
-def swept(params, data, hyper, passes=2, mesh=None, wire="full"):
+def swept(params, data, config, passes=2, mesh=None, message_dtype="full"):
     """The weights after some passes, as float64, and the last report."""
-    state = pdadmm.init_sweeps(params, data, hyper, mesh=mesh, wire=wire)
+    state = sweeps.from_params(params, data, config, mesh=mesh, message_dtype=message_dtype)
     data = data if mesh is None else pdadmm.shard_data(data, mesh)
     for _ in range(passes):
-        state, info = pdadmm.sweep(state, data, hyper)
-    return as_numpy(pdadmm.params(state.weights)), info
+        state, info = sweeps.step(state, data, config)
+    return as_numpy(pdadmm.params(state)), info
 
 
 def as_numpy(params):
     return [tuple(np.asarray(v, np.float64) for v in pair) for pair in params]
 
 
-def transcribed(params, data, hyper, passes=2, ticks=None, batch=None, **told):
+def transcribed(params, data, config, passes=2, shifts=None, batch=None, **told):
     """The same by the transcription."""
-    rule, nu = hyper.rule, float(hyper.nu)
-    if isinstance(rule, pdadmm.Proximal):
-        made = partial(reference.Proximal, nu, rule.ridge, rule.inertia, rule.average)
+    rule, nu = config.rule, float(config.nu)
+    if isinstance(rule, sweeps.Proximal):
+        made = partial(reference.Proximal, nu, rule.ridge, rule.momentum, rule.average)
     else:
-        made = partial(reference.Follow, rule.rate)
+        made = partial(reference.Adam, rule.rate)
     params = as_numpy(params)
     rules = [made().begin(*pair) for pair in params]
     x, y = np.asarray(data.x, np.float64), np.asarray(data.y)
     cuts = range(0, len(x), batch or len(x))
     batches = [(x[k : k + (batch or len(x))], y[k : k + (batch or len(x))]) for k in cuts]
-    name = str(hyper.activation).split("(")[0]
+    name = str(config.activation).split("(")[0]
     f, slope = FUNCTIONS[name]
     for _ in range(passes):
-        params, losses = reference.sweep(params, rules, batches, nu, f, slope, ticks, **told)
+        params, losses = reference.sweep(params, rules, batches, nu, f, slope, shifts, **told)
     return params, losses
 
 
@@ -87,20 +88,18 @@ def assert_close(some, others, tolerance=1e-9):
     ("rule", "activation", "batch"),  # the last of three batches has 8 samples
     selected(
         itertools.product(RULES, FUNCTIONS, (None, 20)),
-        fast=[("proximal", "relu", 20), ("follow", "tanh", None), ("follow", "leaky_relu", 20)],
+        fast=[("proximal", "relu", 20), ("adam", "tanh", None), ("adam", "leaky_relu", 20)],
     ),
 )
 def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
-    hyper = pdadmm.Sweeps(
-        nu=5.0, rule=RULES[rule], batch=batch, block=7, activation=pdadmm.activation(activation)
-    )
+    config = sweeps.Config(nu=5.0, rule=RULES[rule], batch=batch, block=7, activation=activation)
     params, data = problem(5)
-    found, info = swept(params, data, hyper)
-    expected, losses = transcribed(params, data, hyper, batch=batch)
+    found, info = swept(params, data, config)
+    expected, losses = transcribed(params, data, config, batch=batch)
     assert_close(found, expected)
     assert_close(info.loss, np.asarray(losses))
     assert bool(info.finite)
-    assert bool(info.solved.all())
+    assert bool(info.converged.all())
 
 
 @pytest.mark.x64
@@ -112,14 +111,14 @@ def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
     ),
 )
 def test_a_mesh_gives_what_one_device_gives(depth, stages, shards):
-    """48 samples, dealt to the shards: batches of 12 have a share of each shard's."""
-    hyper = pdadmm.Sweeps(nu=5.0, rule=RULES["proximal"], batch=12, block=4)
+    """48 samples, split over the shards: batches of 12 have a share of each shard's."""
+    config = sweeps.Config(nu=5.0, rule=RULES["proximal"], batch=12, block=4)
     params, data = problem(depth)
     mesh = pdadmm.make_mesh(stages, shards, jax.devices()[: stages * shards])
-    found, info = swept(params, data, hyper, mesh=mesh)
+    found, info = swept(params, data, config, mesh=mesh)
     dealt = np.arange(48).reshape(shards, -1, 12 // shards).swapaxes(0, 1).ravel()
     alone = pdadmm.Data(data.x[dealt], data.y[dealt])
-    expected, expected_info = swept(params, alone, hyper)
+    expected, expected_info = swept(params, alone, config)
     assert_close(found, expected)
     assert_close(info, expected_info)
 
@@ -129,23 +128,23 @@ def test_a_mesh_gives_what_one_device_gives(depth, stages, shards):
     ("depth", "stages", "rule"),
     selected(
         [(*shape, rule) for shape in ((3, 2), (6, 4), (10, 4)) for rule in RULES],
-        fast=[(3, 2, "proximal"), (6, 4, "follow")],
+        fast=[(3, 2, "proximal"), (6, 4, "adam")],
     ),
 )
 def test_pipelined_sweeps_are_as_late_as_the_stages_are_far(rule, depth, stages):
     """Chains and rings: depth 6 on 4 stages has its last layer beside the first."""
-    hyper = pdadmm.Sweeps(nu=5.0, rule=RULES[rule], batch=8, pipelined=True)
+    config = sweeps.Config(nu=5.0, rule=RULES[rule], batch=8, pipelined=True)
     params, data = problem(depth)
     mesh = pdadmm.make_mesh(stages, 1, jax.devices()[:stages])
-    found, info = swept(params, data, hyper, mesh=mesh)
-    plan = pdadmm.init_sweeps(params, data, hyper, mesh=mesh).weights.placement.plan
-    ticks = [
+    found, info = swept(params, data, config, mesh=mesh)
+    plan = sweeps.from_params(params, data, config, mesh=mesh).plan
+    shifts = [
         plan.reach
         if layer == depth
         else next(s for s, held in enumerate(plan.layers) if layer in held)
         for layer in range(1, depth + 1)
     ]
-    expected, losses = transcribed(params, data, hyper, ticks=ticks, batch=8)
+    expected, losses = transcribed(params, data, config, shifts=shifts, batch=8)
     assert_close(found, expected)
     assert_close(info.loss, np.asarray(losses))
 
@@ -153,11 +152,11 @@ def test_pipelined_sweeps_are_as_late_as_the_stages_are_far(rule, depth, stages)
 @pytest.mark.x64
 @pytest.mark.parametrize("depth", selected([6, 10], fast=[6]))  # a ring, and a chain
 def test_rounded_messages_are_those_of_the_transcription(depth):
-    hyper = pdadmm.Sweeps(nu=5.0, rule=RULES["proximal"], batch=12)
+    config = sweeps.Config(nu=5.0, rule=RULES["proximal"], batch=12)
     params, data = problem(depth)
     mesh = pdadmm.make_mesh(4, 1, jax.devices()[:4])
-    found, info = swept(params, data, hyper, mesh=mesh, wire="int8")
-    plan = pdadmm.init_sweeps(params, data, hyper, mesh=mesh).weights.placement.plan
+    found, info = swept(params, data, config, mesh=mesh, message_dtype="int8")
+    plan = sweeps.from_params(params, data, config, mesh=mesh).plan
     stage_of = {layer - 1: stage for stage, held in enumerate(plan.layers) for layer in held}
 
     def passed(layer, rows):
@@ -167,19 +166,19 @@ def test_rounded_messages_are_those_of_the_transcription(depth):
         scale = (largest.astype(np.float32) / np.float32(127)).astype(np.float64)
         return np.where(scale > 0, np.rint(rows / np.where(scale > 0, scale, 1)) * scale, 0)
 
-    expected, losses = transcribed(params, data, hyper, batch=12, passed=passed)
+    expected, losses = transcribed(params, data, config, batch=12, passed=passed)
     assert_close(found, expected, 1e-6)  # scales are single precision, and so is their last bit
     assert_close(info.loss, np.asarray(losses), 1e-6)
-    exact, _ = transcribed(params, data, hyper, batch=12)
+    exact, _ = transcribed(params, data, config, batch=12)
     assert np.max(np.abs(found[0][0] - exact[0][0])) > 1e-4
 
 
 @pytest.mark.x64
 def test_alone_pipelined_changes_nothing():
     params, data = problem(4)
-    hyper = pdadmm.Sweeps(batch=8)
+    config = sweeps.Config(batch=8)
     assert_close(
-        swept(params, data, hyper.replace(pipelined=True)), swept(params, data, hyper), 1e-12
+        swept(params, data, config.replace(pipelined=True)), swept(params, data, config), 1e-12
     )
 
 
@@ -187,38 +186,38 @@ def test_alone_pipelined_changes_nothing():
 @pytest.mark.parametrize("activation", selected(["relu", "tanh", "gelu"], fast=["gelu"]))
 def test_stiff_directions_are_those_of_the_gradient(activation):
     """Asked for by a rule that hands on what it is given; at nu = 1e6 nothing else is left."""
-    as_asked = pdadmm.Follow(rate=1.0, transformation=optax.identity())
-    hyper = pdadmm.Sweeps(nu=1e6, rule=as_asked, activation=pdadmm.activation(activation))
+    as_asked = optax.scale(-1.0)
+    config = sweeps.Config(nu=1e6, rule=as_asked, activation=activation)
     params, data = problem(10)
-    found, _ = swept(params, data, hyper, passes=1)
+    found, _ = swept(params, data, config, passes=1)
     moves = jax.tree.map(lambda new, old: new - np.asarray(old), found, as_numpy(params))
-    slope = jax.grad(pdadmm.mean_loss)(list(params), data, hyper)
+    slope = jax.grad(pdadmm.loss)(list(params), data, config)
     for move, down in zip(jax.tree.leaves(moves), jax.tree.leaves(slope), strict=True):
         np.testing.assert_allclose(move, -down, rtol=1e-4, atol=1e-5 * np.abs(down).max())
 
 
 def test_a_shuffled_pass_is_one_over_shuffled_samples():
     params, data = problem(3)
-    hyper = pdadmm.Sweeps(batch=16)
+    config = sweeps.Config(batch=16)
     key = jax.random.key(5)
     order = jax.random.permutation(key, 48)
-    state = pdadmm.init_sweeps(params, data, hyper)
-    found, _ = pdadmm.sweep(state, data, hyper, key)
-    expected, _ = pdadmm.sweep(state, pdadmm.Data(data.x[order], data.y[order]), hyper)
-    assert_close(pdadmm.params(found.weights), pdadmm.params(expected.weights), 1e-6)
-    assert int(found.weights.iteration) == 1
+    state = sweeps.from_params(params, data, config)
+    found, _ = sweeps.step(state, data, config, key)
+    expected, _ = sweeps.step(state, pdadmm.Data(data.x[order], data.y[order]), config)
+    assert_close(pdadmm.params(found), pdadmm.params(expected), 1e-6)
+    assert int(found.iteration) == 1
 
 
 def test_samples_that_do_not_count_take_part_in_nothing():
     params, data = problem(3)
-    hyper = pdadmm.Sweeps(block=10)
+    config = sweeps.Config(block=10)
     full = pdadmm.Data(
         jnp.concatenate([data.x, 1e3 * jnp.ones((5, 7))]),
         jnp.concatenate([data.y, jnp.zeros(5, jnp.int32)]),
         jnp.arange(53) < 48,
     )
-    expected, info = swept(params, data, hyper)
-    found, other = swept(params, full, hyper)
+    expected, info = swept(params, data, config)
+    found, other = swept(params, full, config)
     assert_close(found, expected, 1e-5)
     assert_close(other.loss, info.loss, 1e-5)
 
@@ -243,29 +242,30 @@ def test_ten_layers_learn_the_digits_in_few_passes(passes):
             (images.x_validation, images.y_validation),
         )
     )
-    hyper = pdadmm.recommended()
-    init = jax.nn.initializers.orthogonal(2**0.5)
-    params = pdadmm.random_params(jax.random.key(0), (64, *[50] * 9, 10), init, train.x.dtype)
-    state = pdadmm.init_sweeps(params, train, hyper)
+    widths = (64, *[50] * 9, 10)
+    config = sweeps.recommended(widths, nu=100.0)
+    state = sweeps.init(jax.random.key(0), train, widths, config)
     for _ in range(passes):
-        state, info = pdadmm.sweep(state, train, hyper)
+        state, info = sweeps.step(state, train, config)
     assert float(info.loss[-1]) < 0.1
-    assert float(pdadmm.accuracy(pdadmm.params(state.weights), validation, hyper)) > 0.93
+    assert float(pdadmm.accuracy(pdadmm.params(state), validation, config)) > 0.93
 
 
-def compiled(depth, stages, samples=64, shards=1, pipelined=False, width=32, block=8, wire="full"):
+def compiled(
+    depth, stages, samples=64, shards=1, pipelined=False, width=32, block=8, message_dtype="full"
+):
     params, data = problem(depth, samples, width=width)
-    hyper = pdadmm.Sweeps(batch=8 if pipelined else None, block=block, pipelined=pipelined)
+    config = sweeps.Config(batch=8 if pipelined else None, block=block, pipelined=pipelined)
     mesh = pdadmm.make_mesh(stages, shards, jax.devices()[: stages * shards])
-    state = pdadmm.init_sweeps(params, data, hyper, mesh=mesh, wire=wire)
+    state = sweeps.from_params(params, data, config, mesh=mesh, message_dtype=message_dtype)
     data = pdadmm.shard_data(data, mesh)
-    return jax.jit(pdadmm.sweep).lower(state, data, hyper, jax.random.key(0)).compile()
+    return jax.jit(sweeps.step).lower(state, data, config, jax.random.key(0)).compile()
 
 
 @pytest.mark.parametrize(
     ("depth", "stages", "pipelined"), selected([(10, 4, False), (6, 4, True)], fast=[(6, 4, True)])
 )
-def test_one_array_up_and_one_down_cross_a_boundary_per_tick(depth, stages, pipelined):
+def test_one_array_up_and_one_down_cross_a_boundary_per_pipeline_step(depth, stages, pipelined):
     found = messages(compiled(depth, stages, pipelined=pipelined).as_text())
     inside = [one for one in found if one.in_loop]
     assert [one.kind for one in inside] == ["collective-permute"] * 2
@@ -274,11 +274,12 @@ def test_one_array_up_and_one_down_cross_a_boundary_per_tick(depth, stages, pipe
 
 
 @pytest.mark.parametrize(
-    ("wire", "row"),
+    ("message_dtype", "row"),
     selected([("bfloat16", 64), ("int8", 36), ("int4", 20)], fast=[("int8", 36)]),
 )
-def test_rounded_messages_are_as_short_as_they_say(wire, row):
-    inside = [one for one in messages(compiled(10, 4, wire=wire).as_text()) if one.in_loop]
+def test_rounded_messages_are_as_short_as_they_say(message_dtype, row):
+    found = messages(compiled(10, 4, message_dtype=message_dtype).as_text())
+    inside = [one for one in found if one.in_loop]
     assert [(one.kind, one.bytes) for one in inside] == [("collective-permute", 8 * row)] * 2
 
 
@@ -291,58 +292,67 @@ def test_memory_does_not_grow_with_the_samples():
 
 def test_a_second_pass_compiles_nothing(compilations):
     params, data = problem(3)
-    hyper = pdadmm.Sweeps(batch=16)
-    state = pdadmm.init_sweeps(params, data, hyper)
-    state, _ = pdadmm.sweep(state, data, hyper, jax.random.key(0))
+    config = sweeps.Config(batch=16)
+    state = sweeps.from_params(params, data, config)
+    state, _ = sweeps.step(state, data, config, jax.random.key(0))
     before = compilations()
-    pdadmm.sweep(state, data, hyper.replace(nu=3.0), jax.random.key(1))
+    sweeps.step(state, data, config.replace(nu=3.0), jax.random.key(1))
     assert compilations() == before
 
 
 def test_wrong_settings_are_refused():
-    refused("nu is 0, but has to be a finite number above 0", pdadmm.Sweeps, nu=0)
-    refused("batch is 0", pdadmm.Sweeps, batch=0)
-    refused(r"block is 2\.5", pdadmm.Sweeps, block=2.5)
-    refused("rule is 'adam'", pdadmm.Sweeps, rule="adam")
-    refused(r"loss is 'hinge'.*pdadmm_jax\.loss", pdadmm.Sweeps, loss="hinge")
-    refused("batch is None", pdadmm.Sweeps, pipelined=True)
-    refused(r"inertia is 1\.0.*of at least 0 and below 1", pdadmm.Proximal, inertia=1.0)
-    refused("ridge is 0", pdadmm.Proximal, ridge=0)
-    refused("rate is -1", pdadmm.Follow, rate=-1)
+    refused("nu is 0, but has to be a finite number above 0", sweeps.Config, nu=0)
+    refused("batch is 0", sweeps.Config, batch=0)
+    refused(r"block is 2\.5", sweeps.Config, block=2.5)
+    refused("unknown rule 'adams'; did you mean 'adam'.*Optax", sweeps.Config, rule="adams")
+    refused("rule is <function adam.*Optax optimizer", sweeps.Config, rule=optax.adam)
+    refused("unknown loss 'hinge'; known are softmax_cross", sweeps.Config, loss="hinge")
+    refused("batch is None", sweeps.Config, pipelined=True)
+    refused(r"momentum is 1\.0.*of at least 0 and below 1", sweeps.Proximal, momentum=1.0)
+    refused("ridge is 0", sweeps.Proximal, ridge=0)
+    refused("rate is -1", sweeps.Adam, rate=-1)
     params, data = problem(3)
     refused(
-        "unknown wire type 'int2'", pdadmm.init_sweeps, params, data, pdadmm.Sweeps(), wire="int2"
+        "unknown message_dtype 'int2'",
+        sweeps.from_params,
+        params,
+        data,
+        sweeps.Config(),
+        message_dtype="int2",
     )
     refused("batch is 5, but 2 data shards", batches_of, 12, 5, 0, 2)
 
 
 def test_other_data_and_broken_weights_are_refused():
     params, data = problem(3)
-    hyper = pdadmm.Sweeps()
-    state = pdadmm.init_sweeps(params, data, hyper)
+    config = sweeps.Config()
+    state = sweeps.from_params(params, data, config)
     narrow = data._replace(x=data.x[:, 1:])
-    refused("x has 6 features.*first width is 7", pdadmm.sweep, state, narrow, hyper)
+    refused("x has 6 features.*first width is 7", sweeps.step, state, narrow, config)
     broken = [params[0], (params[1][0] * jnp.nan, params[1][1]), params[2]]
-    refused("W of layer 2", pdadmm.init_sweeps, broken, data, hyper)
+    refused("W of layer 2", sweeps.from_params, broken, data, config)
 
 
 def test_values_that_break_are_reported():
     params, data = problem(3)
-    hyper = pdadmm.Sweeps()
-    state = pdadmm.init_sweeps([(1e30 * W, b) for W, b in params], data, hyper)
-    _, info = pdadmm.sweep(state, data, hyper)
+    config = sweeps.Config()
+    state = sweeps.from_params([(1e30 * W, b) for W, b in params], data, config)
+    _, info = sweeps.step(state, data, config)
     assert not bool(info.finite)
 
 
 def test_presets_are_what_they_say():
-    paper = pdadmm.paper(rho=0.5)
+    paper = admm.paper(rho=0.5)
     assert (paper.nu, paper.rho) == (1e-4, 0.5)
-    assert isinstance(paper.p_solver, pdadmm.Search)
-    assert isinstance(paper.W_solver, pdadmm.Search)
-    assert isinstance(pdadmm.recommended().rule, pdadmm.Proximal)
-    batches = pdadmm.recommended(32, nu=7.0)
-    assert (batches.batch, batches.nu) == (32, 7.0)
-    assert isinstance(batches.rule, pdadmm.Follow)
+    assert isinstance(paper.p_solver, admm.Search)
+    assert isinstance(paper.W_solver, admm.Search)
+    depths = (3, 5, 10, 20, 50)
+    full = [sweeps.recommended((7, *[6] * (depth - 1), 4)) for depth in depths]
+    assert [config.nu for config in full] == [100, 100, 300, 1000, 1000]
+    assert all(isinstance(config.rule, sweeps.Proximal) for config in full)
+    batches = sweeps.recommended(network(20), 32, block=7)
+    assert (batches.batch, batches.nu, batches.block) == (32, 100, 7)
+    assert isinstance(batches.rule, sweeps.Adam)
 
 
 @pytest.mark.x64
@@ -358,37 +368,33 @@ def test_presets_are_what_they_say():
     ),
 )
 def test_a_state_goes_on_on_another_mesh(rule, depth, old, new):
-    """Weights and what the rule remembers; 4 on 4 stages is a ring, 8 stages leave some idle."""
-    hyper = pdadmm.Sweeps(nu=5.0, rule=RULES[rule])
+    """Weights and the rule's state; 4 on 4 stages is a ring, 8 stages leave some idle."""
+    config = sweeps.Config(nu=5.0, rule=RULES[rule])
     params, data = problem(depth)
     before, after = mesh_of(*old), mesh_of(*new)
 
     def go_on(state, mesh):
         there = data if mesh is None else pdadmm.shard_data(data, mesh)
-        return pdadmm.sweep(state, there, hyper)[0]
+        return sweeps.step(state, there, config)[0]
 
-    state = go_on(pdadmm.init_sweeps(params, data, hyper, mesh=before), before)
-    shapes = pdadmm.abstract_sweeps(
-        network(depth),
-        hyper,
-        data.x.dtype,
-        after or pdadmm.make_mesh(devices=jax.devices()[:1]),
-        stages=old[0],
+    state = go_on(sweeps.from_params(params, data, config, mesh=before), before)
+    shapes, _ = sweeps.abstract(
+        data, network(depth), config, mesh=after or pdadmm.make_mesh(), stages=old[0]
     )
     read = jax.tree.map(
         lambda stored, shape: jax.device_put(np.asarray(stored), shape.sharding),
         jax.tree.leaves(state),
         jax.tree.leaves(shapes),
     )
-    moved = pdadmm.moved_sweeps(jax.tree.unflatten(jax.tree.structure(shapes), read), after)
-    own = pdadmm.abstract_sweeps(network(depth), hyper, data.x.dtype, after)
+    moved = sweeps.reshard(jax.tree.unflatten(jax.tree.structure(shapes), read), after)
+    own, _ = sweeps.abstract(data, network(depth), config, mesh=after)
     assert jax.tree.structure(own) == jax.tree.structure(moved)
     for have, want in zip(jax.tree.leaves(moved), jax.tree.leaves(own), strict=True):
         assert (have.shape, have.dtype) == (want.shape, want.dtype)
         assert after is None or have.sharding.is_equivalent_to(want.sharding, have.ndim)
     found, expected = go_on(moved, after), go_on(state, before)
     assert int(found.iteration) == 2
-    assert_close(*(as_numpy(pdadmm.params(one.weights)) for one in (found, expected)), 1e-12)
+    assert_close(*(as_numpy(pdadmm.params(one)) for one in (found, expected)), 1e-12)
 
 
 def mesh_of(stages, shards):

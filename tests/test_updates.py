@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pdadmm_jax as pdadmm
+from pdadmm_jax import admm
+from pdadmm_jax.admm import updates
 from tests import reference
 
 SCALES = st.sampled_from([1e-6, 1e-3, 1.0, 1e3, 1e6])
 PENALTIES = st.sampled_from([1e-6, 1e-2, 1.0, 1e6])
 SHAPES = st.sampled_from([(1, 3, 2), (7, 3, 5), (7, 5, 3), (16, 4, 4), (3, 1, 1)])
 KINDS = st.sampled_from(["random", "zero", "dead unit", "duplicates", "at rest"])
-SOLVERS = [pdadmm.Search(), pdadmm.LayerStep(), pdadmm.UnitStep(), pdadmm.Exact()]
+SOLVERS = [admm.Search(), admm.LayerStep(), admm.UnitStep(), admm.Exact()]
 many = settings(max_examples=60, deadline=None, derandomize=True)
 
 
@@ -58,7 +59,7 @@ def rounding(p, W, b, z, q, u, nu, rho, mu=0.0):
 def test_p_descends_at_every_scale(solver, shape, scale, kind, nu, rho, seed):
     p, W, b, z, q, u = layer(shape, scale, kind, seed)
     a = p @ W + b
-    new = pdadmm.update_p(p, W, a, z, q, u, nu, rho, solver)
+    new = updates.update_p(p, W, a, z, q, u, nu, rho, solver)
     assert np.isfinite(new.value).all()
     assert np.isfinite(new.a).all()
     slack = rounding(p, W, b, z, q, u, nu, rho)
@@ -80,7 +81,7 @@ def test_p_descends_at_every_scale(solver, shape, scale, kind, nu, rho, seed):
 def test_W_descends_at_every_scale(solver, shape, scale, kind, nu, mu, seed):
     p, W, b, z, q, u = layer(shape, scale, kind, seed)
     a = p @ W + b
-    new = pdadmm.update_W(W, p, a, z, nu, mu, solver)
+    new = updates.update_W(W, p, a, z, nu, mu, solver)
     assert np.isfinite(new.value).all()
     assert np.isfinite(new.a).all()
     slack = rounding(p, W, b, z, q, 0 * u, nu, 0.0, mu)
@@ -94,11 +95,11 @@ def test_W_descends_at_every_scale(solver, shape, scale, kind, nu, mu, seed):
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
 def test_a_follows_the_moves(solver):
     p, W, b, z, q, u = layer((9, 4, 5), 1.0, "random", 0, jnp.float64)
-    moved = pdadmm.update_p(p, W, p @ W + b, z, q, u, 0.3, 0.7, solver)
+    moved = updates.update_p(p, W, p @ W + b, z, q, u, 0.3, 0.7, solver)
     np.testing.assert_allclose(moved.a, moved.value @ W + b, atol=1e-13)
-    turned = pdadmm.update_W(W, moved.value, moved.a, z, 0.3, 0.1, solver)
+    turned = updates.update_W(W, moved.value, moved.a, z, 0.3, 0.1, solver)
     np.testing.assert_allclose(turned.a, moved.value @ turned.value + b, atol=1e-13)
-    new_b, a = pdadmm.update_b(b, turned.a, z)
+    new_b, a = updates.update_b(b, turned.a, z)
     np.testing.assert_allclose(a, moved.value @ turned.value + new_b, atol=1e-13)
 
 
@@ -106,16 +107,16 @@ def test_a_follows_the_moves(solver):
 def test_exact_solves_are_stationary():
     p, W, b, z, q, u = layer((9, 4, 5), 1.0, "random", 1, jnp.float64)
     nu, rho, mu = 0.3, 0.7, 0.1
-    exact = pdadmm.Exact(damping=0.0)
-    new_p = pdadmm.update_p(p, W, p @ W + b, z, q, u, nu, rho, exact).value
+    exact = admm.Exact(damping=0.0)
+    new_p = updates.update_p(p, W, p @ W + b, z, q, u, nu, rho, exact).value
     slope_p = u + rho * (new_p - q) - nu * (z - new_p @ W - b) @ W.T
     np.testing.assert_allclose(slope_p, 0, atol=1e-12)
-    new_W = pdadmm.update_W(W, p, p @ W + b, z, nu, mu, exact).value
+    new_W = updates.update_W(W, p, p @ W + b, z, nu, mu, exact).value
     slope_W = mu * new_W - nu * p.T @ (z - p @ new_W - b)
     np.testing.assert_allclose(slope_W, 0, atol=1e-12)
-    free_W = pdadmm.update_W(W, p, p @ W + b, z, nu, 0.0, exact).value
+    free_W = updates.update_W(W, p, p @ W + b, z, nu, 0.0, exact).value
     np.testing.assert_allclose(p.T @ (z - p @ free_W - b), 0, atol=1e-12)
-    new_b, _ = pdadmm.update_b(b, p @ W + b, z)
+    new_b, _ = updates.update_b(b, p @ W + b, z)
     np.testing.assert_allclose(jnp.sum(z - p @ W - new_b, axis=0), 0, atol=1e-12)
 
 
@@ -126,13 +127,13 @@ def test_closed_form_step_is_the_smallest_that_majorises(variable):
     p, W, b, z, q, u = layer((9, 4, 5), 1.0, "random", 2, jnp.float64)
     nu, rho, mu = 0.3, 0.7, 0.1
     if variable == "p":
-        update = pdadmm.update_p(p, W, p @ W + b, z, q, u, nu, rho, pdadmm.LayerStep())
+        update = updates.update_p(p, W, p @ W + b, z, q, u, nu, rho, admm.LayerStep())
         gradient = u + rho * (p - q) - nu * (z - p @ W - b) @ W.T
 
         def value(step):
             return phi(p - step * gradient, W, b, z, q, u, nu, rho)
     else:
-        update = pdadmm.update_W(W, p, p @ W + b, z, nu, mu, pdadmm.LayerStep())
+        update = updates.update_W(W, p, p @ W + b, z, nu, mu, admm.LayerStep())
         gradient = mu * W - nu * p.T @ (z - p @ W - b)
 
         def value(step):
@@ -154,8 +155,8 @@ def test_closed_form_step_is_the_smallest_that_majorises(variable):
 def test_search_stops_at_the_first_sufficient_trial(start, growth, seed):
     p, W, b, z, q, u = layer((9, 4, 5), 1.0, "random", seed, jnp.float64)
     args = (p, W, p @ W + b, z, q, u, 0.3, 0.7)
-    least = float(pdadmm.update_p(*args, pdadmm.LayerStep()).ratio)
-    found = float(pdadmm.update_p(*args, pdadmm.Search(start, growth)).ratio)
+    least = float(updates.update_p(*args, admm.LayerStep()).ratio)
+    found = float(updates.update_p(*args, admm.Search(start, growth)).ratio)
     tau = start
     while tau < least:
         tau *= growth
@@ -167,8 +168,8 @@ def test_unit_steps_descend_at_least_as_far_as_one_step_for_the_layer():
     p, W, b, z, q, u = layer((9, 4, 5), 1.0, "random", 3, jnp.float64)
     args = (p, W, p @ W + b, z, q, u, 0.3, 0.7)
     values = [
-        phi(pdadmm.update_p(*args, solver).value, W, b, z, q, u, 0.3, 0.7)
-        for solver in (pdadmm.Exact(0.0), pdadmm.UnitStep(), pdadmm.LayerStep(), pdadmm.Search())
+        phi(updates.update_p(*args, solver).value, W, b, z, q, u, 0.3, 0.7)
+        for solver in (admm.Exact(0.0), admm.UnitStep(), admm.LayerStep(), admm.Search())
     ]
     assert values == sorted(values)
 
@@ -181,9 +182,9 @@ def test_exact_solves_survive_singular_systems(damping, offset):
     p = jnp.asarray(np.tile(offset + rng.uniform(size=(1, 300)), (2000, 1)), jnp.float32)
     W = jnp.asarray(rng.standard_normal((300, 5)), jnp.float32)
     z = jnp.asarray(rng.standard_normal((2000, 5)), jnp.float32)
-    exact = pdadmm.Exact(damping)
-    turned = pdadmm.update_W(W, p, p @ W, z, 1.0, 0.0, exact)
-    moved = pdadmm.update_p(p, W, p @ W, z, p, 0 * p, 1.0, 1e-6, exact)
+    exact = admm.Exact(damping)
+    turned = updates.update_W(W, p, p @ W, z, 1.0, 0.0, exact)
+    moved = updates.update_p(p, W, p @ W, z, p, 0 * p, 1.0, 1e-6, exact)
     for new in (turned, moved):
         assert np.isfinite(new.value).all()
         assert jnp.sum((z - new.a) ** 2) < jnp.sum((z - p @ W) ** 2)
@@ -194,9 +195,9 @@ def test_exact_solves_survive_singular_systems(damping, offset):
 def test_q_minimises_and_u_keeps_lemma_4(scale, nu, rho, seed):
     rng = np.random.default_rng(seed)
     p, u, f_z = (jnp.asarray(scale * rng.standard_normal((5, 3)), jnp.float32) for _ in range(3))
-    q = pdadmm.update_q(p, u, f_z, nu, rho)
+    q = updates.update_q(p, u, f_z, nu, rho)
     size = nu * (jnp.abs(q) + jnp.abs(f_z)) + jnp.abs(u) + rho * (jnp.abs(p) + jnp.abs(q))
     slope = nu * (q - f_z) - u - rho * (p - q)
     assert (jnp.abs(slope) <= 1e-6 * size).all()
-    new_u = pdadmm.update_u(u, p, q, rho)
+    new_u = updates.update_u(u, p, q, rho)
     assert (jnp.abs(new_u - nu * (q - f_z)) <= 1e-6 * size).all()

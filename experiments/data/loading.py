@@ -79,7 +79,7 @@ def _published(config: DataConfig) -> tuple[Entry, Splits, str]:
     if not entry.archives:
         return entry, entry.checked(entry.parse({}), config.name), "bundled with the code"
     try:
-        from experiments.data import official  # imports TFDS, which digits can do without
+        from experiments.data import official
     except ImportError as error:
         raise NotAtHand(
             f"{config.name} needs {error.name}, which is not installed: install"

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.arrays import read_npz
 from experiments.data.catalogue import Entry
 from experiments.data.dataset import DataError, Images, Splits
 from experiments.data.protocol import Selection
+from experiments.runtime.npz_files import read_npz
 
 SPLITS = ("train", "test")
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535}  # 1 for all others

@@ -1,4 +1,4 @@
-"""``python -m experiments ablations``: pdADMM with one thing changed at a time."""
+"""``python -m experiments study ablations``: ADMM with one thing changed at a time."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from rich.table import Table
 
 import pdadmm_jax as pdadmm
 from experiments import build
-from experiments.config import MethodConfig, NetworkConfig
+from experiments.algorithms.admm import ADMM
+from experiments.algorithms.loop import Programs, Schedule, TrainState, train
+from experiments.compare.results import plus_minus
 from experiments.data import load
-from experiments.errors import usage_errors
-from experiments.full_batch import train
-from experiments.interrupts import INTERRUPTED, stop_requests
-from experiments.kept import keep_programs
-from experiments.measurement import Measurement, table
-from experiments.plots import BLACK, BLUE, error_axis, errors_drawn
-from experiments.study.config import AblationsConfig
-from experiments.study.courses import REFRESH_EVERY
-from experiments.study.results import plus_minus
-from experiments.training import Start
+from experiments.options.network import MethodConfig, NetworkConfig
+from experiments.report.measurement import Measurement, table
+from experiments.report.plotting import BLACK, BLUE, error_axis, errors_drawn
+from experiments.runtime.compilation_cache import enable_compilation_cache
+from experiments.runtime.errors import usage_errors
+from experiments.runtime.interrupts import INTERRUPTED, stop_requests
+from experiments.study.history import REFRESH_EVERY
+from experiments.study.options import AblationsConfig
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Variant:
 
     name: str
     method: Mapping[str, Any] = field(default_factory=dict)
-    initializer: str = "he"
+    initializer: str = "orthogonal"
     shorter: int = 0
 
     @property
@@ -79,9 +79,9 @@ AXES: dict[str, tuple[Variant, ...]] = {
         for rho in (0.02, 0.1, 0.5, 2.0, 10.0)
     ),
     "first weights": (
-        replace(DEFAULT, name="He *"),
+        Variant("He", initializer="he"),
         Variant("Glorot", initializer="glorot"),
-        Variant("orthogonal", initializer="orthogonal"),
+        replace(DEFAULT, name="orthogonal *"),
         Variant("normal(0.1), the paper's", initializer="paper"),
     ),
     "depth, grown half-way": (
@@ -92,8 +92,8 @@ AXES: dict[str, tuple[Variant, ...]] = {
 }
 
 
-class Outcome(NamedTuple):
-    """What a variant came to from every seed.
+class Result(NamedTuple):
+    """Results of a variant from every seed.
 
     Attributes:
         validation: accuracy on held-out samples, never on test samples.
@@ -110,37 +110,38 @@ class Outcome(NamedTuple):
     milliseconds: list[float]
 
 
-def main(config: AblationsConfig) -> int:
+def main(options: AblationsConfig) -> int:
     """Trains all variants and reports; returns the exit code.
 
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    keep_programs()
+    enable_compilation_cache()
     with usage_errors():
-        dataset = load(config.data)
-        widths = (dataset.x_train.shape[1], *config.hidden, dataset.classes)
+        dataset = load(options.data)
+        widths = (dataset.x_train.shape[1], *options.hidden, dataset.classes)
         build.check_fits(widths, len(dataset.y_train))
         splits = build.splits(dataset, np.float32, None)
-        build.held_out(splits, config.data)  # on which variants are scored
-    measurement = Measurement("ablations", config)
+        build.held_out(splits, options.data)  # on which variants are scored
+    measurement = Measurement("ablations", options)
     measurement.show(
         f"{dataset.name}: {splits.samples} training samples, {len(dataset.y_validation)} held out; "
-        f"hidden layers {' - '.join(map(str, config.hidden))}, {config.iterations} iterations, "
-        f"{config.seeds} seed(s); * marks the defaults"
+        f"hidden layers {' - '.join(map(str, options.hidden))}, {options.iterations} iterations, "
+        f"{options.seeds} seed(s); * marks the defaults"
     )
-    found: dict[str, dict[str, Outcome]] = {}
-    known: dict[tuple[Any, ...], Outcome] = {}  # the defaults are part of every axis
+    found: dict[str, dict[str, Result]] = {}
+    known: dict[tuple[Any, ...], Result] = {}  # the defaults are part of every axis
+    programs = Programs()
     with stop_requests() as asked:
         for axis, variants in AXES.items():
             found[axis] = {}
             for variant in variants:
                 key = variant.settings, variant.initializer, variant.shorter
                 if key not in known:
-                    known[key] = outcome(variant, config, splits, dataset.classes)
+                    known[key] = trained(variant, options, splits, dataset.classes, programs)
                 found[axis][variant.name] = known[key]
                 if asked:
-                    measurement.show("interrupted: what was done is saved")
+                    measurement.show("interrupted: results so far are saved")
                     break
             measurement.show(_table(axis, found[axis]))
             if asked:
@@ -152,45 +153,44 @@ def main(config: AblationsConfig) -> int:
     return INTERRUPTED if asked else 0
 
 
-def outcome(
-    variant: Variant, config: AblationsConfig, splits: build.Splits, classes: int
-) -> Outcome:
+def trained(
+    variant: Variant,
+    options: AblationsConfig,
+    splits: build.Splits,
+    classes: int,
+    programs: Programs,
+) -> Result:
     """Trains one variant from every seed."""
-    hyper = build.hyperparameters(NetworkConfig(), variant.settings)
-    hidden = config.hidden[: variant.shorter] if variant.shorter else config.hidden
-    added = len(config.hidden) - len(hidden)
-    rows = []
-    for seed in range(config.seeds):
-        state = pdadmm.init(
-            jax.random.key(seed),
-            splits.solved,
-            (splits.train.x.shape[1], *hidden, classes),
-            hyper,
-            build.INITIALIZERS[variant.initializer],
+    config = build.admm(NetworkConfig(), variant.settings)
+    hidden = options.hidden[: variant.shorter] if variant.shorter else options.hidden
+    missing = len(options.hidden) - len(hidden)
+    iterations = options.iterations
+    schedule = Schedule(
+        iterations, iterations, REFRESH_EVERY, (iterations // 2,) if missing else (), missing
+    )
+    data, rows = splits.solved, []
+    for seed in range(options.seeds):
+        key = jax.random.key(seed)
+        widths = (splits.train.x.shape[1], *hidden, classes)
+        initializer = build.INITIALIZERS[variant.initializer]
+        start = TrainState(
+            pdadmm.admm.init(key, data, widths, config, initializer=initializer), config
         )
-        *_, last = train(
-            Start(state, hyper),
-            splits,
-            iterations=config.iterations,
-            evaluate_every=config.iterations,
-            refresh_every=REFRESH_EVERY,
-            grow_at=(config.iterations // 2,) if added else (),
-            grow_by=added,
-        )
-        line = last.lines[-1]
+        evaluated = splits.of("train", "validation")
+        *_, last = train(ADMM, start, data, key, schedule, evaluated, programs)
         rows.append(
             (
-                line["validation_accuracy"],
-                line["train_loss"],
-                line["lagrangian"] / splits.samples,
-                line["residual"],
+                last.scores["validation"][1],
+                last.scores["train"][0],
+                float(last.info.lagrangian[-1]) / splits.samples,
+                float(np.sum(np.square(last.info.primal_residual[-1], dtype=np.float64))),
                 1000 * last.end.seconds / last.iteration,
             )
         )
-    return Outcome(*map(list, zip(*rows, strict=True)))
+    return Result(*map(list, zip(*rows, strict=True)))
 
 
-def _table(axis: str, rows: dict[str, Outcome]) -> Table:
+def _table(axis: str, rows: dict[str, Result]) -> Table:
     made = table(
         "", "validation %", "train loss", "Lagrangian", "residual", "ms", title=f"\n{axis}"
     )
@@ -210,8 +210,8 @@ def _short(values: list[float]) -> str:
     return f"{np.mean(values):.3g}"
 
 
-def figure(path: Path, found: dict[str, dict[str, Outcome]]) -> None:
-    """Share of held-out samples answered wrong: a dot for the mean, a line over all seeds."""
+def figure(path: Path, found: dict[str, dict[str, Result]]) -> None:
+    """Error on held-out samples: a dot for the mean, a line over all seeds."""
     lines = sum(map(len, found.values())) + 2 * len(found)
     drawing = Figure(figsize=(8, 0.28 * lines))
     axes = drawing.subplots()
@@ -228,5 +228,5 @@ def figure(path: Path, found: dict[str, dict[str, Outcome]]) -> None:
             labels.append(name)
         position += 1.6
     axes.set_yticks(ticks, labels)
-    error_axis(axes, "held-out samples answered wrong (black: the defaults)")
+    error_axis(axes, "error on held-out samples (black: the defaults)")
     drawing.savefig(path, dpi=110, bbox_inches="tight")

@@ -1,10 +1,10 @@
-"""``python -m experiments communication``: what messages of fewer bytes cost in accuracy.
+"""``python -m experiments study communication``: what messages of fewer bytes cost in accuracy.
 
-The same network from the same starts on several stages, once for every type of message.  Bytes are
-not computed from the types but counted in the compiled programs that are run: what one device
-hands to its neighbours in every turn of their loops, and after the last turn once more.  Not among
-them are the forward pass that a run starts from, which crosses every boundary once, unrounded, and
-what is gathered to be looked at.
+The same network from the same starts on several stages, once for every dtype of messages.  Bytes
+are not computed from the dtypes but counted in the compiled programs that are run: what one device
+sends to its neighbours in every iteration of their loops, and after the last one once more.  Not
+among them are the forward pass that a run starts from, which crosses every boundary once,
+unrounded, and what is gathered for metrics.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sized
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,29 +24,34 @@ from rich.progress import track
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
-from experiments import build, plots
-from experiments.compiled import messages
-from experiments.config import WireName
-from experiments.errors import usage_errors
-from experiments.interrupts import INTERRUPTED, Interrupted, stop_requests
-from experiments.kept import keep_programs
-from experiments.measurement import Measurement, table
-from experiments.study.config import CommunicationConfig
-from experiments.study.courses import (
+from experiments import build
+from experiments.algorithms.admm import ADMM
+from experiments.algorithms.loop import Programs, Schedule
+from experiments.benchmark.compiled_program import messages
+from experiments.options.devices import MessageDtype
+from experiments.report import plotting as plots
+from experiments.report.measurement import Measurement, table
+from experiments.runtime.compilation_cache import enable_compilation_cache
+from experiments.runtime.errors import usage_errors
+from experiments.runtime.interrupts import INTERRUPTED, Interrupted, stop_requests
+from experiments.study.history import (
     INTERRUPTION,
-    Course,
+    REFRESH_EVERY,
+    History,
     Problem,
     Report,
-    course,
     error,
+    finite_ones,
+    history,
     problem,
     report_of,
     rises,
-    whole,
 )
+from experiments.study.options import CommunicationConfig
 
 FAILED = 1
-LOOKS: dict[WireName, tuple[str, str]] = {  # colour and marker, which shades of grey leave apart
+# Colour and marker, which shades of grey leave apart.
+LOOKS: dict[MessageDtype, tuple[str, str]] = {
     "full": (plots.BLACK, "o"),
     "float32": (plots.PURPLE, "v"),
     "bfloat16": (plots.BLUE, "s"),
@@ -57,19 +61,19 @@ LOOKS: dict[WireName, tuple[str, str]] = {  # colour and marker, which shades of
 
 
 class Traffic(NamedTuple):
-    """Messages of one type, and what came of them.
+    """Messages of one dtype, and the runs with them.
 
     Attributes:
-        wire: the type.
+        dtype: of the messages.
         bytes: that cross a boundary of stages per iteration, both ways together.
         boundaries: between stages.
-        courses: one of every seed.
+        histories: one of every seed.
     """
 
-    wire: WireName
+    dtype: MessageDtype
     bytes: int
     boundaries: int
-    courses: list[Course]
+    histories: list[History]
 
     def sent(self, iterations: Any) -> np.ndarray:
         """Megabytes over all boundaries in so many iterations."""
@@ -77,14 +81,14 @@ class Traffic(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """How all courses of one type ended: mean and deviation over seeds.
+    """How all runs with one dtype ended: mean and deviation over seeds.
 
     Attributes:
         lagrangian: augmented Lagrangian.
         residual: squared primal residual.
         loss: of the forward pass on held-out samples.
         accuracy: on the same.
-        rises: iterations in which the Lagrangian rose, in all courses together.
+        rises: iterations in which the Lagrangian rose, in all runs together.
         largest_rise: as a share of its first value.
     """
 
@@ -96,48 +100,48 @@ class Summary(NamedTuple):
     largest_rise: float
 
 
-def main(config: CommunicationConfig) -> int:
+def main(options: CommunicationConfig) -> int:
     """Measures and reports; returns the exit code.
 
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    keep_programs()
+    enable_compilation_cache()
     with usage_errors():
-        hyper = build.hyperparameters(config.network, config.method)
-        given = problem(config, config.method, mesh=_mesh(config.stages))
-        build.held_out(given.splits, config.data)  # on which accuracy is measured
-        given.start(0, hyper)
-    measurement = Measurement("communication", config)
-    measurement.show(given.described(config.iterations))
+        config = build.admm(options.network, options.method)
+        given = problem(options, options.method, mesh=_mesh(options.stages))
+        build.held_out(given.splits, options.data)  # on which accuracy is measured
+        given.start(0, config)
+    measurement = Measurement("communication", options)
+    measurement.show(given.described(options.iterations))
     found = []
-    wires = track(
-        config.wires,
-        "wires",
+    message_dtypes = track(
+        options.message_dtypes,
+        "message dtypes",
         console=measurement.console,
         disable=not measurement.console.is_terminal,
     )
     with stop_requests() as asked:
-        for wire in wires:
-            found.append(traffic(config, given, hyper, wire, asked))
+        for dtype in message_dtypes:
+            found.append(traffic(options, given, config, dtype, asked))
             if asked:
                 break
-    found = [one for one in found if one.courses]
+    found = [one for one in found if one.histories]
     if found:
         measurement.show(_table(found))
     broken = [
-        f"{one.wire}, seed {each.seed}: values ceased to be finite at iteration {each.broken}"
+        f"{one.dtype}, seed {each.seed}: values ceased to be finite at iteration {each.nonfinite}"
         for one in found
-        for each in one.courses
-        if each.broken
+        for each in one.histories
+        if each.nonfinite
     ]
     if broken:
         measurement.show(error(broken))
     if asked:
         measurement.show(INTERRUPTION)
-    if any(whole(one.courses) for one in found):
+    if any(finite_ones(one.histories) for one in found):
         figure(measurement.figure(), found, given)
-    measurement.save({one.wire: _plain(one) for one in found})
+    measurement.save({one.dtype: _plain(one) for one in found})
     if asked:
         return INTERRUPTED
     return FAILED if broken else 0
@@ -159,42 +163,47 @@ def _mesh(stages: int) -> Mesh:
 
 
 def traffic(
-    config: CommunicationConfig,
+    options: CommunicationConfig,
     given: Problem,
-    hyper: pdadmm.Hyperparameters,
-    wire: WireName,
-    asked: Sized,
+    config: pdadmm.admm.Config,
+    dtype: MessageDtype,
+    stop_requests: Sized,
 ) -> Traffic:
-    """Compiles a run with messages of one type, and starts it from every seed, or until a stop."""
-    run = jax.jit(partial(iterated, iterations=config.evaluate_every), donate_argnums=0)
-    state, data = given.start(0, hyper, wire), given.splits.solved
-    program = run.lower(state, data, hyper).compile()
-    courses = []
+    """Trains with messages of one dtype from every seed, or until a stop; counts their bytes."""
+    schedule = Schedule(options.iterations, options.evaluate_every, REFRESH_EVERY)
+    programs, key = Programs(), jax.random.key(0)
+    start = given.start(0, config, dtype)
+    run = programs.compiled(
+        RECORDED.run, start.state, given.splits.solved, config, key, steps=options.evaluate_every
+    )
+    histories = []
     with contextlib.suppress(Interrupted):
-        for seed in range(config.seeds):
-            start = given.start(seed, hyper, wire)
-            courses.append(
-                course(program, seed, start, given.splits, hyper, config.iterations, asked)
+        for seed in range(options.seeds):
+            start = given.start(seed, config, dtype)
+            histories.append(
+                history(RECORDED, given, seed, start, schedule, programs, stop_requests)
             )
-    return Traffic(wire, bytes_per_turn(program.as_text() or ""), config.stages - 1, courses)
+    sent = bytes_per_iteration(run.as_text() or "")
+    return Traffic(dtype, sent, options.stages - 1, histories)
 
 
-def iterated(
-    state: pdadmm.State, data: pdadmm.Data, hyper: pdadmm.Hyperparameters, iterations: int
-) -> tuple[pdadmm.State, Report]:
+def recorded(state: Any, data: Any, config: Any, key: Any, steps: int) -> tuple[Any, Report]:
     """Some iterations in one loop."""
-    state, info = pdadmm.run(state, data, hyper, iterations)
+    state, info = ADMM.run(state, data, config, key, steps)
     return state, report_of(info)
 
 
-def bytes_per_turn(text: str) -> int:
-    """What a device that has two neighbours hands over in every turn of a program's loop."""
+RECORDED = ADMM._replace(run=recorded)
+
+
+def bytes_per_iteration(text: str) -> int:
+    """What a device that has two neighbours sends in every iteration of a program's loop."""
     return sum(message.bytes for message in messages(text) if message.in_loop)
 
 
 def summary(one: Traffic) -> Summary:
-    """Of the courses that stayed finite, at least one."""
-    ended = whole(one.courses)
+    """Of the runs that stayed finite, at least one."""
+    ended = finite_ones(one.histories)
     risen = [rises(each.lagrangian) for each in ended]
     return Summary(
         lagrangian=mean_and_deviation([each.report.lagrangian[-1] for each in ended]),
@@ -212,18 +221,18 @@ def mean_and_deviation(numbers: list[float]) -> tuple[float, float]:
 
 
 def _plain(one: Traffic) -> dict[str, Any]:
-    end = summary(one)._asdict() if whole(one.courses) else {}
+    end = summary(one)._asdict() if finite_ones(one.histories) else {}
     return {
         "bytes_per_boundary_and_iteration": one.bytes,
         "boundaries": one.boundaries,
         "end": end,
-        "courses": [each.plain() for each in one.courses],
+        "histories": [each.to_json() for each in one.histories],
     }
 
 
 def _table(found: list[Traffic]) -> Table:
-    full = next((one.bytes for one in found if one.wire == "full"), None)  # None if interrupted
-    seeds = " to ".join(map(str, sorted({len(whole(one.courses)) for one in found})))
+    full = next((one.bytes for one in found if one.dtype == "full"), None)  # None if interrupted
+    seeds = " to ".join(map(str, sorted({len(finite_ones(one.histories)) for one in found})))
     headings = "bytes", "of full", "L", "residual", "loss", "accuracy", "+-", "rises"
     made = table(
         "",
@@ -233,12 +242,12 @@ def _table(found: list[Traffic]) -> Table:
     )
     for one in found:
         share = f"{one.bytes / full:.3f}" if full else ""
-        made.add_row(one.wire, f"{one.bytes:,}", share, *_cells(one))
+        made.add_row(one.dtype, f"{one.bytes:,}", share, *_cells(one))
     return made
 
 
 def _cells(one: Traffic) -> list[str]:
-    if not whole(one.courses):
+    if not finite_ones(one.histories):
         return ["not finite"]
     end = summary(one)
     mean, deviation = end.accuracy
@@ -257,13 +266,13 @@ def figure(path: Path, found: list[Traffic], given: Problem) -> None:
 
     Args:
         path: file to write.
-        found: with their courses.
+        found: with their histories.
         given: what was trained.
     """
     drawing = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = drawing.subplots(1, 2, sharex=True)
     for one in found:
-        ended = whole(one.courses)
+        ended = finite_ones(one.histories)
         if not ended:
             continue
         at = ended[0].at
@@ -277,14 +286,14 @@ def figure(path: Path, found: list[Traffic], given: Problem) -> None:
     )
     plots.finish(right, "Augmented Lagrangian", "per training sample", log=True, along=along)
     for axes in (left, right):
-        axes.set_xscale("log")
+        plots.log_axis(axes.xaxis)
     drawing.suptitle(f"pdADMM on {given.name}, {given.network}, {found[0].boundaries + 1} stages")
     drawing.savefig(path, dpi=120)
 
 
 def _draw(axes: Axes, one: Traffic, at: Any, values: np.ndarray) -> None:
     """A line for the mean over seeds, marked where it ends, and a band for all of them."""
-    colour, marker = LOOKS[one.wire]
+    colour, marker = LOOKS[one.dtype]
     sent, mean = one.sent(at), values.mean(0)
     axes.fill_between(sent, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
-    axes.plot(sent, mean, marker=marker, markevery=[-1], color=colour, label=one.wire)
+    axes.plot(sent, mean, marker=marker, markevery=[-1], color=colour, label=one.dtype)

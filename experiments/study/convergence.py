@@ -1,4 +1,4 @@
-"""``python -m experiments convergence``: what the paper's theory says, checked on real runs.
+"""``python -m experiments study convergence``: what the paper's theory says, checked on real runs.
 
 Two settings, the same network and the same starts: the paper's penalties, rho = nu, which its
 theory does not cover, and rho raised into the certified region.  Of each run,
@@ -28,7 +28,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,27 +41,31 @@ from rich.progress import track
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
-from experiments import build, plots
-from experiments.config import MethodConfig
-from experiments.errors import usage_errors
-from experiments.interrupts import INTERRUPTED, Interrupted, stop_requests
-from experiments.kept import keep_programs
-from experiments.measurement import Measurement, table
-from experiments.study.config import ConvergenceConfig
-from experiments.study.courses import (
+from experiments import build
+from experiments.algorithms.admm import ADMM
+from experiments.algorithms.loop import Programs, Schedule
+from experiments.options.network import MethodConfig
+from experiments.report import plotting as plots
+from experiments.report.measurement import Measurement, table
+from experiments.runtime.compilation_cache import enable_compilation_cache
+from experiments.runtime.errors import usage_errors
+from experiments.runtime.interrupts import INTERRUPTED, Interrupted, stop_requests
+from experiments.study.history import (
     INTERRUPTION,
+    REFRESH_EVERY,
     ROUNDING,
-    Course,
+    History,
     Problem,
     Report,
     Rises,
-    course,
     error,
+    finite_ones,
+    history,
     problem,
     report_of,
     rises,
-    whole,
 )
+from experiments.study.options import ConvergenceConfig
 
 FALLEN = 1e-2  # a residual that is going to zero has come to this share of its largest value
 RATE = -1.0  # exponent of c_k that Theorem 3 asks for more than
@@ -75,19 +78,19 @@ exponent: of c_k, the smallest squared step of k iterations, in k"""
 
 
 class Setting(NamedTuple):
-    """One choice of penalties, and what came of it.
+    """One choice of penalties, and the runs with it.
 
     Attributes:
         name: what to call it.
-        hyper: with these penalties.
+        config: with these penalties.
         certified: whether the theory covers them.
-        courses: one of every seed.
+        histories: one of every seed.
     """
 
     name: str
-    hyper: pdadmm.Hyperparameters
+    config: pdadmm.admm.Config
     certified: bool
-    courses: list[Course]
+    histories: list[History]
 
 
 class Verdict(NamedTuple):
@@ -106,32 +109,31 @@ class Verdict(NamedTuple):
     exponent: float
 
 
-def main(config: ConvergenceConfig) -> int:
+def main(options: ConvergenceConfig) -> int:
     """Measures and reports; returns the exit code.
 
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    jax.config.update("jax_enable_x64", config.double)
-    keep_programs()
-    dtype = np.dtype(np.float64 if config.double else np.float32)
+    jax.config.update("jax_enable_x64", options.double)
+    enable_compilation_cache()
+    dtype = np.dtype(np.float64 if options.double else np.float32)
     with usage_errors():
-        given, settings = _prepared(config, dtype)
-    measurement = Measurement("convergence", config)
-    measurement.show(given.described(config.iterations))
-    program = jax.jit(partial(iterated, iterations=config.evaluate_every), donate_argnums=0)
+        given, settings = _prepared(options, dtype)
+    measurement = Measurement("convergence", options)
+    measurement.show(given.described(options.iterations))
+    schedule = Schedule(options.iterations, options.evaluate_every, REFRESH_EVERY)
+    programs = Programs()
     jobs = track(
-        list(itertools.product(settings, range(config.seeds))),
+        list(itertools.product(settings, range(options.seeds))),
         "runs",
         console=measurement.console,
         disable=not measurement.console.is_terminal,
     )
     with stop_requests() as asked, contextlib.suppress(Interrupted):
-        for (_, hyper, _, courses), seed in jobs:
-            start = given.start(seed, hyper)
-            courses.append(
-                course(program, seed, start, given.splits, hyper, config.iterations, asked)
-            )
+        for (_, config, _, histories), seed in jobs:
+            start = given.start(seed, config)
+            histories.append(history(RECORDED, given, seed, start, schedule, programs, asked))
     rounding = ROUNDING[dtype.name]
     measurement.show(COLUMNS)
     for setting in settings:
@@ -144,7 +146,7 @@ def main(config: ConvergenceConfig) -> int:
     elif not complaints:
         measurement.show(_all_kept(rounding))
     title = f"pdADMM on {given.name}, {given.network}"
-    if any(whole(one.courses) for one in settings):
+    if any(finite_ones(one.histories) for one in settings):
         figure(measurement.figure(), settings, given.splits.samples, title)
     measurement.save({one.name: _plain(one, rounding) for one in settings})
     if asked:
@@ -152,38 +154,46 @@ def main(config: ConvergenceConfig) -> int:
     return FAILED if complaints else 0
 
 
-def _prepared(config: ConvergenceConfig, dtype: np.dtype) -> tuple[Problem, list[Setting]]:
-    """The problem and the settings, without their courses."""
+def _prepared(options: ConvergenceConfig, dtype: np.dtype) -> tuple[Problem, list[Setting]]:
+    """The problem and the settings, without runs."""
     method = MethodConfig(
-        nu=config.nu, rho=config.nu, p_solver=config.solver, w_solver=config.solver
+        nu=options.nu, rho=options.nu, p_solver=options.solver, w_solver=options.solver
     )
-    own = build.hyperparameters(config.network, method)
-    choices = {"paper": own, "certified": pdadmm.certified(own)}
-    given = problem(config, method, dtype)
-    for hyper in choices.values():  # numbers out of range are refused here
-        given.start(0, hyper)
+    own = build.admm(options.network, method)
+    choices = {"paper": own, "certified": pdadmm.admm.certified(own)}
+    given = problem(options, method, dtype)
+    for config in choices.values():  # numbers out of range are refused here
+        given.start(0, config)
     return given, [
-        Setting(name, hyper, bool(pdadmm.certificate_of(hyper).holds), [])
-        for name, hyper in choices.items()
+        Setting(name, config, bool(pdadmm.admm.certificate(config).holds), [])
+        for name, config in choices.items()
     ]
 
 
-def iterated(
-    state: pdadmm.State, data: pdadmm.Data, hyper: pdadmm.Hyperparameters, iterations: int
-) -> tuple[pdadmm.State, Report]:
+def recorded(
+    state: pdadmm.admm.State,
+    data: pdadmm.Data,
+    config: pdadmm.admm.Config,
+    key: jax.Array,
+    steps: int,
+) -> tuple[pdadmm.admm.State, Report]:
     """Iterations one by one, so that the steps between them can be measured."""
+    del key
 
-    def body(old: pdadmm.State, _: None) -> tuple[pdadmm.State, Report]:
-        new, info = pdadmm.step(old, data, hyper)
+    def body(old: pdadmm.admm.State, _: None) -> tuple[pdadmm.admm.State, Report]:
+        new, info = pdadmm.admm.step(old, data, config)
         return new, report_of(info)._replace(squared_step=squared_step(old, new))
 
-    return lax.scan(body, state, length=iterations)
+    return lax.scan(body, state, length=steps)
 
 
-def squared_step(old: pdadmm.State, new: pdadmm.State) -> jax.Array:
+RECORDED = ADMM._replace(run=recorded)
+
+
+def squared_step(old: pdadmm.admm.State, new: pdadmm.admm.State) -> jax.Array:
     """How far p, W, b, z and q of all layers moved, squared; u and a follow from them."""
 
-    def variables(state: pdadmm.State) -> list[Any]:
+    def variables(state: pdadmm.admm.State) -> list[Any]:
         below = [layer.below for layer in state.layers if layer.below is not None]
         own = [(layer.W, layer.b, layer.z) for layer in state.layers]
         return [*own, *((boundary.p, boundary.q) for boundary in below)]
@@ -211,7 +221,7 @@ def exponent(squared_steps: np.ndarray) -> float:
     return float(slope)
 
 
-def judge(one: Course, rounding: float) -> Verdict:
+def judge(one: History, rounding: float) -> Verdict:
     """Checks a run whose values are finite throughout.
 
     Args:
@@ -231,15 +241,17 @@ def judge(one: Course, rounding: float) -> Verdict:
 def complaints_of(setting: Setting, rounding: float) -> list[str]:
     """What went against the theory, where it holds, and where values ceased to be finite."""
     found = []
-    for one in setting.courses:
-        broken = [f"values ceased to be finite at iteration {one.broken}"] if one.broken else []
-        if setting.certified and not broken:
-            broken = _broken_promises(judge(one, rounding), one.at[-1])
-        found += [f"{setting.name}, seed {one.seed}: {what}" for what in broken]
+    for one in setting.histories:
+        wrong = []
+        if one.nonfinite:
+            wrong = [f"values ceased to be finite at iteration {one.nonfinite}"]
+        elif setting.certified:
+            wrong = _violations(judge(one, rounding), one.at[-1])
+        found += [f"{setting.name}, seed {one.seed}: {what}" for what in wrong]
     return found
 
 
-def _broken_promises(verdict: Verdict, iterations: int) -> list[str]:
+def _violations(verdict: Verdict, iterations: int) -> list[str]:
     rise, left, power = verdict.rises.largest, verdict.residual, verdict.exponent
     after = f"after {iterations} iterations"
     checks = (
@@ -247,19 +259,19 @@ def _broken_promises(verdict: Verdict, iterations: int) -> list[str]:
         (left <= FALLEN, f"the residual is {left:.2g} of its largest {after}, above {FALLEN:g}"),
         (power < RATE, f"c_k goes with k^{power:.2f} {after}, not below k^{RATE:g}"),
     )
-    return [complaint for kept, complaint in checks if not kept]
+    return [complaint for holds, complaint in checks if not holds]
 
 
 def _plain(setting: Setting, rounding: float) -> dict[str, Any]:
-    courses = [
-        one.plain() | ({} if one.broken else {"verdict": _plain_verdict(judge(one, rounding))})
-        for one in setting.courses
+    histories = [
+        one.to_json() | ({} if one.nonfinite else {"verdict": _plain_verdict(judge(one, rounding))})
+        for one in setting.histories
     ]
-    penalties = {"nu": float(setting.hyper.nu), "rho": float(setting.hyper.rho)}
+    penalties = {"nu": float(setting.config.nu), "rho": float(setting.config.rho)}
     return penalties | {
         "certified": setting.certified,
         "rounding": rounding,
-        "courses": courses,
+        "histories": histories,
     }
 
 
@@ -275,7 +287,7 @@ def _all_kept(rounding: float) -> str:
 
 
 def _table(setting: Setting, samples: int, rounding: float) -> Table:
-    nu, rho = float(setting.hyper.nu), float(setting.hyper.rho)
+    nu, rho = float(setting.config.nu), float(setting.config.rho)
     region = "inside" if setting.certified else "outside"
     made = table(
         "seed",
@@ -288,13 +300,13 @@ def _table(setting: Setting, samples: int, rounding: float) -> Table:
         "exponent",
         title=f"{setting.name}: nu = {nu:g}, rho = {rho:g}, {region} the certified region",
     )
-    for one in setting.courses:
+    for one in setting.histories:
         made.add_row(str(one.seed), *_cells(one, samples, rounding))
     return made
 
 
-def _cells(one: Course, samples: int, rounding: float) -> list[str]:
-    if one.broken:
+def _cells(one: History, samples: int, rounding: float) -> list[str]:
+    if one.nonfinite:
         return ["not finite"]
     verdict = judge(one, rounding)
     number, largest = verdict.rises
@@ -314,7 +326,7 @@ def figure(path: Path, settings: list[Setting], samples: int, title: str) -> Non
 
     Args:
         path: file to write.
-        settings: with their courses.
+        settings: with their histories.
         samples: number of training samples.
         title: heading of the figure.
     """
@@ -324,9 +336,9 @@ def figure(path: Path, settings: list[Setting], samples: int, title: str) -> Non
     styles = zip(settings, ((plots.ORANGE, 3.0, 0.45), (plots.BLUE, 1.2, 1.0)), strict=True)
     for setting, (colour, width, alpha) in styles:
         look = {"color": colour, "lw": width, "alpha": alpha}
-        for one in whole(setting.courses):
+        for one in finite_ones(setting.histories):
             _draw(panels, one, samples, look)
-        named = f"{setting.name}, rho = {float(setting.hyper.rho):g}"
+        named = f"{setting.name}, rho = {float(setting.config.rho):g}"
         for axes, label in zip(panels, (named, named, named + _exponents(setting)), strict=True):
             axes.plot([], [], label=label, **look)
     left, middle, right = panels
@@ -340,12 +352,12 @@ def figure(path: Path, settings: list[Setting], samples: int, title: str) -> Non
     plots.finish(middle, "Primal residual", r"$\sum_l\,\|p_{l+1} - q_l\|^2$", log=True)
     plots.finish(right, r"$c_k$: smallest squared step so far", r"$k\,c_k$", log=True)
     for axes in panels:
-        axes.set_xscale("log")
+        plots.log_axis(axes.xaxis)
     drawing.suptitle(title)
     drawing.savefig(path, dpi=120)
 
 
-def _draw(panels: Sequence[Axes], one: Course, samples: int, look: dict[str, Any]) -> None:
+def _draw(panels: Sequence[Axes], one: History, samples: int, look: dict[str, Any]) -> None:
     left, middle, right = panels
     report = one.report
     k = np.arange(1, len(report.lagrangian) + 1)
@@ -359,5 +371,5 @@ def _draw(panels: Sequence[Axes], one: Course, samples: int, look: dict[str, Any
 
 def _exponents(setting: Setting) -> str:
     """How c_k falls in the runs of a setting, for the legend."""
-    found = [exponent(one.report.squared_step) for one in whole(setting.courses)]
+    found = [exponent(one.report.squared_step) for one in finite_ones(setting.histories)]
     return f", exponent {min(found):.2f} to {max(found):.2f}" if found else ""

@@ -8,27 +8,38 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax.admm.config import Hyperparameters, at_precision_of
-from pdadmm_jax.admm.state import Boundary, Layer, State
-from pdadmm_jax.parallel.mesh import regrouped
+from pdadmm_jax.admm.config import Config
+from pdadmm_jax.admm.relayout import laid_out, relayout
+from pdadmm_jax.admm.state import (
+    AnyState,
+    Boundary,
+    Held,
+    Layer,
+    ShardedState,
+    StageVariables,
+    State,
+    check_state,
+    layers_of,
+)
+from pdadmm_jax.parallel.mesh import apply_by_samples
 from pdadmm_jax.parallel.plan import plan
-from pdadmm_jax.parallel.relayout import dealt_out, in_order
+from pdadmm_jax.problems.problem import at_precision_of
 
 
-def check_growable(hyper: Hyperparameters) -> None:
+def check_growable(config: Config) -> None:
     """Refuses activations for which no identity layer preserves the function.
 
     Raises:
         ValueError: f(f(z)) is not f(z).
     """
-    if not hyper.activation.idempotent:
+    if not config.activation.idempotent:
         raise ValueError(
-            f"identity layers would change the function of a network with {hyper.activation}, for "
+            f"identity layers would change the function of a network with {config.activation}, for "
             "which f(f(z)) is not f(z): grow a network with relu, or start at full depth."
         )
 
 
-def grow(state: State, hyper: Hyperparameters, layers: int) -> State:
+def grow(state: AnyState, config: Config, layers: int) -> AnyState:
     """Inserts identity layers before the output layer.
 
     A new layer has W = I, b = 0 and passes on the output layer's own input: z = q = p.  The
@@ -41,11 +52,11 @@ def grow(state: State, hyper: Hyperparameters, layers: int) -> State:
 
     Args:
         state: a trained state.
-        hyper: hyperparameters it was trained with.
+        config: what it was trained with.
         layers: how many layers to insert, 0 or more.
 
     Returns:
-        The deeper state.  On a mesh its layers are dealt out anew, and what rounded messages have
+        The deeper state.  On a mesh its layers are laid out anew, and what rounded messages have
         agreed on is forgotten.
 
     Raises:
@@ -54,33 +65,39 @@ def grow(state: State, hyper: Hyperparameters, layers: int) -> State:
     """
     if not isinstance(layers, int) or layers < 0:
         raise ValueError(f"layers is {layers}, but has to be a whole number, 0 or more.")
-    check_growable(hyper)
+    check_state(state, "grow")
+    check_growable(config)
     if layers == 0:
         return state
-    if state.placement is None:
-        return _grown(state, hyper, layers)
-    return _grown_on_mesh(state, hyper, layers)
+    if isinstance(state, ShardedState):
+        return _grown_on_mesh(state, config, layers)
+    return State(_grown(state.layers, config, layers), state.iteration)
 
 
 @partial(jax.jit, static_argnums=2)
-def _grown_on_mesh(state: State, hyper: Hyperparameters, layers: int) -> State:
+def _grown_on_mesh(state: ShardedState, config: Config, layers: int) -> ShardedState:
     placement = state.placement
-    assert placement is not None
     *lower, outputs = placement.plan.widths
     deeper = plan((*lower, *lower[-1:] * layers, outputs), placement.plan.stages)
+    canonical = plan(placement.plan.widths, stages=1)
+
+    def grown(variables: StageVariables) -> Held:
+        layers_before = layers_of(relayout(variables, placement.plan, canonical))
+        layers_after = _grown(layers_before, config, layers)
+        return laid_out(layers_after, deeper, placement.message_dtype)
+
+    held = apply_by_samples(grown, state.variables, placement.mesh)
     target = dataclasses.replace(placement, plan=deeper)
-    return regrouped(
-        lambda whole: dealt_out(_grown(in_order(whole), hyper, layers), target), state, target
-    )
+    return ShardedState(held.variables, held.messages, state.iteration, target)
 
 
-def _grown(state: State, hyper: Hyperparameters, layers: int) -> State:
-    """``grow`` in the canonical arrangement."""
-    *lower, output = state.layers
+def _grown(before: tuple[Layer, ...], config: Config, layers: int) -> tuple[Layer, ...]:
+    """``grow`` in the arrangement of a single stage."""
+    *lower, output = before
     assert output.below is not None  # there are two layers at least
     p, q, u = (variable[0] for variable in output.below)
-    hyper = at_precision_of(hyper, p.dtype)
-    dual = hyper.nu * (p - hyper.activation(p))
+    config = at_precision_of(config, p.dtype)
+    dual = config.nu * (p - config.activation(p))
 
     def stack(array: jax.Array) -> jax.Array:
         return jnp.broadcast_to(array, (layers, *array.shape))
@@ -99,4 +116,4 @@ def _grown(state: State, hyper: Hyperparameters, layers: int) -> State:
         lower[-1] = jax.tree.map(lambda *pair: jnp.concatenate(pair), lower[-1], inserted)
     else:
         lower.append(inserted)
-    return State((*lower, output), state.iteration)
+    return (*lower, output)

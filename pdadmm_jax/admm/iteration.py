@@ -2,290 +2,367 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pdadmm_jax._typing import Array
-from pdadmm_jax.admm import stacked as layers
-from pdadmm_jax.admm.config import Hyperparameters, at_precision_of
+from pdadmm_jax._typing import Array, PRNGKeyArray, Shaped
+from pdadmm_jax.admm import stacked
+from pdadmm_jax.admm.config import Config
 from pdadmm_jax.admm.exchange import (
-    News,
+    BoundaryInputs,
     bottoms_of,
     from_above,
     from_below,
-    hand_down,
-    hand_up,
-    heard_from_above,
+    received_from_above,
+    send_down,
+    send_up,
     tops_of,
 )
 from pdadmm_jax.admm.info import (
-    CoupleNotes,
+    BoundaryMetrics,
     Effort,
     Info,
-    Notes,
-    SolveNotes,
-    couple_notes,
+    Metrics,
+    SolveMetrics,
+    boundary_metrics,
     info_of,
-    solve_notes,
+    solve_metrics,
 )
-from pdadmm_jax.admm.stacked import Moved, OutputNotes, Turn
+from pdadmm_jax.admm.stacked import AfterLine3, OutputMetrics, PendingUpdate
 from pdadmm_jax.admm.state import (
-    Data,
+    AnyState,
+    Held,
     Layer,
-    State,
-    Weights,
-    as_arrays,
-    boundaries_of,
+    Output,
+    StageVariables,
     check_match,
+    check_state,
     dtype_of,
-    plan_of,
+    join,
+    split,
 )
 from pdadmm_jax.admm.updates import pull_on_p
-from pdadmm_jax.parallel.mesh import P, on_stages, specs_of
+from pdadmm_jax.numerics.differentiation import forward_mode_only
+from pdadmm_jax.parallel.groups import Weights
+from pdadmm_jax.parallel.mesh import P, on_stages, state_specs
 from pdadmm_jax.parallel.stage import Stage, when
+from pdadmm_jax.problems.data import Data, as_arrays
+from pdadmm_jax.problems.problem import at_precision_of
 
 
-def step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]:
+def step(
+    state: AnyState, data: Data, config: Config, key: Shaped[PRNGKeyArray, ""] | None = None
+) -> tuple[Any, Info]:
     """One iteration of Algorithm 1: lines 1-4 on every layer, then lines 5-6 on every boundary.
 
     Args:
         state: current variables.
         data: the data the state was made for.
-        hyper: hyperparameters.
+        config: penalties, solvers and structure.
+        key: not used; here because ``sweeps.step`` has one.
 
     Returns:
-        The next state, living where the state does, and a report on it.
+        The next state, living where the state does, and its info.
 
     Raises:
-        ValueError: data of another shape or dtype than the state's.
+        TypeError: another kind of state.
+        ValueError: data of another shape or dtype than the state's, or reverse-mode
+            differentiation through the step; forward mode works.
     """
-    return _step(state, as_arrays(data), at_precision_of(hyper, dtype_of(state)))
+    del key
+    check_state(state, "step")
+    return _step(state, as_arrays(data), at_precision_of(config, dtype_of(state)))
 
 
-def run(state: State, data: Data, hyper: Hyperparameters, iterations: int) -> tuple[State, Info]:
+def run(
+    state: AnyState,
+    data: Data,
+    config: Config,
+    key: Shaped[PRNGKeyArray, ""] | None = None,
+    *,
+    steps: int,
+) -> tuple[Any, Info]:
     """Many iterations in one dispatch.
 
     Args:
         state: current variables.
         data: the data the state was made for.
-        hyper: hyperparameters.
-        iterations: how many, at least 1; a new number compiles anew.
+        config: penalties, solvers and structure.
+        key: not used; here because ``sweeps.run`` has one.
+        steps: how many, at least 1; a new number compiles again.
 
     Returns:
-        The last state, and the reports of all iterations stacked along a new first axis.
+        The last state, and the info of all iterations stacked along a new first axis.
 
     Raises:
-        ValueError: data of another shape or dtype than the state's, or no iterations.
+        TypeError: another kind of state.
+        ValueError: data of another shape or dtype than the state's, or no steps.
     """
-    if not isinstance(iterations, (int, np.integer)) or iterations < 1:
-        raise ValueError(f"iterations is {iterations}, but has to be a whole number, at least 1.")
-    return _run(state, as_arrays(data), at_precision_of(hyper, dtype_of(state)), int(iterations))
+    del key
+    check_state(state, "run")
+    if not isinstance(steps, (int, np.integer)) or steps < 1:
+        raise ValueError(f"steps is {steps}, but has to be a whole number, at least 1.")
+    return _run(state, as_arrays(data), at_precision_of(config, dtype_of(state)), int(steps))
 
 
 # Numbers reach these two as arrays of the state's dtype, whatever kind the user wrote, so that no
-# mixture of kinds compiles anew.
+# mixture of kinds compiles again.
 
 
 @jax.jit
-def _step(state: State, data: Data, hyper: Hyperparameters) -> tuple[State, Info]:
-    check_match(state, data, hyper)
-    return _everywhere(_iterate_once, state)(state, data, hyper)
+def _step(state: AnyState, data: Data, config: Config) -> tuple[Any, Info]:
+    check_match(state, data, config)
+    held, info = _on_all_stages(_iterate_once, state)(split(state), data, config)
+    return forward_mode_only((join(held, state, iterations=1), info))
 
 
 @partial(jax.jit, static_argnums=3)
-def _run(state: State, data: Data, hyper: Hyperparameters, iterations: int) -> tuple[State, Info]:
-    check_match(state, data, hyper)
-    return _everywhere(partial(_iterate, iterations), state)(state, data, hyper)
+def _run(state: AnyState, data: Data, config: Config, steps: int) -> tuple[Any, Info]:
+    check_match(state, data, config)
+    held, info = _on_all_stages(partial(_iterate, steps), state)(split(state), data, config)
+    return forward_mode_only((join(held, state, iterations=steps), info))
 
 
-def _everywhere(function: Callable[..., Any], state: State) -> Callable[..., Any]:
+def _on_all_stages(function: Callable[..., Any], state: AnyState) -> Callable[..., Any]:
     """What one stage does, done by all stages of the state."""
-    specs = specs_of(state, dtype_of(state))
-    return on_stages(function, plan_of(state), state.placement, specs, (specs, P()))
+    if state.placement is None:
+        return on_stages(function, state.plan, None)
+    specs = state_specs(state.placement.mesh, split(state))
+    return on_stages(function, state.plan, state.placement, specs, (specs, P()))
 
 
-def _iterate_once(
-    stage: Stage, state: State, data: Data, hyper: Hyperparameters
-) -> tuple[State, Info]:
-    state, solves, _ = _solve(stage, state, None, data, hyper)
-    state, couples = _couple(stage, state, data, hyper)
-    return state, info_of(stage, (solves, couples), hyper)
+def _iterate_once(stage: Stage, held: Held, data: Data, config: Config) -> tuple[Held, Info]:
+    variables, solves, _ = _solve(stage, held, None, data, config)
+    held, boundaries = _lines_5_and_6(stage, held._replace(variables=variables), data, config)
+    return held, info_of(stage, Metrics(solves, boundaries), data, config)
 
 
-def _iterate(
-    iterations: int, stage: Stage, state: State, data: Data, hyper: Hyperparameters
-) -> tuple[State, Info]:
+def _iterate(steps: int, stage: Stage, held: Held, data: Data, config: Config) -> tuple[Held, Info]:
     """Many iterations, cut between solves and messages.
 
     Inside the loop lines 5 and 6 come first.  Line 1 of the next iteration goes on with what they
     have at hand, and messages travel while it does: f(z) during r W^T, which does not need it, and
-    q during all four products.  Notes leave the stages once, after the last iteration.
+    q during all four products.  Metrics leave the stages once, after the last iteration.
     """
 
-    def body(carry: tuple[State, SolveNotes], _: None) -> tuple[tuple[State, SolveNotes], Notes]:
-        state, solves = carry
-        state, next_solves, couples = _solve(stage, *_meet(stage, state, data, hyper), data, hyper)
-        return (state, next_solves), (solves, couples)
+    def body(carry: tuple[Held, SolveMetrics], _: None) -> tuple[Any, Metrics]:
+        held, solves = carry
+        messages, inputs = _exchange(stage, held, data, config)
+        held = held._replace(messages=messages)
+        variables, next_solves, boundaries = _solve(stage, held, inputs, data, config)
+        held = held._replace(variables=variables)
+        return (held, next_solves), Metrics(solves, boundaries)
 
-    state, solves, _ = _solve(stage, state, None, data, hyper)
-    (state, solves), history = lax.scan(body, (state, solves), length=iterations - 1)
-    state, couples = _couple(stage, state, data, hyper)
-    notes = jax.tree.map(
-        lambda many, one: jnp.append(many, one[None], 0), history, (solves, couples)
+    variables, solves, _ = _solve(stage, held, None, data, config)
+    held = held._replace(variables=variables)
+    (held, solves), history = lax.scan(body, (held, solves), length=steps - 1)
+    held, boundaries = _lines_5_and_6(stage, held, data, config)
+    metrics = jax.tree.map(
+        lambda many, one: jnp.append(many, one[None], 0), history, Metrics(solves, boundaries)
     )
-    return state, info_of(stage, notes, hyper)
+    return held, info_of(stage, metrics, data, config)
 
 
-def _meet(
-    stage: Stage, state: State, data: Data, hyper: Hyperparameters
-) -> tuple[State, list[News]]:
-    """A stage's messages to the others, and what they tell its stacks and its head."""
-    tops = tops_of(state, data, hyper)
-    arrived, messages = hand_up(tops, state.messages, stage)
-    f = from_below(tops, arrived, stage)
-
+def _exchange(
+    stage: Stage, held: Held, data: Data, config: Config
+) -> tuple[Any, list[BoundaryInputs]]:
+    """A stage's messages to the others, and its stacks' and edge slot's boundary inputs."""
+    variables, messages = held
+    tops = tops_of(variables, data, config)
+    received, messages = send_up(tops, messages, stage)
+    f = from_below(tops, received, stage)
     if messages is None:
-        return state._replace(iteration=state.iteration + 1), [News(below, None) for below in f]
-    boundaries = boundaries_of(state)
-    new_q = partial(layers.lowest_q, hyper=hyper, block_bytes=stage.block_bytes)
+        return messages, [BoundaryInputs(below, None) for below in f]
+    boundaries = variables.boundaries
+    new_q = partial(stacked.lowest_q, config=config, block_bytes=stage.block_bytes)
     q = list(map(new_q, boundaries, f))
-    q, messages = hand_down(bottoms_of(boundaries), q, messages, stage)
-    news = list(map(News, f, q))
-    return state._replace(messages=messages, iteration=state.iteration + 1), news
+    q, messages = send_down(bottoms_of(boundaries), q, messages, stage)
+    return messages, list(map(BoundaryInputs, f, q))
 
 
-def _couple(
-    stage: Stage, state: State, data: Data, hyper: Hyperparameters
-) -> tuple[State, CoupleNotes]:
+def _lines_5_and_6(
+    stage: Stage, held: Held, data: Data, config: Config
+) -> tuple[Held, BoundaryMetrics]:
     """Lines 5-6 of Algorithm 1 on all boundaries of a stage, and nothing after them."""
-    state, news = _meet(stage, state, data, hyper)
-    first, *upper = state.layers
-    couple = partial(layers.couple, data=data, hyper=hyper, block_bytes=stage.block_bytes)
-    upper, sums = zip(*map(couple, upper, news), strict=True)
-    return state._replace(layers=(first, *upper)), couple_notes(stage, sums, hyper)
+    messages, (*stack_inputs, edge_inputs) = _exchange(stage, held, data, config)
+    variables = held.variables
+    update = partial(stacked.lines_5_and_6, data=data, config=config, block_bytes=stage.block_bytes)
+    stacks, sums = _unzip(map(update, variables.stacks, stack_inputs))
+    edge, edge_sums = update(variables.last_layer, edge_inputs)
+    assert edge.below is not None
+    variables = variables._replace(stacks=stacks, edge_input=edge.below)
+    metrics = boundary_metrics(stage, [*sums, edge_sums], config)
+    return Held(variables, messages), metrics
 
 
 def _solve(
-    stage: Stage, state: State, news: list[News] | None, data: Data, hyper: Hyperparameters
-) -> tuple[State, SolveNotes, CoupleNotes]:
+    stage: Stage, held: Held, inputs: list[BoundaryInputs] | None, data: Data, config: Config
+) -> tuple[StageVariables, SolveMetrics, BoundaryMetrics]:
     """Lines 1-4 of Algorithm 1 on all layers of a stage; nothing leaves it.
 
-    What a head does depends on the stage, and a conditional waits for all that it is given.  So
-    the heads' lines come in pieces, by what they need from other stages: r W^T nothing, lines 1-3
-    f(z) from below, line 4 q from above.
+    What an edge slot does depends on the stage, and a conditional waits for all that it is given.
+    So the edge slots' lines come in pieces, by what they need from other stages: r W^T nothing,
+    lines 1-3 f(z) from below, line 4 q from above.
 
     Args:
         stage: the stage.
-        state: its variables.
-        news: what its stacks and its head have to know for lines 5-6, which then come first; None
-            if they were done.
+        held: its variables, and what it has received.
+        inputs: of its stacks' and its edge slot's boundaries for lines 5-6, which then come first;
+            None if they were done.
         data: its samples.
-        hyper: hyperparameters.
+        config: penalties, solvers and structure.
     """
-    on_its_way = news is not None and stage.hops > 0
-    pull = _head_pull(stage, state, data, hyper) if on_its_way else None
-    state, moved = _move(stage, state, news, pull, data, hyper)
-    state, settled = _settle(stage, state, [one.turn for one in moved], data, hyper)
-    efforts = tuple(
-        Effort(one.tau, one.theta, *notes) for one, notes in zip(moved, settled, strict=True)
+    in_transit = inputs is not None and stage.hops > 0
+    pull = _edge_pull(stage, held.variables, data, config) if in_transit else None
+    moved = _lines_1_to_3(stage, held.variables, inputs, pull, data, config)
+    held = held._replace(variables=moved.variables)
+    variables, edge, stacks, last = _line_4(stage, held, moved, data, config)
+    efforts = [
+        Effort(one.tau, one.theta, *metrics)
+        for one, metrics in zip(
+            (moved.edge, *moved.stacks, moved.last), (edge, *stacks, last), strict=True
+        )
+    ]
+    sums = [one.boundaries for one in (*moved.stacks, moved.last)]
+    return (
+        variables,
+        solve_metrics(stage, variables, efforts, data, config),
+        boundary_metrics(stage, sums, config),
     )
-    _, *stacks, last = moved
-    sums = [one.boundaries for one in (*stacks, last)]
-    return state, solve_notes(stage, state, efforts, data, hyper), couple_notes(stage, sums, hyper)
 
 
-def _head_pull(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -> Array:
-    """(z - a) W^T of the head, be it a hidden layer or the last."""
+def _edge_pull(stage: Stage, variables: StageVariables, data: Data, config: Config) -> Array:
+    """(z - a) W^T of the layer whose input side the edge slot holds, hidden or last."""
 
     def pull(layer: Layer, _: Array) -> Array:
         z = jax.vmap(data.keep)(layer.z, layer.a)
-        return jax.vmap(partial(pull_on_p, precision=hyper.precision))(layer.W, layer.a, z)
+        return jax.vmap(partial(pull_on_p, precision=config.precision))(layer.W, layer.a, z)
 
-    last = state.layers[-1]
-    found = stage.mail.vary(jnp.zeros_like(boundaries_of(state)[-1].p))
-    if state.link is not None:
-        found = when(stage.linked, partial(pull, _linked(state)), found)
-    return when(stage.last, partial(pull, last), found)
+    found = stage.collectives.vary(jnp.zeros_like(variables.edge_input.p))
+    if variables.edge is not None:
+        found = when(stage.holds_edge, partial(pull, variables.edge_layer), found)
+    return when(stage.holds_last, partial(pull, variables.last_layer), found)
 
 
-def _move(
+class Moved(NamedTuple):
+    """A stage after lines 1-3.
+
+    ``edge`` speaks of the layer whose output side the edge slot holds, the first or a hidden one.
+    The boundary sums of a hidden one stand in ``last``, with the input side of the edge slot.
+    """
+
+    variables: StageVariables
+    edge: AfterLine3
+    stacks: tuple[AfterLine3, ...]
+    last: AfterLine3
+
+
+def _lines_1_to_3(
     stage: Stage,
-    state: State,
-    news: list[News] | None,
+    variables: StageVariables,
+    inputs: list[BoundaryInputs] | None,
     pull: Array | None,
     data: Data,
-    hyper: Hyperparameters,
-) -> tuple[State, list[Moved]]:
-    """Lines 1-3 on the head, the stacks and the last layer, with lines 5-6 if there are news."""
-    samples, block_bytes = stage.mail.samples, stage.block_bytes
+    config: Config,
+) -> Moved:
+    """Lines 1-3 on all layers of a stage, after lines 5-6 if there are boundary inputs."""
+    collectives, block_bytes = stage.collectives, stage.block_bytes
 
-    def varying(moved: Moved) -> Moved:
-        return stage.mail.vary(moved)._replace(layer=moved.layer)
+    def varying(after: AfterLine3) -> AfterLine3:
+        return collectives.vary(after)._replace(layer=after.layer)
 
-    def move(layer: Layer, news: News | None = None, pull: Array | None = None) -> Moved:
-        return varying(layers.move(layer, news, pull, data, hyper, samples, block_bytes))
-
-    def move_head(old: Moved, news: News | None = None, pull: Array | None = None) -> Moved:
-        # What leaves a conditional takes memory of its own, so nothing is left for later.
-        return layers.turned(move(old.layer, news, pull))
-
-    def at_rest(layer: Layer) -> Moved:
-        return varying(layers.at_rest(layer))
-
-    first, *stacks, last = state.layers
-    *stack_news, head_news = news or [None] * (len(stacks) + 1)
-    move_upper = partial(move_head, news=head_news, pull=pull)
-    head = when(stage.first, move_head, at_rest(first))
-    first, top, link = head.layer, at_rest(last), state.link
-    if link is not None:
-        linked = _linked(state)._replace(a=first.a)
-        head = when(
-            stage.linked,
-            move_upper,
-            head._replace(layer=linked, boundaries=top.boundaries),
+    def move(
+        layer: Layer, inputs: BoundaryInputs | None = None, pull: Array | None = None
+    ) -> AfterLine3:
+        samples = collectives.samples
+        return varying(
+            stacked.lines_1_to_3(layer, inputs, pull, data, config, samples, block_bytes)
         )
-        W, b, _, a, below = head.layer
-        link, first = Weights(W, b), first._replace(a=a)
-        top = top._replace(layer=last._replace(below=below), boundaries=head.boundaries)
-    top = when(stage.last, move_upper, top)
 
-    moved = [head._replace(layer=first), *map(move, stacks, stack_news), top]
-    state = state._replace(layers=tuple(one.layer for one in moved), link=link)
-    return state, moved
+    def move_edge(
+        before: AfterLine3, inputs: BoundaryInputs | None = None, pull: Array | None = None
+    ) -> AfterLine3:
+        # What leaves a conditional takes memory of its own, so nothing is left pending.
+        return stacked.applied(move(before.layer, inputs, pull))
+
+    def unmoved(layer: Layer) -> AfterLine3:
+        return varying(stacked.unmoved(layer))
+
+    *stack_inputs, edge_inputs = inputs or [None] * (len(variables.stacks) + 1)
+    move_upper = partial(move_edge, inputs=edge_inputs, pull=pull)
+
+    edge = when(stage.holds_first, move_edge, unmoved(variables.first_layer))
+    first = Weights(edge.layer.W, edge.layer.b)
+    variables = variables._replace(first=first, edge_output=Output(edge.layer.z, edge.layer.a))
+    last = unmoved(variables.last_layer)
+    if variables.edge is not None:
+        before = edge._replace(layer=variables.edge_layer, boundaries=last.boundaries)
+        edge = when(stage.holds_edge, move_upper, before)
+        W, b, z, a, below = edge.layer
+        assert below is not None
+        variables = variables._replace(
+            edge=Weights(W, b), edge_output=Output(z, a), edge_input=below
+        )
+        last = last._replace(layer=variables.last_layer, boundaries=edge.boundaries)
+    last = when(stage.holds_last, move_upper, last)
+    W, b, z, a, below = last.layer
+    assert below is not None
+
+    stacks = tuple(map(move, variables.stacks, stack_inputs))
+    variables = variables._replace(
+        stacks=tuple(one.layer for one in stacks),
+        edge_input=below,
+        last=Weights(W, b),
+        last_output=Output(z, a),
+    )
+    return Moved(variables, edge, stacks, last)
 
 
-def _settle(
-    stage: Stage, state: State, turns: list[Turn | None], data: Data, hyper: Hyperparameters
-) -> tuple[State, list[OutputNotes]]:
-    """The end of lines 2-3, and line 4, on the head, the stacks and the last layer."""
+def _line_4(
+    stage: Stage, held: Held, moved: Moved, data: Data, config: Config
+) -> tuple[StageVariables, OutputMetrics, Sequence[OutputMetrics], OutputMetrics]:
+    """The pending updates of a, and line 4, on the edge slot, the stacks and the last layer."""
+    variables, messages = held
 
-    def settle(layer: Layer, turn: Turn | None, q_above: Array | None) -> tuple[Layer, OutputNotes]:
-        layer, notes = layers.settle(layer, turn, q_above, data, hyper, stage.block_bytes)
-        return layer, stage.mail.vary(notes)
+    def settle(
+        layer: Layer, pending: PendingUpdate | None, q_above: Array | None
+    ) -> tuple[Layer, OutputMetrics]:
+        layer, metrics = stacked.line_4(layer, pending, q_above, data, config, stage.block_bytes)
+        return layer, stage.collectives.vary(metrics)
 
-    bottoms = bottoms_of(boundaries_of(state))
-    arrived = heard_from_above(bottoms, state.messages, stage)
-    above_head, *above_stacks = from_above(bottoms, arrived, stage)
-    first, *stacks, last = state.layers
-    turn, *stack_turns, last_turn = turns
-    idle = stage.mail.vary(layers.nothing_settled(first))
-    settled = [
-        when(stage.emits, lambda old: settle(old[0], turn, above_head), (first, idle)),
-        *map(settle, stacks, stack_turns, above_stacks),
-        when(stage.last, lambda old: settle(old[0], last_turn, None), (last, idle)),
-    ]
-    state = state._replace(layers=tuple(layer for layer, _ in settled))
-    return state, [notes for _, notes in settled]
+    bottoms = bottoms_of(variables.boundaries)
+    received = received_from_above(bottoms, messages, stage)
+    above_edge, *above_stacks = from_above(bottoms, received, stage)
+    idle = stage.collectives.vary(stacked.no_output_metrics(variables.first_layer))
+
+    # Line 4 looks at z, a and the q above: the first layer's shape serves a hidden one too.
+    edge, edge_metrics = when(
+        stage.edge_has_output,
+        lambda old: settle(old[0], moved.edge.pending, above_edge),
+        (variables.first_layer, idle),
+    )
+    pending = [one.pending for one in moved.stacks]
+    stacks, stack_metrics = _unzip(map(settle, variables.stacks, pending, above_stacks))
+    last, last_metrics = when(
+        stage.holds_last,
+        lambda old: settle(old[0], moved.last.pending, None),
+        (variables.last_layer, idle),
+    )
+    variables = variables._replace(
+        edge_output=Output(edge.z, edge.a),
+        stacks=stacks,
+        last_output=Output(last.z, last.a),
+    )
+    return variables, edge_metrics, stack_metrics, last_metrics
 
 
-def _linked(state: State) -> Layer:
-    """The hidden layer whose two sides the head is."""
-    first, last = state.layers[0], state.layers[-1]
-    assert state.link is not None
-    return Layer(*state.link, first.z, first.a, last.below)
+def _unzip(pairs: Any) -> tuple[tuple[Any, ...], Sequence[Any]]:
+    """Two tuples of a sequence of pairs, which may be empty."""
+    pairs = list(pairs)
+    return tuple(one for one, _ in pairs), tuple(other for _, other in pairs)

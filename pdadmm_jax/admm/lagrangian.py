@@ -1,4 +1,4 @@
-"""The augmented Lagrangian, term by term, and the primal residual."""
+"""The augmented Lagrangian, term by term."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import AnyArray, Array, Float
-from pdadmm_jax.admm.config import Hyperparameters, at_precision_of
+from pdadmm_jax.admm.config import Config
 from pdadmm_jax.admm.exchange import f_below, from_below, tops_of
 from pdadmm_jax.admm.state import (
+    AnyState,
     Boundary,
-    Data,
-    State,
-    as_arrays,
-    boundaries_of,
+    Held,
+    StageVariables,
     check_match,
+    check_state,
     dtype_of,
-    plan_of,
+    split,
 )
 from pdadmm_jax.numerics.reductions import row_sums
-from pdadmm_jax.parallel.mesh import P, on_stages, specs_of, whole
-from pdadmm_jax.parallel.stage import Stage, add_up, gather
+from pdadmm_jax.parallel.mesh import P, on_stages, state_specs
+from pdadmm_jax.parallel.stage import Stage, sum_over_devices
+from pdadmm_jax.problems.data import Data, as_arrays
+from pdadmm_jax.problems.problem import at_precision_of
 
 # One number, or one per iteration in the history that ``run`` returns; on the host a NumPy array.
 Value = Float[AnyArray, "*history"]
@@ -50,50 +52,47 @@ class Terms(NamedTuple):
         return self.objective + self.dual + self.consensus
 
 
-def terms(state: State, data: Data, hyper: Hyperparameters) -> Terms:
+def terms(state: AnyState, data: Data, config: Config) -> Terms:
     """The terms of the augmented Lagrangian at a state.
 
     Args:
         state: any state.
         data: the data it was made for.
-        hyper: hyperparameters.
+        config: penalties, solvers and structure.
 
     Raises:
         ValueError: data of another shape or dtype than the state's.
     """
-    return _terms(state, as_arrays(data), at_precision_of(hyper, dtype_of(state)))
+    check_state(state, "terms")
+    return _terms(state, as_arrays(data), at_precision_of(config, dtype_of(state)))
 
 
-@jax.jit
-def primal_residual(state: State) -> Float[Array, " boundaries"]:
-    """||p_{l+1} - q_l||_F of every boundary, l = 1..L-1."""
-    plan = plan_of(state)
-    layers = [*plan.stack, *(head or plan.depth + 1 for head in plan.inputs)]
-    squares = jnp.concatenate([jnp.sum((p - q) ** 2, (1, 2)) for p, q, _ in boundaries_of(state)])
-    residual = jnp.sqrt(gather(jnp.asarray(layers) - 1, squares, plan.depth)[1:])
-    return residual if state.placement is None else whole(residual, state.placement.mesh)
+def norm(square: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """The root of a sum of squares, whose derivative at zero is zero."""
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
 
 def layer_terms(
-    stage: Stage, state: State, residuals: Iterable[Array], data: Data, hyper: Hyperparameters
+    stage: Stage, variables: StageVariables, residuals: Iterable[Array], data: Data, config: Config
 ) -> Terms:
     """One stage's part of the terms within layers, for its own samples; the others are zero.
 
     Args:
         stage: the stage.
-        state: its variables.
+        variables: what it holds.
         residuals: ||z - a||^2 of all its layers, in any parts.
         data: its samples.
-        hyper: hyperparameters.
+        config: penalties, solvers and structure.
     """
-    risk = jnp.sum(data.keep(hyper.loss.value(state.layers[-1].z[0], data.y)))
-    weights = [layer.W for layer in state.layers] + ([state.link.W] if state.link else [])
+    risk = jnp.sum(data.keep(config.loss.value(variables.last_output.z[0], data.y)))
+    first, stacks, edge, last = variables.weights
+    weights = [group.W for group in (first, *stacks, edge, last) if group is not None]
     zero = jnp.zeros_like(risk)
     return Terms(
-        risk=jnp.where(stage.last, risk, zero),
-        linear=0.5 * hyper.nu * _sum_of(map(jnp.sum, residuals)),
+        risk=jnp.where(stage.holds_last, risk, zero),
+        linear=0.5 * config.nu * _sum_of(map(jnp.sum, residuals)),
         activation=zero,
-        weight=0.5 * hyper.mu * _sum_of(jnp.sum(W**2) for W in weights),
+        weight=0.5 * config.mu * _sum_of(jnp.sum(W**2) for W in weights),
         dual=zero,
         consensus=zero,
     )
@@ -115,17 +114,17 @@ def boundary_sums(boundary: Boundary, f_below: Float[Array, "n N h"]) -> Boundar
     return BoundarySums(*(jnp.sum(rows, 1) for rows in sums))
 
 
-def boundary_terms(sums: Sequence[BoundarySums], hyper: Hyperparameters) -> Terms:
+def boundary_terms(sums: Sequence[BoundarySums], config: Config) -> Terms:
     """One stage's part of the terms between layers, for its own samples; the others are zero."""
     gap, dual, activation = map(_sum_of, zip(*(map(jnp.sum, one) for one in sums), strict=True))
     zero = jnp.zeros((), dual.dtype)
     return Terms(
         risk=zero,
         linear=zero,
-        activation=0.5 * hyper.nu * activation,
+        activation=0.5 * config.nu * activation,
         weight=zero,
         dual=dual,
-        consensus=0.5 * hyper.rho * gap,
+        consensus=0.5 * config.rho * gap,
     )
 
 
@@ -134,22 +133,24 @@ def _sum_of(numbers: Iterable[Array]) -> Array:
 
 
 @jax.jit
-def _terms(state: State, data: Data, hyper: Hyperparameters) -> Terms:
-    check_match(state, data, hyper)
-    function = on_stages(
-        _all_terms, plan_of(state), state.placement, specs_of(state, dtype_of(state)), P()
+def _terms(state: AnyState, data: Data, config: Config) -> Terms:
+    check_match(state, data, config)
+    held, placement = split(state), state.placement
+    specs = None if placement is None else state_specs(placement.mesh, held)
+    return on_stages(_all_terms, state.plan, placement, specs, P())(held, data, config)
+
+
+def _all_terms(stage: Stage, held: Held, data: Data, config: Config) -> Terms:
+    variables = held.variables
+    groups = [variables.edge_output, *variables.stacks, variables.last_output]
+    within = layer_terms(
+        stage, variables, [(group.z - group.a) ** 2 for group in groups], data, config
     )
-    return function(state, data, hyper)
-
-
-def _all_terms(stage: Stage, state: State, data: Data, hyper: Hyperparameters) -> Terms:
-    residuals = [(layer.z - layer.a) ** 2 for layer in state.layers]
-    within = layer_terms(stage, state, residuals, data, hyper)
-    tops = tops_of(state, data, hyper)
-    lows = from_below(tops, stage.mail.upward(tops[-1]), stage)
-    f = [f_below(low, s.z, data, hyper) for s, low in zip(state.layers[1:], lows, strict=True)]
-    sums = list(map(boundary_sums, boundaries_of(state), f))
-    between = boundary_terms(sums, hyper)
+    tops = tops_of(variables, data, config)
+    lows = from_below(tops, stage.collectives.shift_up(tops[-1]), stage)
+    z = [*(stack.z for stack in variables.stacks), variables.last_output.z]
+    f = [f_below(low, upper, data, config) for low, upper in zip(lows, z, strict=True)]
+    between = boundary_terms(list(map(boundary_sums, variables.boundaries, f)), config)
     own = jax.tree.map(jnp.add, within, between)
-    split, weight = add_up(stage, own._replace(weight=()), own.weight)
-    return split._replace(weight=weight)
+    by_sample, weight = sum_over_devices(stage, own._replace(weight=()), own.weight)
+    return by_sample._replace(weight=weight)

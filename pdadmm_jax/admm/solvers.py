@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pdadmm_jax._checks import checked_number, look_up
+from pdadmm_jax._checks import checked_number
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Array, Number
-from pdadmm_jax.parallel.sample_reductions import HERE, Samples
+from pdadmm_jax.parallel.sample_reductions import ALL_AT_HAND, SampleReductions
 
 
 class Quadratic(NamedTuple):
@@ -48,26 +48,26 @@ class Quadratic(NamedTuple):
     weight: Number
     floor: Number
     axis: int
-    samples: Samples = HERE
+    samples: SampleReductions = ALL_AT_HAND
 
 
-class Move(NamedTuple):
-    """What a solver decided: V + step * direction and a + step * image.
+class SolverStep(NamedTuple):
+    """What a solver decided: V + length * direction and a + length * image.
 
-    The step is kept apart, so that whoever has to read a anyway can add the image to it then.
+    The length is kept apart, so that whoever has to read a anyway can add the image to it then.
 
     Attributes:
         direction: of V's shape.
         image: what the direction does to the linear map.
         ratio: the largest step-size ratio used.  An exact solve has no step size; its ratio is the
             mean curvature.
-        step: one number, or one of each unit along its axis.
+        length: one number, or one of each unit along its axis.
     """
 
     direction: Array
     image: Array
     ratio: Array
-    step: Array | float = 1.0
+    length: Array | float = 1.0
 
 
 @runtime_checkable
@@ -78,7 +78,7 @@ class Solver(Protocol):
     once, may say so by an attribute ``by_unit = True``; samples then pass through it in blocks.
     """
 
-    def move(self, problem: Quadratic) -> Move: ...
+    def step(self, problem: Quadratic) -> SolverStep: ...
 
 
 @pytree_dataclass
@@ -100,9 +100,11 @@ class Search:
         object.__setattr__(self, "start", checked_number("start", self.start, above=0.0))
         object.__setattr__(self, "growth", checked_number("growth", self.growth, above=1.0))
 
-    def move(self, problem: Quadratic) -> Move:
+    def step(self, problem: Quadratic) -> SolverStep:
         def accepted(least: Array) -> Array:
-            trials = jnp.ceil(jnp.log(least / self.start) / jnp.log(self.growth))
+            # A ratio of 0, where nothing curves, takes the first trial.
+            factor = jnp.where(least > 0, least, self.start) / self.start
+            trials = jnp.ceil(jnp.log(factor) / jnp.log(self.growth))
             # The logarithms round: look one trial to either side for the first that is enough.
             near = jnp.maximum(trials, 0) + jnp.arange(-1, 2, dtype=least.dtype)
             tau = self.start * self.growth**near
@@ -110,7 +112,7 @@ class Search:
             # A growth that rounds to 1 never gets there; tau* itself is admissible.
             return jnp.where(jnp.isfinite(tau), tau, least).reshape(least.shape)
 
-        return _gradient_move(problem, per_unit=False, ratio=accepted)
+        return _gradient_step(problem, per_unit=False, ratio=accepted)
 
 
 @pytree_dataclass
@@ -118,8 +120,8 @@ class Search:
 class LayerStep:
     """The smallest admissible step size of the layer, tau* in closed form."""
 
-    def move(self, problem: Quadratic) -> Move:
-        return _gradient_move(problem, per_unit=False)
+    def step(self, problem: Quadratic) -> SolverStep:
+        return _gradient_step(problem, per_unit=False)
 
 
 @pytree_dataclass
@@ -132,8 +134,8 @@ class UnitStep:
 
     by_unit: ClassVar[bool] = True
 
-    def move(self, problem: Quadratic) -> Move:
-        return _gradient_move(problem, per_unit=True)
+    def step(self, problem: Quadratic) -> SolverStep:
+        return _gradient_step(problem, per_unit=True)
 
 
 @pytree_dataclass
@@ -155,7 +157,7 @@ class Exact:
         damping = checked_number("damping", self.damping, above=0.0, allowed=True)
         object.__setattr__(self, "damping", damping)
 
-    def move(self, problem: Quadratic) -> Move:
+    def step(self, problem: Quadratic) -> SolverStep:
         gradient = problem.gradient
         curvature = problem.weight * problem.gram()
         mean = jnp.trace(curvature) / curvature.shape[0]
@@ -164,7 +166,7 @@ class Exact:
             delta = -jax.scipy.linalg.cho_solve(factor, gradient)
         else:
             delta = -jax.scipy.linalg.cho_solve(factor, gradient.T).T
-        return Move(delta, problem.image(delta), mean + problem.floor)
+        return SolverStep(delta, problem.image(delta), mean + problem.floor)
 
 
 def cholesky(matrix: Array, ridge: Array) -> Array:
@@ -194,9 +196,9 @@ def cholesky(matrix: Array, ridge: Array) -> Array:
     return lax.while_loop(failed, retry, start)[0]
 
 
-def _gradient_move(
+def _gradient_step(
     problem: Quadratic, *, per_unit: bool, ratio: Callable[[Array], Array] = lambda least: least
-) -> Move:
+) -> SolverStep:
     """V - G / tau with tau = ratio(tau*), tau* taken per unit or over the layer."""
     gradient = problem.gradient
     image = problem.image(gradient)
@@ -204,8 +206,9 @@ def _gradient_move(
     tau = ratio(least + problem.floor)
     # tau = 0 means that nothing curves, hence (the gradient lies in the curvature's range) that
     # the gradient is zero: stay.
-    inverse = jnp.where(tau > jnp.finfo(tau.dtype).tiny, 1 / tau, 0)
-    return Move(gradient, image, jnp.max(tau), -inverse)
+    curved = tau > jnp.finfo(tau.dtype).tiny
+    inverse = jnp.where(curved, 1 / jnp.where(curved, tau, 1), 0)
+    return SolverStep(gradient, image, jnp.max(tau), -inverse)
 
 
 def _squared_ratio(problem: Quadratic, image: Array, per_unit: bool) -> Array:
@@ -216,10 +219,10 @@ def _squared_ratio(problem: Quadratic, image: Array, per_unit: bool) -> Array:
     """
     axis = problem.axis if per_unit else None
     # Rows of the image are samples, and so are those of p's gradient; W's has all of them in it.
-    across = HERE if axis == 1 else problem.samples
-    across_gradient = across if problem.axis == 1 else HERE
+    across = ALL_AT_HAND if axis == 1 else problem.samples
+    across_gradient = across if problem.axis == 1 else ALL_AT_HAND
 
-    def squares(t: Array, samples: Samples) -> Array:
+    def squares(t: Array, samples: SampleReductions) -> Array:
         return samples.total(jnp.sum((t * unit) ** 2, axis=axis, keepdims=True))
 
     peak = jnp.max(jnp.abs(problem.gradient), axis=axis, keepdims=True)
@@ -230,18 +233,9 @@ def _squared_ratio(problem: Quadratic, image: Array, per_unit: bool) -> Array:
     )
 
 
-SOLVERS: dict[str, type[Solver]] = {
-    "search": Search,
-    "layer": LayerStep,
-    "unit": UnitStep,
-    "exact": Exact,
+SOLVERS: dict[str, Solver] = {
+    "search": Search(),
+    "layer": LayerStep(),
+    "unit": UnitStep(),
+    "exact": Exact(),
 }
-
-
-def solver(name: str, **numbers: Number) -> Solver:
-    """The solver of this name, its numbers set by keyword.
-
-    Raises:
-        ValueError: unknown name; the message lists the known ones.
-    """
-    return look_up("solver", name, SOLVERS)(**numbers)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,61 +11,70 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from pdadmm_jax._checks import check_finite, check_widths, is_concrete
-from pdadmm_jax._typing import Array, PRNGKeyArray
-from pdadmm_jax.admm.config import Hyperparameters, Problem, at_precision_of
-from pdadmm_jax.admm.exchange import first_messages, from_below, join, lowest
+from pdadmm_jax._checks import check_widths
+from pdadmm_jax._typing import Array, Params, PRNGKeyArray
+from pdadmm_jax.admm.config import Config
+from pdadmm_jax.admm.exchange import first_messages, from_below, lowest
+from pdadmm_jax.admm.relayout import laid_out
 from pdadmm_jax.admm.state import (
+    AnyState,
     Boundary,
-    Data,
+    Held,
     Layer,
-    Params,
+    Messages,
+    Output,
+    ShardedState,
+    StageVariables,
     State,
-    Weights,
-    as_arrays,
-    check_data,
-    plan_of,
+    layers_of,
 )
-from pdadmm_jax.numerics.products import multiply
-from pdadmm_jax.parallel.compression import Wire
+from pdadmm_jax.parallel.compression import MessageType, lossless
+from pdadmm_jax.parallel.forward import Climbed, affine, climb
+from pdadmm_jax.parallel.groups import LayerGroups, group, only
+from pdadmm_jax.parallel.mesh import abstract as abstract_on
 from pdadmm_jax.parallel.mesh import (
-    abstract_by_samples,
     abstract_data,
-    abstract_state,
     checked_mesh,
     on_stages,
-    specs_of,
+    sample_specs,
+    state_specs,
+    weight_specs,
 )
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import plan
-from pdadmm_jax.parallel.relayout import dealt_out, placement_of, put_weights, samples_on
-from pdadmm_jax.parallel.stage import Stage, choose
-
-Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
+from pdadmm_jax.parallel.relayout import placement_of, put_weights
+from pdadmm_jax.parallel.stage import Stage
+from pdadmm_jax.problems.data import Data, as_arrays, check_data
+from pdadmm_jax.problems.first_weights import (
+    Initializer,
+    check_params,
+    random_params,
+    zero_params,
+)
+from pdadmm_jax.problems.problem import at_precision_of
 
 
 def init(
     key: PRNGKeyArray,
     data: Data,
     widths: Sequence[int],
-    hyper: Hyperparameters,
-    initializer: Initializer | None = None,
+    config: Config,
     *,
+    initializer: Initializer | None = None,
     mesh: Mesh | None = None,
-    wire: Wire = "full",
-) -> State:
-    """A start from random weights and the forward pass they make.
+    message_dtype: MessageType = "full",
+) -> Any:
+    """The state of random weights and the forward pass they make.
 
     Args:
         key: PRNG key.
         data: training data.
         widths: (features, hidden, ..., outputs), any numbers.
-        hyper: hyperparameters.
-        initializer: one of ``jax.nn.initializers`` or alike; He's normal by default.  The paper
-            has ``normal(0.1)``.
+        config: penalties, solvers and structure.
+        initializer: see ``random_params``.
         mesh: where the state is to live, the data having been put there by ``shard_data``; the
             forward pass is done there too, and no device ever holds more than its part.
-        wire: type of the messages between the stages of the mesh, see ``shard``.
+        message_dtype: type of the messages between the stages of the mesh, see ``reshard``.
 
     Returns:
         The state, every constraint of the problem holding exactly.
@@ -75,57 +84,27 @@ def init(
     """
     data, widths = as_arrays(data), tuple(widths)
     check_widths(widths)
-    check_data(data, widths, hyper)
-    initializer = initializer or jax.nn.initializers.he_normal()
-    return _forward_start(
-        random_params(key, widths, initializer, data.x.dtype), data, hyper, mesh, wire
-    )
-
-
-def random_params(
-    key: PRNGKeyArray,
-    widths: Sequence[int],
-    initializer: Initializer | None = None,
-    dtype: Any = jnp.float32,
-) -> list[tuple[Array, Array]]:
-    """Random W, and b = 0, of every layer.
-
-    Args:
-        key: PRNG key.
-        widths: (features, hidden, ..., outputs).
-        initializer: one of ``jax.nn.initializers`` or alike; by default orthogonal matrices times
-            sqrt(2), which keep the size of what ReLU halves and lose no direction on the way.
-        dtype: of the weights.
-
-    Raises:
-        ValueError: widths that make no network.
-    """
-    check_widths(tuple(widths))
-    initializer = initializer or jax.nn.initializers.orthogonal(2**0.5)
-    keys = jax.random.split(key, len(widths) - 1)
-    shapes = itertools.pairwise(widths)
-    return [
-        (initializer(k, shape, dtype), jnp.zeros(shape[1], dtype))
-        for k, shape in zip(keys, shapes, strict=True)
-    ]
+    check_data(data, widths, config)
+    params = random_params(key, widths, initializer, data.x.dtype)
+    return _forward_start(params, data, widths, config, mesh, message_dtype)
 
 
 def from_params(
     params: Params,
     data: Data,
-    hyper: Hyperparameters,
+    config: Config,
     *,
     mesh: Mesh | None = None,
-    wire: Wire = "full",
-) -> State:
-    """The way back in: the state whose forward pass the given weights make, duals zero.
+    message_dtype: MessageType = "full",
+) -> Any:
+    """The state of given weights and the forward pass they make, duals zero.
 
     Args:
         params: (W, b) of every layer, W of shape (n_in, n_out).
         data: training data.
-        hyper: hyperparameters.
+        config: penalties, solvers and structure.
         mesh: where the state is to live, see ``init``.
-        wire: type of the messages between its stages.
+        message_dtype: type of the messages between its stages.
 
     Returns:
         The state, every constraint of the problem holding exactly.
@@ -134,229 +113,168 @@ def from_params(
         ValueError: weights, inputs or labels that do not fit each other.
     """
     data = as_arrays(data)
-    check_params(params, data, hyper)
-    return _forward_start(params, data, hyper, mesh, wire)
+    widths = check_params(params, data, config)
+    return _forward_start(params, data, widths, config, mesh, message_dtype)
 
 
 def abstract(
     data: Data,
     widths: Sequence[int],
-    hyper: Hyperparameters,
-    mesh: Mesh | None = None,
+    config: Config,
     *,
-    wire: Wire = "full",
-) -> tuple[State, Data]:
-    """A state and its data in name only: shapes, dtypes and, on a mesh, shardings.
+    mesh: Mesh | None = None,
+    stages: int | None = None,
+    message_dtype: MessageType = "full",
+) -> tuple[Any, Data]:
+    """A state and its data as shapes, dtypes and, on a mesh, shardings.
 
-    For ``jax.jit(step).lower(...)``, which compiles for devices and sizes that need not be there.
+    For ``jax.jit(step).lower(...)``, which compiles for devices and sizes that need not be there,
+    and for reading a state from a checkpoint.
 
     Args:
         data: training data, or ``jax.ShapeDtypeStruct`` in their place.
         widths: (features, hidden, ..., outputs).
-        hyper: hyperparameters.
+        config: penalties, solvers and structure.
         mesh: devices, of any kind that JAX can compile for; None for a single one.
-        wire: type of the messages between stages.
+        stages: arrange the layers for so many stages instead of those of the mesh, every device
+            having all of them, of a share of the samples: as a state of another mesh can be read
+            from a checkpoint, to be given to ``reshard``.
+        message_dtype: type of the messages between stages.
     """
     if mesh is None:
-        return _abstract_start(data, widths, hyper, None), data
-    placement = placement_of(data.x.shape[0], widths, mesh, wire)
-    data = abstract_data(data, placement.mesh)
-    return abstract_state(_abstract_start(data, widths, hyper, placement)), data
-
-
-def abstract_elsewhere(
-    data: Data,
-    widths: Sequence[int],
-    hyper: Hyperparameters,
-    mesh: Mesh,
-    *,
-    stages: int,
-    wire: Wire = "full",
-) -> State:
-    """A state arranged for another mesh, in name only, as this mesh can hold it on the way.
-
-    Its layers are dealt out to the other mesh's stages, but every device has all of them, of a
-    share of the samples; what is missing for even shares is made up by rows that do not count.
-    Arrays of these shapes and shardings are what ``moved`` takes.
-
-    Args:
-        data: training data without rows that do not count, or ``jax.ShapeDtypeStruct``.
-        widths: (features, hidden, ..., outputs).
-        hyper: hyperparameters.
-        mesh: devices to hold it.
-        stages: stages of the other mesh; 1 for a single device.
-        wire: type of the messages between them.
-    """
-    mesh = checked_mesh(mesh)
-    samples = data.x.shape[0]
-    placement = Placement(mesh, plan(widths, stages), samples, wire)
-    data = jax.tree.map(
-        lambda rows: jax.ShapeDtypeStruct(
-            (-(-samples // mesh.size) * mesh.size, *rows.shape[1:]), rows.dtype
-        ),
-        data,
+        return _abstract_start(data, widths, config, None), data
+    mesh, samples = checked_mesh(mesh), data.x.shape[0]
+    if stages is None:
+        placement = placement_of(widths, mesh, message_dtype, samples)
+        data = abstract_data(data, mesh)
+        state = _abstract_start(data, widths, config, placement)
+        return abstract_on(state, mesh, state_specs(mesh, state)), data
+    placement = Placement(mesh, plan(widths, stages), samples, message_dtype)
+    rows = -(-samples // mesh.size) * mesh.size
+    filled = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype), data
     )
-    return abstract_by_samples(_abstract_start(data, widths, hyper, placement), mesh)
+    state = _abstract_start(filled, widths, config, placement)
+    return abstract_on(state, mesh, sample_specs(mesh, state)), data
 
 
 def _abstract_start(
-    data: Data, widths: Sequence[int], hyper: Hyperparameters, placement: Placement | None
-) -> State:
+    data: Data, widths: Sequence[int], config: Config, placement: Placement | None
+) -> AnyState:
     """The shapes of a state with these rows of samples."""
 
-    def start(data: Data) -> State:
-        state = _forward_start(zero_params(widths, data.x.dtype), data, hyper, None, "full")
-        return state if placement is None else dealt_out(state, placement)
+    def start(data: Data) -> AnyState:
+        params = zero_params(widths, data.x.dtype)
+        state = _forward_start(params, data, tuple(widths), config, None, "full")
+        if placement is None:
+            return state
+        held = laid_out(state.layers, placement.plan, placement.message_dtype)
+        return ShardedState(*held, state.iteration, placement)
 
     return jax.eval_shape(start, data)
 
 
-def zero_params(widths: Sequence[int], dtype: Any) -> Params:
-    """Weights of zeros, for their shapes."""
-    shapes = itertools.pairwise(widths)
-    return [(jnp.zeros(shape, dtype), jnp.zeros(shape[1], dtype)) for shape in shapes]
-
-
-def widths_of(params: Params) -> tuple[int, ...]:
-    """Widths the (W, b) pairs chain to."""
-    for index, (W, b) in enumerate(params):
-        if W.ndim != 2 or b.shape != (W.shape[1],):
-            raise ValueError(
-                f"layer {index + 1} has W of shape {W.shape} and b of shape {b.shape}, but needs "
-                "(n_in, n_out) and (n_out,)."
-            )
-        if index and W.shape[0] != params[index - 1][0].shape[1]:
-            raise ValueError(
-                f"layer {index + 1} takes {W.shape[0]} inputs, but layer {index} gives "
-                f"{params[index - 1][0].shape[1]}: W has shape (n_in, n_out); transpose it?"
-            )
-    found = tuple(W.shape[0] for W, _ in params[:1]) + tuple(W.shape[1] for W, _ in params)
-    check_widths(found)
-    return found
-
-
 def _forward_start(
-    params: Params, data: Data, hyper: Hyperparameters, mesh: Mesh | None, wire: Wire
-) -> State:
+    params: Params,
+    data: Data,
+    widths: tuple[int, ...],
+    config: Config,
+    mesh: Mesh | None,
+    message_dtype: MessageType,
+) -> Any:
     """State with z = a = p W + b, p = q = f(z of the layer below) and u = 0."""
-    dtype = data.x.dtype
-    samples = 0 if mesh is None else samples_on(mesh, data)
-    state = bare_weights(params, dtype, mesh, samples, wire)
-    return _forward_pass(state, data, at_precision_of(hyper, dtype))
+    weights, placement = group(params, data.x.dtype), None
+    if mesh is not None:
+        placement = placement_of(widths, mesh, message_dtype, _samples_on(mesh, data))
+        weights = put_weights(weights, placement)
+    config = at_precision_of(config, data.x.dtype)
+    return _forward_pass(weights, data, config, placement)
 
 
-def bare_weights(
-    params: Params, dtype: Any, mesh: Mesh | None, samples: int = 0, wire: Wire = "full"
-) -> State:
-    """A state that has nothing but weights.
-
-    Args:
-        params: (W, b) of every layer.
-        dtype: of the state.
-        mesh: where it is to live; None for a single device.
-        samples: how many it will be about.
-        wire: type of the messages between stages.
-    """
-    weights = [Weights(jnp.asarray(W, dtype), jnp.asarray(b, dtype)) for W, b in params]
-    first, *others = map(_only_weights, _stack(weights))
-    layers = (first._replace(below=None), *others)
-    state = State(layers, jnp.asarray(0, jnp.int32))
-    if mesh is None:
-        return state
-    return put_weights(state, placement_of(samples, widths_of(params), mesh, wire))
-
-
-def check_params(params: Params, data: Data, hyper: Problem) -> None:
-    """Refuses weights that are not finite or fit neither each other nor the data.
+def _samples_on(mesh: Mesh, data: Data) -> int:
+    """How many samples there are, without those that fill up the last shard.
 
     Raises:
-        ValueError: naming the layer.
+        ValueError: the data have not been put on this mesh.
     """
-    check_data(data, widths_of(params), hyper)
-    for layer, (W, b) in enumerate(params, start=1):
-        for name, array in (("W", W), ("b", b)):
-            if is_concrete(array):
-                check_finite(f"{name} of layer {layer}", array)
+    if getattr(data.x.sharding, "mesh", None) != checked_mesh(mesh):
+        raise ValueError(
+            f"x lives on {data.x.sharding}, but the state is to live on the mesh "
+            f"{dict(mesh.shape)}: put the data there first, shard_data(data, mesh)."
+        )
+    rows = data.x.shape[0]
+    if data.valid is None:
+        return rows
+    return int(jnp.max(jnp.where(data.valid, jnp.arange(1, rows + 1), 0)))
 
 
-def _only_weights(weights: Weights) -> Layer:
-    no: Any = None
-    return Layer(*weights, no, no, Boundary(no, no, no))
+@partial(jax.jit, static_argnums=3)
+def _forward_pass(
+    weights: LayerGroups, data: Data, config: Config, placement: Placement | None
+) -> AnyState:
+    """The state that a forward pass makes of weights."""
+    iteration = jnp.asarray(0, jnp.int32)
+    if placement is None:
+        held = on_stages(_forward, weights.plan, None)(weights, data, config)
+        return State(layers_of(held.variables), iteration)
+    mesh = placement.mesh
+    results = state_specs(mesh, _like(weights, placement, data.x.dtype))
+    given = weight_specs(mesh, weights)
+    forward = on_stages(_forward, placement.plan, placement, given, results)
+    held = forward(weights, data, config)
+    return ShardedState(held.variables, held.messages, iteration, placement)
 
 
-def _stack(singles: Sequence[Weights]) -> tuple[Weights, ...]:
-    """Groups consecutive hidden layers of one shape; first and last stay alone."""
-    last = len(singles) - 1
-    groups: list[list[Weights]] = []
-    for index, layer in enumerate(singles):
-        joins = 1 < index < last and layer.W.shape == groups[-1][-1].W.shape
-        if joins:
-            groups[-1].append(layer)
-        else:
-            groups.append([layer])
-    return tuple(jax.tree.map(lambda *arrays: jnp.stack(arrays), *group) for group in groups)
+def _like(weights: LayerGroups, placement: Placement, dtype: Any) -> Held:
+    """A tree of the structure and the ranks of what stages with these weights hold."""
+    W = weights.first.W
+    output, boundary = Output(W, W), Boundary(W, W, W)
+    stacks = tuple(Layer(stack.W, stack.b, W, W, boundary) for stack in weights.stacks)
+    first, _, edge, last = weights
+    variables = StageVariables(first, edge, output, stacks, boundary, last, output)
+    agreed = None if lossless(placement.message_dtype, dtype) else W
+    alone = placement.plan.stages == 1
+    return Held(variables, None if alone else Messages(W, agreed, agreed))
 
 
-@jax.jit
-def _forward_pass(weights: State, data: Data, hyper: Hyperparameters) -> State:
-    """The state that a forward pass makes of one that has nothing but weights."""
-    specs = specs_of(weights, data.x.dtype)
-    given = None if specs is None else specs._replace(messages=None)
-    function = on_stages(_forward, plan_of(weights), weights.placement, given, specs)
-    return function(weights, data, hyper)
+def _forward(stage: Stage, weights: LayerGroups, data: Data, config: Config) -> Held:
+    """One stage's part of the forward pass, which takes one shift for every boundary of stages."""
+    collectives = stage.collectives
+    keep, last = data.keep, only(weights.last)
 
+    def up(received: Array) -> Climbed:
+        below = received if stage.hops else None
+        return climb(stage, weights, below, data.x, config.activation, keep=keep)
 
-def _forward(stage: Stage, weights: State, data: Data, hyper: Hyperparameters) -> State:
-    """One stage's part of the forward pass, which takes one hop for every boundary of stages."""
-    first, *stacks, last = weights.layers
-    mail = stage.mail
+    def shift(_: Array, received: Array) -> Array:
+        return collectives.shift_up(up(received).top)
 
-    def affine(p: Array, W: Array, b: Array) -> Array:
-        return multiply(p, W) + b
+    nothing = collectives.vary(jnp.zeros((len(data.x), last.W.shape[0]), data.x.dtype))
+    climbed = up(lax.fori_loop(0, stage.hops, shift, nothing))
+    edge, stacks = climbed.edge.a, climbed.stacks
+    received = collectives.shift_up(climbed.top)[None]
+    top_of_edge = jax.vmap(lambda a: keep(config.activation(a)))(edge)
+    *_, p_edge = from_below([top_of_edge, *[climbed.top[None]] * len(stacks)], received, stage)
+    z_last = affine(p_edge[0], last)[None]
 
-    def emit(z: Array) -> Array:
-        return data.keep(hyper.activation(z))
-
-    def layer(p: Array, weights: tuple[Array, Array]) -> tuple[Array, Array]:
-        a = affine(p, *weights)
-        return emit(a), a
-
-    def climb(arrived: Array) -> list[Array]:
-        """a of the head's output side and of the stacks, given f(z) of the stage below."""
-        a = affine(data.x, first.W[0], first.b[0])
-        if weights.link is not None:
-            link_W, link_b = weights.link
-            a = choose(stage.linked, affine(arrived[0], link_W[0], link_b[0]), a)
-        p = choose(stage.bypass, arrived[0], emit(a))
-        climbed = [a[None]]
-        for stack in stacks:
-            if stack.W.shape[0] == 1:  # the only kind of stack that may change the width
-                p, a = layer(p, (stack.W[0], stack.b[0]))
-                climbed.append(a[None])
-            else:
-                p, a = lax.scan(layer, p, (stack.W, stack.b))
-                climbed.append(a)
-        return climbed
-
-    def hop(_: Array, arrived: Array) -> Array:
-        return mail.upward(emit_all(climb(arrived)[-1][-1:]))
-
-    emit_all = jax.vmap(emit)
-    nothing = mail.vary(jnp.zeros((1, data.x.shape[0], last.W.shape[1]), data.x.dtype))
-    a = climb(lax.fori_loop(0, stage.hops, hop, nothing))
-    outputs = [emit_all(rows) for rows in a]
-    tops = [rows[-1:] for rows in outputs]
-    *lows, p_last = from_below(tops, mail.upward(tops[-1]), stage)
-    p = [*(join(low, rows[:-1]) for low, rows in zip(lows, outputs[1:], strict=True)), p_last]
-    a.append(affine(p[-1][0], last.W[0], last.b[0])[None])
-
-    below = [None, *(Boundary(rows, rows, jnp.zeros_like(rows)) for rows in p)]
-    layers = [
-        held._replace(z=rows, a=rows, below=boundary)
-        for held, rows, boundary in zip(weights.layers, a, below, strict=True)
-    ]
-    state = weights._replace(layers=tuple(layers))
+    variables = StageVariables(
+        first=weights.first,
+        edge=weights.edge,
+        edge_output=Output(edge, edge),
+        stacks=tuple(
+            Layer(stack.W, stack.b, saved.a, saved.a, _boundary(saved.p))
+            for stack, saved in zip(weights.stacks, stacks, strict=True)
+        ),
+        edge_input=_boundary(p_edge),
+        last=weights.last,
+        last_output=Output(z_last, z_last),
+    )
     if not stage.hops:
-        return state
-    messages = first_messages(mail.downward(lowest([rows[:1] for rows in p], stage)), mail.wire)
-    return state._replace(messages=messages)
+        return Held(variables, None)
+    q = lowest([boundary.q[:1] for boundary in variables.boundaries], stage)
+    return Held(variables, first_messages(collectives.shift_down(q), collectives.message_dtype))
+
+
+def _boundary(p: Array | None) -> Boundary:
+    assert p is not None
+    return Boundary(p, p, jnp.zeros_like(p))

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Number
-from pdadmm_jax.admm.config import Hyperparameters
+from pdadmm_jax.admm.config import Config
 
 
 class Certificate(NamedTuple):
@@ -34,7 +34,7 @@ class Certificate(NamedTuple):
     least_rho: Array  # the bound rho has to exceed
 
 
-def certificate(nu: Number, rho: Number, lipschitz: float, proximal: Number = 1.0) -> Certificate:
+def lemma_1(nu: Number, rho: Number, lipschitz: float, proximal: Number = 1.0) -> Certificate:
     """Says whether (nu, rho, S) lies in the certified region.
 
     Args:
@@ -50,23 +50,23 @@ def certificate(nu: Number, rho: Number, lipschitz: float, proximal: Number = 1.
     return Certificate(rho > least_rho, C1, C2, least_rho)
 
 
-def certificate_of(hyper: Hyperparameters) -> Certificate:
-    """The certificate of these hyperparameters and their activation."""
-    return certificate(hyper.nu, hyper.rho, hyper.activation.lipschitz, hyper.proximal)
+def certificate(config: Config) -> Certificate:
+    """Whether these penalties, with this activation, lie in the certified region."""
+    return lemma_1(config.nu, config.rho, config.activation.lipschitz, config.proximal)
 
 
-def certified(hyper: Hyperparameters, margin: float = 1.05) -> Hyperparameters:
-    """Certified mode: the same hyperparameters with rho raised into the certified region.
+def certified(config: Config, margin: float = 1.05) -> Config:
+    """Certified mode: the same configuration with rho raised into the certified region.
 
-    Every solver of this library keeps Lemma 1's conditions on p and W, so that with these
-    hyperparameters L_rho never rises, up to rounding.
+    Every solver of this library keeps Lemma 1's conditions on p and W, so that with it
+    L_rho never rises, up to rounding.
 
     Args:
-        hyper: hyperparameters, concrete (not traced).
+        config: penalties and structure, concrete (not traced).
         margin: rho is raised to at least this multiple of the bound, above 1.
 
     Returns:
-        Hyperparameters whose ``certificate_of`` holds.
+        A configuration whose ``certificate`` holds.
 
     Raises:
         ValueError: no rho is certified, because the activation's Lipschitz constant is unknown or
@@ -77,12 +77,12 @@ def certified(hyper: Hyperparameters, margin: float = 1.05) -> Hyperparameters:
             f"margin is {margin}, but has to be 1.000001 or more: the region is open, and single "
             "precision has to tell rho from its bound."
         )
-    if not math.isfinite(hyper.activation.lipschitz):
+    if not math.isfinite(config.activation.lipschitz):
         raise ValueError(
-            f"the activation's lipschitz is {hyper.activation.lipschitz}: no penalty is certified; "
+            f"activation.lipschitz is {config.activation.lipschitz}: no penalty is certified; "
             "declare it, as in NumericActivation(function, lipschitz=1.0)."
         )
-    if float(hyper.proximal) == 0:
+    if float(config.proximal) == 0:
         raise ValueError("proximal is 0, which no penalty certifies: set it to 1, the paper's.")
-    least = float(certificate_of(hyper).least_rho)
-    return hyper.replace(rho=max(float(hyper.rho), margin * least))
+    least = float(certificate(config).least_rho)
+    return config.replace(rho=max(float(config.rho), margin * least))

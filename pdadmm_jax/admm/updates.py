@@ -15,9 +15,9 @@ from jax import lax
 
 from pdadmm_jax._checks import check_shapes
 from pdadmm_jax._typing import Array, Bool, Float, Number
-from pdadmm_jax.admm.solvers import Move, Quadratic, Solver
+from pdadmm_jax.admm.solvers import Quadratic, Solver, SolverStep
 from pdadmm_jax.numerics.products import Precision, multiply
-from pdadmm_jax.parallel.sample_reductions import HERE, Samples
+from pdadmm_jax.parallel.sample_reductions import ALL_AT_HAND, SampleReductions
 from pdadmm_jax.problems.activations import Activation
 from pdadmm_jax.problems.losses import Loss, Targets
 
@@ -83,7 +83,7 @@ def update_p(
     rho: Number,
     solver: Solver,
     precision: Precision = "float32",
-    samples: Samples = HERE,
+    samples: SampleReductions = ALL_AT_HAND,
     pull: Float[Array, "N n_in"] | None = None,
 ) -> Updated:
     """Line 1, a majorised or exact step on
@@ -101,7 +101,7 @@ def update_p(
         rho: penalty on p = q_in.
         solver: how far to go; see ``solvers``.
         precision: of the matrix products, but for the Gram matrix, which has to be factorised.
-        samples: where the others are; so for W and b.
+        samples: reductions over all samples; so for W and b.
         pull: ``pull_on_p(W, a, z)`` if that is known already.
 
     Returns:
@@ -117,7 +117,7 @@ def update_p(
     nu, rho = _in_dtype_of(p, nu, rho)
     pull = pull_on_p(W, a, z, precision) if pull is None else pull
     gradient = u_in + rho * (p - q_in) - nu * pull
-    move = solver.move(
+    step = solver.step(
         Quadratic(
             gradient,
             image=lambda d: multiply(d, W, precision),
@@ -128,7 +128,7 @@ def update_p(
             samples=samples,
         )
     )
-    return _updated(p, a, move)
+    return _updated(p, a, step)
 
 
 def move_W(
@@ -139,8 +139,8 @@ def move_W(
     mu: Number,
     solver: Solver,
     precision: Precision = "float32",
-    samples: Samples = HERE,
-) -> Move:
+    samples: SampleReductions = ALL_AT_HAND,
+) -> SolverStep:
     """Line 2 without its end: which way W moves, and how far.
 
     Args:
@@ -151,10 +151,10 @@ def move_W(
         mu: weight penalty, 0 in the paper.
         solver: how far to go; see ``solvers``.
         precision: of the matrix products, but for the Gram matrix, which has to be factorised.
-        samples: where the others are.
+        samples: reductions over all samples.
     """
     nu, mu = _in_dtype_of(p, nu, mu)
-    return solver.move(
+    return solver.step(
         Quadratic(
             mu * W - nu * samples.total(pull),
             image=lambda d: multiply(p, d, precision),
@@ -176,7 +176,7 @@ def update_W(
     mu: Number,
     solver: Solver,
     precision: Precision = "float32",
-    samples: Samples = HERE,
+    samples: SampleReductions = ALL_AT_HAND,
 ) -> Updated:
     """Line 2, a majorised or exact step on
 
@@ -191,7 +191,7 @@ def update_W(
         mu: weight penalty, 0 in the paper.
         solver: how far to go; see ``solvers``.
         precision: of the matrix products, but for the Gram matrix, which has to be factorised.
-        samples: where the others are.
+        samples: reductions over all samples.
 
     Returns:
         The new W and its a = p W + b.
@@ -206,7 +206,7 @@ def update_b(
     b: Float[Array, " n_out"],
     a: Float[Array, "N n_out"],
     z: Float[Array, "N n_out"],
-    samples: Samples = HERE,
+    samples: SampleReductions = ALL_AT_HAND,
 ) -> tuple[Float[Array, " n_out"], Float[Array, "N n_out"]]:
     """Line 3, the minimiser argmin_b ||z - p W - b||^2: b moves by the mean of z - a.
 
@@ -214,7 +214,7 @@ def update_b(
         b: intercept.
         a: p W + b.
         z: pre-activation variable.
-        samples: where the others are.
+        samples: reductions over all samples.
 
     Returns:
         The new b and its a = p W + b.
@@ -310,8 +310,9 @@ def update_u(
     return u + rho * (p_next - q)
 
 
-def _updated(variable: Array, a: Array, move: Move) -> Updated:
-    return Updated(variable + move.step * move.direction, a + move.step * move.image, move.ratio)
+def _updated(variable: Array, a: Array, step: SolverStep) -> Updated:
+    moved = variable + step.length * step.direction
+    return Updated(moved, a + step.length * step.image, step.ratio)
 
 
 def _in_dtype_of(variable: Array, *numbers: Number) -> list[Array]:

@@ -1,4 +1,4 @@
-"""Samples in blocks: what lies between two products stays in the cache and needs little memory."""
+"""Samples in blocks: what lies between two products stays in cache and needs little memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import jax
 from jax import lax
 
 from pdadmm_jax._typing import Array
-from pdadmm_jax.numerics.loops import depending
+from pdadmm_jax.numerics.loops import varying_with
 
 Rows = TypeVar("Rows")
-Notes = TypeVar("Notes")
-Move = Callable[[Rows, Notes], tuple[Rows, Notes]]
+Sums = TypeVar("Sums")
+BlockFunction = Callable[[Rows, Sums], tuple[Rows, Sums]]
 
 # Bytes of an array's block.  On CPUs, measured: less makes products slow, more leaves the cache
 # between them.  Accelerators want large products, and only memory is saved.
@@ -25,21 +25,21 @@ FEWEST = 512  # rows, whatever the bytes, for the sake of the products
 
 
 def in_blocks(
-    moves: Sequence[Move[Rows, Notes]], rows: Rows, notes: Notes, block_bytes: int | None
-) -> tuple[Rows, Notes]:
-    """Moves samples that need not know of each other, some of them at a time, and takes notes.
+    functions: Sequence[BlockFunction[Rows, Sums]], rows: Rows, sums: Sums, block_bytes: int | None
+) -> tuple[Rows, Sums]:
+    """Applies functions to samples that need not know of each other, some of them at a time.
 
     Args:
-        moves: what to do with a block, one after the other: (rows, notes) -> (rows, notes).  Each
+        functions: what to do with a block, one after the other: (rows, sums) -> (rows, sums).  Each
             sees what the ones before it wrote; arrays that it returns as they came stay untouched.
         rows: pytree of arrays (layers, samples, ...), changed in place; a first axis of 1 is fine.
             The first of them is one that differs between devices if any does.
-        notes: pytree of arrays to start from, such as sums of nothing.
+        sums: pytree of arrays that the functions add to, such as zeros.
         block_bytes: what a block of the largest array may have, or somewhat more; None for no
             blocks.
 
     Returns:
-        All rows, and the notes after the last block.
+        All rows, and the sums after the last block.
     """
     leaves = jax.tree.leaves(rows)
     samples = leaves[0].shape[1]
@@ -50,7 +50,7 @@ def in_blocks(
         blocks = _number(samples, min(math.ceil(largest / block_bytes), most))
     height = samples // blocks
 
-    def block(start: Array | int, height: int, rows: Rows, notes: Notes) -> tuple[Rows, Notes]:
+    def block(start: Array | int, height: int, rows: Rows, sums: Sums) -> tuple[Rows, Sums]:
         def part(array: Array) -> Array:
             return lax.dynamic_slice_in_dim(array, start, height, axis=1)
 
@@ -59,21 +59,21 @@ def in_blocks(
                 return array
             return lax.dynamic_update_slice_in_dim(array, new, start, axis=1)
 
-        for move in moves:
+        for function in functions:
             # Read back what was written, so that the compiler cannot compute the new from the old
             # once more, for which it would have to keep a copy of the old.
             old = jax.tree.map(part, rows)
-            new, notes = move(old, notes)
+            new, sums = function(old, sums)
             rows = jax.tree.map(put, rows, old, new)
-        return rows, notes
+        return rows, sums
 
     if blocks == 1:
-        return block(0, height, rows, notes)
-    notes = jax.tree.map(partial(depending, on=leaves[0]), notes)
+        return block(0, height, rows, sums)
+    sums = jax.tree.map(partial(varying_with, on=leaves[0]), sums)
     done = blocks * height
     if done < samples:
-        rows, notes = block(done, samples - done, rows, notes)
-    return lax.fori_loop(0, blocks, lambda k, old: block(k * height, height, *old), (rows, notes))
+        rows, sums = block(done, samples - done, rows, sums)
+    return lax.fori_loop(0, blocks, lambda k, old: block(k * height, height, *old), (rows, sums))
 
 
 def _number(samples: int, wanted: int) -> int:

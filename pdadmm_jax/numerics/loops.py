@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from pdadmm_jax._typing import Array
 
 
-def depending(value: Array, on: Array) -> Array:
-    """The value, said to depend on another array; compiles to nothing.
+def varying_with(value: Array, on: Array) -> Array:
+    """The value, declared to differ between devices where another array does; compiles to nothing.
 
     Where arrays differ from device to device, JAX wants a loop's first carry to be known to do so
     from the start, even a constant that only its second turn replaces.

@@ -1,8 +1,8 @@
-"""Everything that knows of a mesh: its axes, what is split over which, and every collective.
+"""Everything that knows of a mesh: its axes, all PartitionSpecs, and every collective.
 
 Two axes, either of which may be 1 or missing: ``layer``, over which the stages of a plan are laid
-out, and ``data``, over which samples are split.  Each stage gets its rows of every array and talks
-through its ``Mail``; the mathematics is told nothing else.
+out, and ``data``, over which samples are split.  Each stage gets its rows of every array and
+communicates through its ``Collectives``; the mathematics is told nothing else.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from pdadmm_jax._typing import Array
-from pdadmm_jax.admm.state import Boundary, Data, Layer, Messages, State, Weights, per_sample
-from pdadmm_jax.parallel.compression import exact
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan
-from pdadmm_jax.parallel.sample_reductions import Samples
-from pdadmm_jax.parallel.stage import Mail, stage_of
+from pdadmm_jax.parallel.sample_reductions import SampleReductions
+from pdadmm_jax.parallel.stage import Collectives, stage_of
+from pdadmm_jax.problems.data import Data
 
 LAYER, DATA = "layer", "data"
+
+_PER_SAMPLE = {"z", "a", "p", "q", "u", "q_above", "f_below", "f_sent"}
 
 
 def make_mesh(layer: int = 1, data: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
@@ -35,19 +36,22 @@ def make_mesh(layer: int = 1, data: int = 1, devices: Sequence[Any] | None = Non
     Args:
         layer: number of stages.
         data: number of devices that share the samples of a stage.
-        devices: all of JAX's by default.
+        devices: where to take them from; JAX's by default.  The first layer x data are used.
 
     Raises:
-        ValueError: there are fewer devices, or more that would lie idle.
+        ValueError: there are fewer devices.
     """
-    devices = jax.devices() if devices is None else devices
-    if layer < 1 or data < 1 or layer * data != len(devices):
+    devices = list(jax.devices() if devices is None else devices)
+    if layer < 1 or data < 1 or layer * data > len(devices):
         raise ValueError(
             f"a mesh of {layer} stages x {data} data shards takes {layer * data} devices, but "
-            f"there are {len(devices)}: change one of them, or pass the devices to use."
+            f"there are {len(devices)}: change one of them."
         )
     return jax.make_mesh(
-        (layer, data), (LAYER, DATA), axis_types=(AxisType.Auto,) * 2, devices=devices
+        (layer, data),
+        (LAYER, DATA),
+        axis_types=(AxisType.Auto,) * 2,
+        devices=devices[: layer * data],
     )
 
 
@@ -76,34 +80,35 @@ def shards(mesh: Mesh) -> int:
     return mesh.shape.get(DATA, 1)
 
 
-def state_specs(placement: Placement, stacks: int, dtype: Any) -> State:
-    """How a state with so many stacks of hidden layers is split."""
-    layer, data = _axes(placement.mesh)
-    weights, rows = _spec(layer), _spec(layer, data)
-    plan, alone = placement.plan, placement.plan.stages == 1
-    first = Layer(weights, weights, rows, rows, None)
-    other = first._replace(below=Boundary(rows, rows, rows))
-    agreed = None if exact(placement.wire, dtype) else rows
-    return State(
-        layers=(first, *[other] * (stacks + 1)),
-        iteration=_spec(),
-        link=Weights(weights, weights) if any(plan.links) else None,
-        messages=None if alone else Messages(rows, agreed, agreed),
-        placement=placement,
-    )
+def per_sample(path: Any) -> bool:
+    """Whether the variable at this path of a state has rows of samples."""
+    return getattr(path[-1], "name", None) in _PER_SAMPLE
 
 
-def specs_of(state: State, dtype: Any) -> State | None:
-    """How this state, of this dtype, is split; None on a single device."""
-    if state.placement is None:
-        return None
-    return state_specs(state.placement, len(state.layers) - 2, dtype)
+def state_specs(mesh: Mesh, held: Any) -> Any:
+    """How variables of Algorithm 1 are split: over stages, and rows of samples over shards too.
+
+    Args:
+        mesh: devices.
+        held: arrays, or shapes, by whose names and ranks the split is decided.
+    """
+    layer, data = _axes(mesh)
+
+    def spec(path: Any, leaf: Any) -> Any:
+        return _spec(layer, data if per_sample(path) else None) if leaf.ndim else P()
+
+    return jax.tree_util.tree_map_with_path(spec, held)
 
 
 def weight_specs(mesh: Mesh, weights: Any) -> Any:
-    """How weights, of one row per layer, and single numbers are split."""
+    """How weights, or what belongs to them, are split: over stages; single numbers are not."""
     layer, _ = _axes(mesh)
     return jax.tree.map(lambda rows: _spec(layer) if rows.ndim else P(), weights)
+
+
+def replicated_specs(tree: Any) -> Any:
+    """How arrays are split that every device has all of: not at all."""
+    return jax.tree.map(lambda _: P(), tree)
 
 
 def data_specs(mesh: Mesh, data: Data, *, evenly: bool = False) -> Any:
@@ -113,15 +118,28 @@ def data_specs(mesh: Mesh, data: Data, *, evenly: bool = False) -> Any:
     return jax.tree.map(lambda _: _spec((axes or None) if evenly else axis), data)
 
 
+def sample_specs(mesh: Mesh, held: Any) -> Any:
+    """How variables of Algorithm 1 are split over samples alone, by all devices of a mesh."""
+    axes = tuple(name for name in _axes(mesh) if name)
+
+    def spec(path: Any, _: Any) -> Any:
+        return _spec(None, axes or None) if per_sample(path) else P()
+
+    return jax.tree_util.tree_map_with_path(spec, held)
+
+
 def shardings(mesh: Mesh, specs: Any) -> Any:
     """The specs as shardings of this mesh."""
     return jax.tree.map(partial(NamedSharding, mesh), specs, is_leaf=lambda s: isinstance(s, P))
 
 
-def abstract_state(state: State) -> State:
-    """The shapes of a state, with the shardings it has on its mesh."""
-    assert state.placement is not None
-    return _abstract(state, state.placement.mesh, specs_of(state, state.layers[0].z.dtype))
+def abstract(tree: Any, mesh: Mesh, specs: Any) -> Any:
+    """The shapes of arrays, with the shardings they have on a mesh."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        shardings(mesh, specs),
+    )
 
 
 def abstract_data(data: Data, mesh: Mesh) -> Data:
@@ -132,32 +150,7 @@ def abstract_data(data: Data, mesh: Mesh) -> Data:
         lambda rows: jax.ShapeDtypeStruct((rows.shape[0] + padding, *rows.shape[1:]), rows.dtype),
         data._replace(valid=valid),
     )
-    return _abstract(shapes, mesh, data_specs(mesh, shapes))
-
-
-def abstract_weights(weights: Any, mesh: Mesh, *, everywhere: bool = False) -> Any:
-    """The shapes of weights on a mesh, with their shardings: split, or whole on every device."""
-    specs = jax.tree.map(lambda _: P(), weights) if everywhere else weight_specs(mesh, weights)
-    return _abstract(weights, mesh, specs)
-
-
-def abstract_by_samples(state: State, mesh: Mesh) -> State:
-    """The shapes of a state, split over samples alone, by all devices of a mesh."""
-    layer, data = _axes(mesh)
-    axes = tuple(name for name in (layer, data) if name)
-
-    def spec(path: Any, _: Any) -> Any:
-        return _spec(None, axes or None) if per_sample(path) else P()
-
-    return _abstract(state, mesh, jax.tree_util.tree_map_with_path(spec, state))
-
-
-def _abstract(tree: Any, mesh: Mesh, specs: Any) -> Any:
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        tree,
-        shardings(mesh, specs),
-    )
+    return abstract(shapes, mesh, data_specs(mesh, shapes))
 
 
 def put(tree: Any, shardings: Any) -> Any:
@@ -170,7 +163,30 @@ def put(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(spread, tree, shardings)
 
 
-def made_on(
+def shard_data(data: Data, mesh: Mesh, *, evenly: bool = False) -> Data:
+    """Puts data onto a mesh, samples split over its ``data`` axis.
+
+    Args:
+        data: data in the host's memory or on a single device.
+        mesh: devices, with axes ``layer`` and ``data``.
+        evenly: split the samples over all devices instead, as ``evaluate`` and other measures of
+            the network like it; training needs all samples on every stage.
+
+    Returns:
+        The data, filled up by samples that do not count if their number does not divide.
+    """
+    mesh = checked_mesh(mesh)
+    full = data
+    if padding := -data.x.shape[0] % (mesh.size if evenly else shards(mesh)):
+        valid = np.ones(data.x.shape[0], bool) if data.valid is None else data.valid
+        full = jax.tree.map(
+            lambda rows: np.pad(rows, [(0, padding), *[(0, 0)] * (rows.ndim - 1)]),
+            data._replace(valid=valid),
+        )
+    return put(full, shardings(mesh, data_specs(mesh, full, evenly=evenly)))
+
+
+def create_on(
     mesh: Mesh, function: Callable[[Any], Any], given: Any, specs: Callable[[Any], Any]
 ) -> Any:
     """What a function makes of arrays, split over a mesh as it is made.
@@ -185,21 +201,22 @@ def made_on(
     return jax.jit(function, out_shardings=places)(given)
 
 
-def regrouped(function: Callable[[State], State], state: State, target: Placement) -> State:
+def apply_by_samples(function: Callable[[Any], Any], held: Any, mesh: Mesh) -> Any:
     """Applies a function that moves rows from layer to layer, sample by sample.
 
     Every device gets all layers of a few samples of its own shard, for as long as that takes: one
     all-to-all forth and one back.
 
     Args:
-        function: from a state with all its layers to one in the target's arrangement.
-        state: the state.
-        target: where the result lives, on the same mesh.
+        function: from variables of Algorithm 1, with all their layers, to others.
+        held: the variables, split over the mesh.
+        mesh: devices.
     """
-    mesh, dtype = target.mesh, state.layers[0].z.dtype
     layer, _ = _axes(mesh)
-    shape = jax.eval_shape(function, state)
-    rows = state.layers[0].z.shape[1] // shards(mesh)
+    result = jax.eval_shape(function, held)
+    rows = next(
+        leaf.shape[1] for path, leaf in jax.tree.leaves_with_path(held) if per_sample(path)
+    ) // shards(mesh)
     padding = -rows % stages(mesh)
 
     def together(path: Any, leaf: Array) -> Array:
@@ -219,51 +236,56 @@ def regrouped(function: Callable[[State], State], state: State, target: Placemen
         back = lax.all_to_all(leaf, layer, split_axis=0, concat_axis=1, tiled=True)
         return back[:, :rows]
 
-    def regroup(state: State) -> State:
-        whole = jax.tree_util.tree_map_with_path(together, state)
-        return jax.tree_util.tree_map_with_path(apart, function(whole))
+    def regroup(held: Any) -> Any:
+        everything = jax.tree_util.tree_map_with_path(together, held)
+        return jax.tree_util.tree_map_with_path(apart, function(everything))
 
     return jax.shard_map(
         regroup,
         mesh=mesh,
-        in_specs=(specs_of(state, dtype),),
-        out_specs=state_specs(target, len(shape.layers) - 2, dtype),
-    )(state)
+        in_specs=(state_specs(mesh, held),),
+        out_specs=state_specs(mesh, result),
+    )(held)
 
 
-def whole(tree: Any, mesh: Mesh) -> Any:
+def replicate(tree: Any, mesh: Mesh) -> Any:
     """The same arrays with all of each on every device (inside jit)."""
     return lax.with_sharding_constraint(tree, NamedSharding(mesh, P()))
 
 
 def on_stages(
-    function: Callable[..., Any], plan: Plan, placement: Placement | None, specs: Any, results: Any
+    function: Callable[..., Any],
+    plan: Plan,
+    placement: Placement | None,
+    specs: Any = None,
+    results: Any = None,
 ) -> Callable[[Any, Data, Any], Any]:
     """Makes what one stage does into what the whole network does.
 
     Args:
-        function: (stage, variables, data, hyper) -> results, for one stage and its samples.
+        function: (stage, variables, data, config) -> results, for one stage and its samples.
         plan: which layers each stage holds.
         placement: where they live; None for a single device, where nothing is split.
         specs: how the variables are split.
         results: how the results are split.
 
     Returns:
-        The function (variables, data, hyper) -> results of everything.
+        The function (variables, data, config) -> results of everything.
     """
 
-    def alone(variables: Any, data: Data, hyper: Any) -> Any:
-        mail = Mail(samples=Samples(number=data.number))
-        return function(stage_of(plan, 0, mail, jax.default_backend()), variables, data, hyper)
+    def alone(variables: Any, data: Data, config: Any) -> Any:
+        collectives = Collectives(samples=SampleReductions(number=data.number))
+        stage = stage_of(plan, 0, collectives, jax.default_backend())
+        return function(stage, variables, data, config)
 
-    def together(variables: Any, data: Data, hyper: Any) -> Any:
+    def together(variables: Any, data: Data, config: Any) -> Any:
         assert placement is not None
         index = lax.axis_index(LAYER) if plan.stages > 1 else 0
         platform = placement.mesh.devices.flat[0].platform
-        stage = stage_of(plan, index, _mail(placement, data), platform)
-        return function(stage, variables, data, hyper)
+        stage = stage_of(plan, index, _collectives(placement, data), platform)
+        return function(stage, variables, data, config)
 
-    def split(variables: Any, data: Data, hyper: Any) -> Any:
+    def split(variables: Any, data: Data, config: Any) -> Any:
         assert placement is not None
         mesh = placement.mesh
         mapped = jax.shard_map(
@@ -272,54 +294,59 @@ def on_stages(
             in_specs=(specs, data_specs(mesh, data), P()),
             out_specs=results,
         )
-        return mapped(variables, data, hyper)
+        return mapped(variables, data, config)
 
     return alone if placement is None else split
 
 
-def message_alone(state: State) -> Any:
-    """Nothing but a message up and one down, for measurements: what the neighbours heard last."""
-    placement = state.placement
-    assert placement is not None
-    assert state.messages is not None
+def exchange_once(value: Array, placement: Placement) -> tuple[Array, Array]:
+    """One message up and one down between all stages and nothing else, for measurements.
+
+    Args:
+        value: what every stage sends, (stages, rows, width), rows split over shards.
+        placement: where the stages live.
+    """
     layer, data = _axes(placement.mesh)
 
     def exchange(value: Array) -> tuple[Array, Array]:
         pairs = placement.plan.upward, placement.plan.downward
-        return _pass_on(layer, pairs[0], value), _pass_on(layer, pairs[1], value)
+        return _shift(layer, pairs[0], value), _shift(layer, pairs[1], value)
 
     rows = _spec(layer, data)
     return jax.shard_map(exchange, mesh=placement.mesh, in_specs=(rows,), out_specs=(rows, rows))(
-        state.messages.q_above
+        value
     )
 
 
-def _mail(placement: Placement, data: Data) -> Mail:
+def _collectives(placement: Placement, data: Data) -> Collectives:
     """How the stage that this device belongs to reaches the others."""
     mesh, plan = placement.mesh, placement.plan
     layer, axis = _axes(mesh)
-    return Mail(
-        upward=partial(_pass_on, layer, plan.upward),
-        downward=partial(_pass_on, layer, plan.downward),
+    return Collectives(
+        shift_up=partial(_shift, layer, plan.upward),
+        shift_down=partial(_shift, layer, plan.downward),
         samples=_samples(axis, shards(mesh), data),
-        stages=partial(lax.psum, axis_name=layer) if layer else Mail().stages,
+        sum_over_stages=(
+            partial(lax.psum, axis_name=layer) if layer else Collectives().sum_over_stages
+        ),
         vary=partial(_vary, tuple(name for name in (layer, axis) if name)),
-        wire=placement.wire,
+        message_dtype=placement.message_dtype,
     )
 
 
-def _pass_on(axis: str | None, pairs: tuple[tuple[int, int], ...], message: Array) -> Array:
+def _shift(axis: str | None, pairs: tuple[tuple[int, int], ...], message: Array) -> Array:
     """Hands a message from stage to stage; zeros where none arrives."""
     return lax.ppermute(message, axis, pairs) if axis and pairs else message
 
 
-def _samples(axis: str | None, shards: int, data: Data) -> Samples:
+def _samples(axis: str | None, shards: int, data: Data) -> SampleReductions:
     """The samples that the other devices of a stage hold."""
     if axis is None:
-        return Samples(number=data.number)
+        return SampleReductions(number=data.number)
     total = partial(lax.psum, axis_name=axis)
     number = data.x.shape[0] * shards if data.number is None else total(data.number)
-    return Samples(total, partial(lax.pmax, axis_name=axis), jnp.asarray(number, data.x.dtype))
+    greatest = partial(lax.pmax, axis_name=axis)
+    return SampleReductions(total, greatest, jnp.asarray(number, data.x.dtype))
 
 
 def _vary(axes: tuple[str, ...], tree: Any) -> Any:

@@ -7,23 +7,24 @@ import dataclasses
 import jax
 from jax.sharding import Mesh
 
-from pdadmm_jax.parallel.compression import Wire
+from pdadmm_jax.parallel.compression import MessageType
 from pdadmm_jax.parallel.plan import Plan
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Carried by every state that lies on a mesh, as part of its structure.
+    """Carried by every state that lives on a mesh, as part of its structure.
 
     Attributes:
         mesh: devices, with axes ``layer`` and ``data``.
         plan: which layers each stage of the ``layer`` axis holds.
-        samples: how many samples there are; rows beyond make up an even number.
-        wire: type of the messages between stages.
+        samples: how many samples there are; rows beyond make up an even number.  0 for states that
+            hold no samples.
+        message_dtype: type of the messages between stages.
     """
 
     mesh: Mesh
     plan: Plan
     samples: int
-    wire: Wire
+    message_dtype: MessageType

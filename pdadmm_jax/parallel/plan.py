@@ -3,20 +3,20 @@
 Stages hold consecutive layers.  All stages run one program, so all hold arrays of the same shapes:
 
 * a *stack* of hidden layers, equally many everywhere, solved together by vmap;
-* a *head*, one more layer below the stack, which differs from stage to stage: a hidden layer
-  (``LINK``), the network's first layer (``FIRST``) or nothing.
+* an *edge slot*, room for one more layer below the stack, which differs from stage to stage: a
+  hidden layer (``HIDDEN``), the network's first layer (``FIRST``) or nothing.
 
-The head's memory has two sides, the input boundary (p, q, u) and the output (z, a).  The first
-layer needs the output side alone, its input being the data, and the last layer the input side
-alone, its own z having as many columns as there are classes.  So the last layer costs no stage of
-its own either: it sits on top of the last stage and uses the free input side there (``LAST``), or
-on the first stage, beside the first layer (``ENDS``), and the chain of stages becomes a ring:
+The edge slot has two sides, the input side (p, q, u) and the output side (z, a).  The first layer
+needs the output side alone, its input being the data, and the last layer the input side alone, its
+own z having as many columns as there are outputs.  So the last layer costs no stage of its own
+either: it sits on top of the last stage and uses the free input side there (``LAST``), or on the
+first stage, beside the first layer (``FIRST_AND_LAST``), and the chain of stages becomes a ring:
 
-    chain   [1  2 3] [4  5 6] [7 8  9]       9 in the head of the last stage, on top
-    ring    [1, 7  2] [3  4] [5  6]          7 in the head of the first stage, beside 1
+    chain   [1  2 3] [4  5 6] [7 8  9]       9 in the edge slot of the last stage, on top
+    ring    [1, 7  2] [3  4] [5  6]          7 in the edge slot of the first stage, beside 1
 
 Both are tried, and the one whose busiest stage has less to do is taken; the chain if they tie, for
-it has one boundary less.  No stage ever computes for nothing, and no depth is refused.
+it has one boundary less.  No stage ever computes on padding, and no depth is refused.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ import itertools
 from collections.abc import Sequence
 
 
-class Head(enum.Enum):
-    """What the head of a stage is."""
+class EdgeSlot(enum.Enum):
+    """What the edge slot of a stage holds."""
 
     FIRST = "first"  # the network's first layer
-    LINK = "link"  # a hidden layer
+    HIDDEN = "hidden"  # a hidden layer
     LAST = "last"  # the network's last layer, above the stack
-    ENDS = "ends"  # the first and the last layer
-    NONE = "none"
+    FIRST_AND_LAST = "first and last"
+    EMPTY = "empty"
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How the layers of a network are dealt out.  Layers count from 1, stages from 0.
+    """How the layers of a network are laid out over stages.  Layers count from 1, stages from 0.
 
     Attributes:
         widths: (features, hidden, ..., outputs).
-        heads: what the head of every stage is.
+        edge_slots: what the edge slot of every stage holds.
         stacked: hidden layers in the stack of every stage.
     """
 
     widths: tuple[int, ...]
-    heads: tuple[Head, ...]
+    edge_slots: tuple[EdgeSlot, ...]
     stacked: int
 
     @property
@@ -59,28 +59,32 @@ class Plan:
     @property
     def stages(self) -> int:
         """Number of stages."""
-        return len(self.heads)
+        return len(self.edge_slots)
 
     @property
     def active(self) -> int:
         """Stages that hold a layer; the others, which come last, are idle."""
-        return self.stages if self.stacked else sum(head is not Head.NONE for head in self.heads)
-
-    @property
-    def hidden(self) -> tuple[tuple[int | None, tuple[int, ...]], ...]:
-        """The hidden layers of every stage: its head, if that is one, and its stack."""
-        numbers = itertools.count(2)
-        return tuple(
-            (
-                next(numbers) if head is Head.LINK else None,
-                tuple(itertools.islice(numbers, self.stacked)),
-            )
-            for head in self.heads
+        return (
+            self.stages
+            if self.stacked
+            else sum(slot is not EdgeSlot.EMPTY for slot in self.edge_slots)
         )
 
     @property
-    def links(self) -> tuple[int | None, ...]:
-        """The hidden layer that is the head of every stage, if it is one."""
+    def hidden(self) -> tuple[tuple[int | None, tuple[int, ...]], ...]:
+        """The hidden layers of every stage: in its edge slot, if there is one, and in its stack."""
+        numbers = itertools.count(2)
+        return tuple(
+            (
+                next(numbers) if slot is EdgeSlot.HIDDEN else None,
+                tuple(itertools.islice(numbers, self.stacked)),
+            )
+            for slot in self.edge_slots
+        )
+
+    @property
+    def edge_hidden(self) -> tuple[int | None, ...]:
+        """The hidden layer in the edge slot of every stage, if there is one."""
         return tuple(link for link, _ in self.hidden)
 
     @property
@@ -96,45 +100,53 @@ class Plan:
     @property
     def firsts(self) -> tuple[int | None, ...]:
         """Layer 1 where it is."""
-        return tuple(1 if head in (Head.FIRST, Head.ENDS) else None for head in self.heads)
+        return tuple(
+            1 if slot in (EdgeSlot.FIRST, EdgeSlot.FIRST_AND_LAST) else None
+            for slot in self.edge_slots
+        )
 
     @property
     def lasts(self) -> tuple[int | None, ...]:
         """The last layer where it is."""
-        return tuple(self.depth if head in (Head.LAST, Head.ENDS) else None for head in self.heads)
+        return tuple(
+            self.depth if slot in (EdgeSlot.LAST, EdgeSlot.FIRST_AND_LAST) else None
+            for slot in self.edge_slots
+        )
 
     @property
-    def inputs(self) -> tuple[int | None, ...]:
-        """The layer whose boundary p, q, u lies on the input side of every head."""
-        return tuple(last or link for last, link in zip(self.lasts, self.links, strict=True))
+    def edge_inputs(self) -> tuple[int | None, ...]:
+        """The layer whose boundary p, q, u lies on the input side of every edge slot."""
+        return tuple(last or link for last, link in zip(self.lasts, self.edge_hidden, strict=True))
 
     @property
-    def outputs(self) -> tuple[int | None, ...]:
-        """The layer whose z and a lie on the output side of every head."""
-        return tuple(first or link for first, link in zip(self.firsts, self.links, strict=True))
+    def edge_outputs(self) -> tuple[int | None, ...]:
+        """The layer whose z and a lie on the output side of every edge slot."""
+        return tuple(
+            first or link for first, link in zip(self.firsts, self.edge_hidden, strict=True)
+        )
 
     @property
     def above(self) -> tuple[int | None, ...]:
         """The layer above the uppermost one of every stage, where another stage holds it."""
         tops = (
             stack[-1] if stack else output
-            for stack, output in zip(self.stacks, self.outputs, strict=True)
+            for stack, output in zip(self.stacks, self.edge_outputs, strict=True)
         )
         return tuple(
-            top + 1 if top and head is not Head.LAST else None
-            for top, head in zip(tops, self.heads, strict=True)
+            top + 1 if top and slot is not EdgeSlot.LAST else None
+            for top, slot in zip(tops, self.edge_slots, strict=True)
         )
 
     @property
     def layers(self) -> tuple[tuple[int, ...], ...]:
         """The layers of every stage, in order."""
-        sides = zip(self.outputs, self.inputs, self.stacks, strict=True)
+        sides = zip(self.edge_outputs, self.edge_inputs, self.stacks, strict=True)
         return tuple(tuple(sorted(filter(None, {*ends, *stack}))) for *ends, stack in sides)
 
     @property
     def upward(self) -> tuple[tuple[int, int], ...]:
         """(from, to) of every message f(z)."""
-        closed = Head.ENDS in self.heads and self.active > 1
+        closed = EdgeSlot.FIRST_AND_LAST in self.edge_slots and self.active > 1
         chain = tuple(itertools.pairwise(range(self.active)))
         return (*chain, (self.active - 1, 0)) if closed else chain
 
@@ -159,7 +171,7 @@ class Plan:
 
 
 def plan(widths: Sequence[int], stages: int) -> Plan:
-    """Deals the layers of a network out to stages.
+    """Lays the layers of a network out over stages.
 
     Args:
         widths: (features, hidden, ..., outputs).
@@ -187,20 +199,24 @@ def plan(widths: Sequence[int], stages: int) -> Plan:
 
 
 def _chain(widths: tuple[int, ...], stages: int) -> Plan | None:
-    """The last layer on top of the last stage; None where its head would be needed for another."""
-    stacked, links = divmod(len(widths) - 3, stages)
-    idle = stages - 2 - links
+    """The last layer on top of the last stage; None where its edge slot is needed for another."""
+    stacked, hidden = divmod(len(widths) - 3, stages)
+    idle = stages - 2 - hidden
     if idle < 0:
         return None
-    middle = [Head.LINK] * links
-    unused = [Head.NONE] * idle
-    # Without stacks a stage that has no head has no layer: such stages come after the last layer.
-    rest = [*middle, *unused, Head.LAST] if stacked else [*middle, Head.LAST, *unused]
-    return Plan(widths, (Head.FIRST, *rest), stacked)
+    middle = [EdgeSlot.HIDDEN] * hidden
+    unused = [EdgeSlot.EMPTY] * idle
+    # Without stacks a stage with an empty edge slot has no layer: such stages come last.
+    rest = [*middle, *unused, EdgeSlot.LAST] if stacked else [*middle, EdgeSlot.LAST, *unused]
+    return Plan(widths, (EdgeSlot.FIRST, *rest), stacked)
 
 
 def _ring(widths: tuple[int, ...], stages: int) -> Plan:
     """The last layer beside the first one."""
-    stacked, links = divmod(len(widths) - 3, stages)
-    unused = stages - 1 - links
-    return Plan(widths, (Head.ENDS, *[Head.LINK] * links, *[Head.NONE] * unused), stacked)
+    stacked, hidden = divmod(len(widths) - 3, stages)
+    unused = stages - 1 - hidden
+    return Plan(
+        widths,
+        (EdgeSlot.FIRST_AND_LAST, *[EdgeSlot.HIDDEN] * hidden, *[EdgeSlot.EMPTY] * unused),
+        stacked,
+    )

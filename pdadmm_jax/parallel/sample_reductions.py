@@ -14,8 +14,8 @@ def _unchanged(array: Array) -> Array:
     return array
 
 
-class Samples(NamedTuple):
-    """How what every device knows of its own samples comes together.
+class SampleReductions(NamedTuple):
+    """How sums over one device's samples become sums over all samples.
 
     The updates reduce over the rows at hand and hand the result to these; on one device there is
     nothing to add.
@@ -39,4 +39,4 @@ class Samples(NamedTuple):
         return self.total(total) / (rows if self.number is None else self.number)
 
 
-HERE = Samples()
+ALL_AT_HAND = SampleReductions()

@@ -1,7 +1,8 @@
 """What one stage knows: which of the network's layers it holds, and how it reaches the others.
 
-The iteration is written for one stage among several.  A network on a single device is the case of
-one stage, whose answers are all known in advance and whose messages come back to itself.
+The algorithms are written for one stage among several.  A network on a single device is the case of
+one stage, whose place in the plan is known when the program is built and whose messages come back
+to itself.
 """
 
 from __future__ import annotations
@@ -16,99 +17,100 @@ from jax.flatten_util import ravel_pytree
 
 from pdadmm_jax._typing import Array
 from pdadmm_jax.numerics.blocks import BLOCK, BLOCK_ELSEWHERE
-from pdadmm_jax.parallel.compression import Wire
-from pdadmm_jax.parallel.plan import Head, Plan
-from pdadmm_jax.parallel.sample_reductions import HERE, Samples
+from pdadmm_jax.parallel.compression import MessageType
+from pdadmm_jax.parallel.plan import EdgeSlot, Plan
+from pdadmm_jax.parallel.sample_reductions import ALL_AT_HAND, SampleReductions
 
 T = TypeVar("T")
 Truth = bool | Array  # known when the program is built if all stages agree
 
 
-class Mail(NamedTuple):
-    """How a stage communicates; by default it is alone.
+class Collectives(NamedTuple):
+    """How a stage communicates; by default it is the only one.
 
     Attributes:
-        upward: hands an array to the next stage, returns what the one before handed over.
-        downward: the other way.
-        samples: the devices of this stage that hold other samples.
-        stages: adds up over the stages.
-        vary: declares values that depend on the stage and its samples, which JAX then keeps apart.
-        wire: type of the messages.
+        shift_up: sends an array to the next stage, returns what the previous one sent.
+        shift_down: the other way.
+        samples: reductions over the devices of this stage, which hold other samples.
+        sum_over_stages: adds up over the stages.
+        vary: declares values that depend on the stage and its samples, which JAX tells apart from
+            those that all devices have alike.
+        message_dtype: type of the messages between stages.
     """
 
-    upward: Callable[[Any], Any] = lambda message: message
-    downward: Callable[[Any], Any] = lambda message: message
-    samples: Samples = HERE
-    stages: Callable[[Array], Array] = lambda array: array
+    shift_up: Callable[[Any], Any] = lambda message: message
+    shift_down: Callable[[Any], Any] = lambda message: message
+    samples: SampleReductions = ALL_AT_HAND
+    sum_over_stages: Callable[[Array], Array] = lambda array: array
     vary: Callable[[Any], Any] = lambda tree: tree
-    wire: Wire = "full"
+    message_dtype: MessageType = "full"
 
 
 class Stage(NamedTuple):
     """One stage of a plan.
 
     Attributes:
-        first: its head holds the first layer.
-        linked: its head is a hidden layer.
-        emits: its head is either of these and has a z.
-        last: its head holds the last layer.
-        bypass: its stack hangs on the stage below directly, not on the head.
-        closes: the last layer lies on top of its stack.
-        outputs: numbers from 0, of the layers whose z it holds: the head's, then the stack's; the
-            network's depth stands for none.
-        inputs: the same of the layers whose boundary it holds: the stack's, then the head's.
+        holds_first: its edge slot holds the network's first layer.
+        holds_edge: its edge slot holds a hidden layer.
+        edge_has_output: either of these, so that the output side of its edge slot is in use.
+        holds_last: it holds the network's last layer.
+        skips_edge: its stack lies on the stage below directly, the edge slot being empty or on top.
+        last_on_stack: the last layer lies on its stack.
+        outputs: numbers from 0, of the layers whose z it holds: the edge slot's, then the stack's;
+            the network's depth stands for none.
+        inputs: the same of the layers whose boundary it holds: the stack's, then the edge slot's.
         depth: layers of the network.
         hops: boundaries between the first stage and the last that holds a layer.
-        position: how many messages f(z) takes from the first stage to this one.
+        position: how many shifts f(z) takes from the first stage to this one.
         reach: how many it takes to the last layer, which in a ring is one more than ``hops``.
-        mail: how it communicates.
+        collectives: how it communicates.
         block_bytes: of an array that its device works on at a time (``blocks``).
     """
 
-    first: Truth
-    linked: Truth
-    emits: Truth
-    last: Truth
-    bypass: Truth
-    closes: Truth
+    holds_first: Truth
+    holds_edge: Truth
+    edge_has_output: Truth
+    holds_last: Truth
+    skips_edge: Truth
+    last_on_stack: Truth
     outputs: Array
     inputs: Array
     depth: int
     hops: int
     position: int | Array
     reach: int
-    mail: Mail
+    collectives: Collectives
     block_bytes: int
 
 
-def stage_of(plan: Plan, index: int | Array, mail: Mail, platform: str) -> Stage:
+def stage_of(plan: Plan, index: int | Array, collectives: Collectives, platform: str) -> Stage:
     """The stage of this index, which may be known only when the program runs."""
 
     def look_up(values: Sequence[Any]) -> Any:
         return values[0] if len(set(values)) == 1 else jnp.asarray(values)[index]
 
-    def numbers(heads: Sequence[int | None], *, head_first: bool) -> Array:
+    def numbers(edges: Sequence[int | None], *, edge_first: bool) -> Array:
         rows = [
-            [head or plan.depth + 1, *stack] if head_first else [*stack, head or plan.depth + 1]
-            for head, stack in zip(heads, plan.stacks, strict=True)
+            [edge or plan.depth + 1, *stack] if edge_first else [*stack, edge or plan.depth + 1]
+            for edge, stack in zip(edges, plan.stacks, strict=True)
         ]
         return jnp.asarray(rows, jnp.int32)[index] - 1
 
-    heads = plan.heads
+    stacked, slots = plan.stacked > 0, plan.edge_slots
     return Stage(
-        first=look_up(list(map(bool, plan.firsts))),
-        linked=look_up(list(map(bool, plan.links))),
-        emits=look_up(list(map(bool, plan.outputs))),
-        last=look_up(list(map(bool, plan.lasts))),
-        bypass=look_up([plan.stacked > 0 and head in (Head.NONE, Head.LAST) for head in heads]),
-        closes=look_up([plan.stacked > 0 and head is Head.LAST for head in heads]),
-        outputs=numbers(plan.outputs, head_first=True),
-        inputs=numbers(plan.inputs, head_first=False),
+        holds_first=look_up(list(map(bool, plan.firsts))),
+        holds_edge=look_up(list(map(bool, plan.edge_hidden))),
+        edge_has_output=look_up(list(map(bool, plan.edge_outputs))),
+        holds_last=look_up(list(map(bool, plan.lasts))),
+        skips_edge=look_up([stacked and slot in (EdgeSlot.EMPTY, EdgeSlot.LAST) for slot in slots]),
+        last_on_stack=look_up([stacked and slot is EdgeSlot.LAST for slot in slots]),
+        outputs=numbers(plan.edge_outputs, edge_first=True),
+        inputs=numbers(plan.edge_inputs, edge_first=False),
         depth=plan.depth,
         hops=plan.active - 1,
         position=index,
         reach=plan.reach,
-        mail=mail,
+        collectives=collectives,
         block_bytes=BLOCK.get(platform, BLOCK_ELSEWHERE),
     )
 
@@ -121,38 +123,46 @@ def choose(condition: Truth, yes: T, no: T) -> T:
 
 
 def when(condition: Truth, function: Callable[[T], T], operand: T) -> T:
-    """function(operand) where the condition holds, and nothing done or changed elsewhere."""
+    """function(operand) where the condition holds, the operand unchanged elsewhere."""
     if isinstance(condition, bool):
         return function(operand) if condition else operand
     return lax.cond(condition, function, lambda unchanged: unchanged, operand)
 
 
-def gather(numbers: Array, values: Array, length: int) -> Array:
+def where(stage: Stage, here: Truth, function: Callable[[T], T], otherwise: T) -> T:
+    """``when`` for operands that are alike on all stages and results that differ."""
+    vary = stage.collectives.vary
+    return when(here, lambda old: vary(function(old)), vary(otherwise))
+
+
+def scatter_by_layer(numbers: Array, values: Array, length: int) -> Array:
     """A vector with the stage's values at their numbers, zero where other stages have theirs."""
     return jnp.zeros(length, values.dtype).at[numbers].set(values, mode="drop")
 
 
-def by_number(stage: Stage, lower: Array, output: Array) -> Array:
+def per_layer(stage: Stage, lower: Array, last: Array) -> Array:
     """A vector over the network's layers of what one stage knows about its own, zero elsewhere.
 
     Args:
         stage: the stage.
-        lower: a number for its head and for every layer of its stacks.
-        output: the number of the last layer, which counts where that layer is.
+        lower: a number for its edge slot and for every layer of its stacks.
+        last: the number of the last layer, which counts where that layer is.
     """
-    last = jnp.zeros(stage.depth, output.dtype).at[-1].set(output[0])
-    return gather(stage.outputs, lower, stage.depth) + jnp.where(stage.last, last, 0)
+    at_last = jnp.zeros(stage.depth, last.dtype).at[-1].set(last[0])
+    at_lower = scatter_by_layer(stage.outputs, lower, stage.depth)
+    return at_lower + jnp.where(stage.holds_last, at_last, 0)
 
 
-def add_up(stage: Stage, split: Any, shared: Any) -> tuple[Any, Any]:
-    """The sums over all stages of what each of them knows, in few messages.
+def sum_over_devices(stage: Stage, by_sample: Any, by_stage: Any) -> tuple[Any, Any]:
+    """The sums over all devices of what each of them knows, in few messages.
 
     Args:
         stage: this stage.
-        split: pytree of numbers about its own samples.
-        shared: pytree of numbers that all devices of a stage have alike.
+        by_sample: pytree of sums over its own samples.
+        by_stage: pytree of numbers that all devices of a stage have alike.
     """
-    numbers, restore = ravel_pytree(split)
-    split = restore(stage.mail.stages(stage.mail.samples.total(numbers)))
-    numbers, restore = ravel_pytree(shared)
-    return split, restore(stage.mail.stages(numbers))
+    collectives = stage.collectives
+    numbers, restore = ravel_pytree(by_sample)
+    by_sample = restore(collectives.sum_over_stages(collectives.samples.total(numbers)))
+    numbers, restore = ravel_pytree(by_stage)
+    return by_sample, restore(collectives.sum_over_stages(numbers))

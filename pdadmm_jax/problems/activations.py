@@ -18,7 +18,6 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._checks import look_up
 from pdadmm_jax._typing import Array, Bool, Float, Number
 from pdadmm_jax.problems.hidden_prox import scalar_prox, scalar_response
 
@@ -46,8 +45,8 @@ class Activation(Protocol):
     def respond(self, a: Array, pull: Array) -> tuple[Array, Array]:
         """argmin_d  d^2 / 2 - pull f(a + d) near d = 0, and whether the solve converged.
 
-        How z leaves a when it has a multiplier to answer to in place of a q: with pull = u / nu, q
-        being eliminated by u = nu (q - f(z)), Lemma 4 of the paper.
+        The z-update of sweeps, d = z - a and pull = u / nu: q is eliminated by u = nu (q - f(z)),
+        Lemma 4 of the paper.
         """
         ...
 
@@ -187,12 +186,3 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": softplus,
     "gelu": gelu,
 }
-
-
-def activation(name: str) -> Activation:
-    """The activation of this name.
-
-    Raises:
-        ValueError: unknown name; the message lists the known ones.
-    """
-    return look_up("activation", name, ACTIVATIONS)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pdadmm_jax._typing import Array, Bool, Float, Number
-from pdadmm_jax.numerics.loops import depending
+from pdadmm_jax.numerics.loops import varying_with
 
 # Activations bend near zero: a second minimum, away from the quadratic's centre, lies near one of
 # these points (or where f is the identity).
@@ -129,8 +129,8 @@ def _descend(
         *_, moving, count = carry
         return jnp.any(moving) & (count <= iterations)
 
-    length = depending(jnp.ones_like(start), on=start)
-    everywhere = depending(jnp.ones(start.shape, bool), on=start)
+    length = varying_with(jnp.ones_like(start), on=start)
+    everywhere = varying_with(jnp.ones(start.shape, bool), on=start)
     start_carry = (start, length, everywhere, jnp.asarray(0, jnp.int32))
     z, _, moving, _ = lax.while_loop(unfinished, body, start_carry)
     return z, moving
@@ -180,8 +180,8 @@ def scalar_response(
         *_, moving, count = carry
         return jnp.any(moving) & (count <= iterations)
 
-    nothing, length = (depending(value, on=a) for value in (jnp.zeros_like(a), jnp.ones_like(a)))
-    everywhere = depending(jnp.ones(a.shape, bool), on=a)
+    nothing, length = (varying_with(value, on=a) for value in (jnp.zeros_like(a), jnp.ones_like(a)))
+    everywhere = varying_with(jnp.ones(a.shape, bool), on=a)
     start = (nothing, length, everywhere, jnp.asarray(0, jnp.int32))
     d, _, moving, _ = lax.while_loop(unfinished, body, start)
     return d, ~jnp.any(moving)

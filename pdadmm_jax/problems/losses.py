@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pdadmm_jax._checks import check_finite, is_concrete, look_up
+from pdadmm_jax._checks import check_finite, is_concrete
 from pdadmm_jax._typing import Array, Bool, Float, Number, Shaped
 from pdadmm_jax.problems.output_prox import convex_prox, hinge_prox, softmax_prox
 
@@ -43,8 +43,12 @@ class Loss(Protocol):
         """The minimiser of R(z; y) + (nu/2)||z - a||^2, and whether the solve converged."""
         ...
 
+    def predict(self, z: Array) -> Array:
+        """What outputs z (N, C) say: class numbers (N,), or values (N, C)."""
+        ...
+
     def correct(self, z: Array, y: Array) -> Array:
-        """Which samples are answered right, shape (N,), bool."""
+        """Which samples are predicted correctly, shape (N,), bool."""
         ...
 
 
@@ -86,8 +90,11 @@ class SoftmaxCrossEntropy:
         del start
         return softmax_prox(a, self.targets(y, a.shape[-1], a.dtype), nu)
 
+    def predict(self, z: Float[Array, "N C"]) -> Array:
+        return _largest(z)
+
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
-        return _answer(z) == _class_index(y)
+        return _largest(z) == _class_index(y)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,26 +116,29 @@ class SquaredError:
         # a + (t - a) / (1 + nu) rather than (t + nu a) / (1 + nu): exact at both ends of nu.
         return a + (t - a) / (1 + nu), jnp.asarray(True)
 
+    def predict(self, z: Float[Array, "N C"]) -> Array:
+        return z
+
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
         if y.ndim == 2:
             raise ValueError(
-                "real-valued targets have no right or wrong answer: report the loss instead of "
+                "real-valued targets are no classes: report the loss instead of "
                 "the accuracy, or give integer labels."
             )
-        return _answer(z) == _class_index(y)
+        return _largest(z) == _class_index(y)
 
 
 @dataclasses.dataclass(frozen=True)
 class BinaryLogistic:
     """R = sum_c log(1 + exp(-s_c z_c)), with s = 2 y - 1 and labels y of 0 and 1.
 
-    One output per yes-or-no question: y of shape (N,) for one, (N, C) for several.
+    One output per binary label: y of shape (N,) for one, (N, C) for several.
     """
 
     def check(self, y: Array, outputs: int) -> None:
         if y.ndim == 1 and outputs != 1:
             raise ValueError(
-                f"y of shape {y.shape} answers 1 question per sample, the network has {outputs} "
+                f"y of shape {y.shape} has 1 label per sample, but the network has {outputs} "
                 "outputs: make the last width 1 or give y of shape (samples, outputs)."
             )
         if y.ndim == 2 and y.shape[1] != outputs:
@@ -153,6 +163,10 @@ class BinaryLogistic:
         pair = jnp.stack([-0.5 * a, 0.5 * a], axis=-1)
         z, converged = softmax_prox(pair, jnp.stack([1 - y, y], axis=-1), 2 * nu)
         return z[..., 1] - z[..., 0], converged
+
+    def predict(self, z: Float[Array, "N C"]) -> Array:
+        labels = (z > 0).astype(jnp.int32)
+        return labels[:, 0] if z.shape[1] == 1 else labels
 
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
         return jnp.all((z > 0) == (y.reshape(z.shape) > 0), axis=-1)
@@ -184,8 +198,11 @@ class MulticlassHinge:
         del start
         return hinge_prox(a, _one_hot(y, a.shape[-1], a.dtype), nu)
 
+    def predict(self, z: Float[Array, "N C"]) -> Array:
+        return _largest(z)
+
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
-        return _answer(z) == _class_index(y)
+        return _largest(z) == _class_index(y)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +213,8 @@ class ConvexLoss:
         function: maps z of shape (C,) and one sample's y to a scalar.
         iterations: bound on the damped Newton steps of the z_L solve.  Ten or fewer are used where
             nu is of order 1 or above, tens where the quadratic term is weak and logits are far.
-        classification: whether the greatest output is the answer, so that accuracy has a meaning.
+        classification: whether the largest output is the predicted class, so that there is an
+            accuracy.
     """
 
     function: Callable[[Array, Array], Array]
@@ -215,10 +233,13 @@ class ConvexLoss:
         """See ``convex_prox``."""
         return convex_prox(self.function, a, y, nu, start, self.iterations)
 
+    def predict(self, z: Float[Array, "N C"]) -> Array:
+        return _largest(z) if self.classification else z
+
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
         if not self.classification:
             raise ValueError("this loss was declared to have no classes: report the loss instead.")
-        return _answer(z) == _class_index(y)
+        return _largest(z) == _class_index(y)
 
 
 softmax_cross_entropy = SoftmaxCrossEntropy()
@@ -234,22 +255,13 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def loss(name: str) -> Loss:
-    """The loss of this name.
-
-    Raises:
-        ValueError: unknown name; the message lists the known ones.
-    """
-    return look_up("loss", name, LOSSES)
-
-
 def _class_index(y: Array) -> Array:
     """Labels as int32, whatever kind of integer they came as."""
-    return _answer(y) if y.ndim == 2 else y.astype(jnp.int32)
+    return _largest(y) if y.ndim == 2 else y.astype(jnp.int32)
 
 
-def _answer(z: Array) -> Array:
-    """The class of the greatest entry."""
+def _largest(z: Array) -> Array:
+    """The index of the largest entry."""
     return jnp.argmax(z, axis=-1).astype(jnp.int32)
 
 
@@ -278,7 +290,7 @@ def _check_labels_or_rows(y: Array, outputs: int) -> None:
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= outputs:
             raise ValueError(
-                f"labels run from {low} to {high}, but a network with {outputs} outputs knows 0 "
+                f"labels run from {low} to {high}, but a network with {outputs} outputs takes 0 "
                 f"to {outputs - 1}: renumber the labels or change the last width."
             )
 
@@ -299,6 +311,6 @@ def _check_one_hot(y: Array) -> None:
     if not good.all():
         row = int(np.argmin(good))
         raise ValueError(
-            f"y[{row}] is not one-hot (it sums to {rows[row].sum()}), but the hinge loss knows one "
-            "right class per sample: give integer labels or one-hot rows."
+            f"y[{row}] is not one-hot (it sums to {rows[row].sum()}), but the hinge loss takes "
+            "one class per sample: give integer labels or one-hot rows."
         )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pdadmm_jax._typing import Array, Bool, Float, Number, Shaped
-from pdadmm_jax.numerics.loops import depending
+from pdadmm_jax.numerics.loops import varying_with
 
 LEVEL_STEPS = 16  # ten suffice for 1,000 classes at any nu; the rest is margin
 
@@ -118,7 +118,7 @@ def _climb(
         _, rising, count = carry
         return rising & (count < steps)
 
-    rising = depending(jnp.asarray(True), on=below)
+    rising = varying_with(jnp.asarray(True), on=below)
     start = (below, rising, jnp.asarray(0, jnp.int32))
     level, rising, _ = lax.while_loop(unfinished, body, start)
     return level, ~rising
@@ -208,8 +208,8 @@ def convex_prox(
             *_, moving, count = carry
             return moving & (count <= iterations)
 
-        damping = depending(jnp.zeros((), a.dtype), on=a)
-        moving = depending(jnp.asarray(True), on=a)
+        damping = varying_with(jnp.zeros((), a.dtype), on=a)
+        moving = varying_with(jnp.asarray(True), on=a)
         begin = (start, damping, moving, jnp.asarray(0, jnp.int32))
         z, _, moving, _ = lax.while_loop(unfinished, body, begin)
         return jnp.where(objective(z) <= objective(start), z, start), ~moving

@@ -1,14 +1,14 @@
-"""One stage's part of a pass over the samples, which stream through it in blocks (``sweeps``).
+"""One stage's part of a pass over the samples, which stream through it in blocks (``passes``).
 
-A tick is the time of one block in one stage.  A stage sweeps the block up that the stage below has
-done a tick ago, and then another down that the stage above has done a tick ago; where the last
-layer is, a block turns round.  With H boundaries between stages a block takes 2 H + 1 ticks, and
-as many are on their way.  A network on a single device has one stage and nothing on its way.
+A pipeline step is the time of one block in one stage.  A stage takes the block up that the stage
+below has done a step ago, and then another down that the stage above has done a step ago; where the
+last layer is, a block turns round.  With H boundaries between stages a block takes 2 H + 1 steps,
+and as many are in flight.  A network on a single device has one stage and nothing in flight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -17,18 +17,20 @@ import jax.numpy as jnp
 from jax import lax
 
 from pdadmm_jax._typing import Array, Bool, Float, Int, Number
-from pdadmm_jax.admm.config import Problem
-from pdadmm_jax.admm.state import Data, Parts, State, Weights, parts_of, with_parts
 from pdadmm_jax.admm.updates import update_z_output
 from pdadmm_jax.numerics.products import multiply
-from pdadmm_jax.parallel.compression import through
-from pdadmm_jax.parallel.stage import Stage, Truth, choose, when
-from pdadmm_jax.sweeps.rules import Memory, Rule, Wish
+from pdadmm_jax.parallel.compression import transfer
+from pdadmm_jax.parallel.forward import Saved, affine, climb
+from pdadmm_jax.parallel.groups import LayerGroups, Weights, group, map_groups, only, ungroup
+from pdadmm_jax.parallel.stage import Stage, Truth, choose, when, where
+from pdadmm_jax.problems.data import Data
+from pdadmm_jax.problems.problem import Problem
+from pdadmm_jax.sweeps.rules import LayerStatistics, OptaxRule, Rule, RuleState, optax_update
 
 T = TypeVar("T")
 
 
-class Sweeping(Problem, Protocol):
+class PassConfig(Problem, Protocol):
     """What a pass has to know beside the samples."""
 
     @property
@@ -39,37 +41,30 @@ class Sweeping(Problem, Protocol):
 
 
 class Sums(NamedTuple):
-    """What the samples that passed a layer ask of it, added up, and how many they are."""
+    """Layer statistics added up over the samples that passed a layer, and how many they are."""
 
-    wish: Wish
+    statistics: LayerStatistics
     number: Float[Array, "*n"]
 
 
-class Slots(NamedTuple):
-    """What layers keep of the blocks on their way, from up to down."""
-
-    p: Float[Array, "*slots n rows n_in"] | None  # None for the first layer alone: its p is x
-    a: Float[Array, "*slots n rows n_out"]
-
-
-class Flight(NamedTuple):
-    """Blocks on their way through a stage."""
+class InFlight(NamedTuple):
+    """A stage's buffers of blocks in flight."""
 
     up: Float[Array, "rows h"]  # f(z) for the stage above
     down: Float[Array, "rows h"]  # u for the stage below
-    head: Slots
-    stacks: tuple[Slots, ...]
+    edge: Saved
+    stacks: tuple[Saved, ...]
 
 
-class Notes(NamedTuple):
-    """What is found out about the samples of a block, or of several."""
+class BatchMetrics(NamedTuple):
+    """Sums over the samples of a block, or of several."""
 
-    loss: Float[Array, "*updates"]  # sum of the risk, before the weights move
+    loss: Float[Array, "*updates"]  # of the risk, before the weights move
     number: Float[Array, "*updates"]  # of samples
-    unsolved: Float[Array, "*updates"]  # layers whose z-problem met its bound, counted per block
+    unconverged: Float[Array, "*updates"]  # layers whose z-problem hit its iteration limit
 
 
-class Pass(NamedTuple):
+class Batches(NamedTuple):
     """The samples of a pass.
 
     Attributes:
@@ -93,351 +88,345 @@ class Block(NamedTuple):
         return Data.keep(Data(self.x, self.y, self.valid), rows)
 
 
-def groups(function: Callable[..., Any], *parts: Parts) -> Parts:
-    """Applies a function to every group of layers."""
-    lower, last, link = zip(*parts, strict=True)
-    return Parts(
-        tuple(function(*group) for group in zip(*lower, strict=True)),
-        function(*last),
-        None if any(group is None for group in link) else function(*link),
-    )
-
-
-def memories_of(weights: State, rule: Rule) -> Parts:
-    """What the rule remembers of every layer before the first batch."""
-    return groups(jax.vmap(rule.init), parts_of(weights))
-
-
-def stream(
-    stage: Stage, weights: State, memories: Parts, batches: Pass, hyper: Sweeping, pipelined: bool
-) -> tuple[State, Parts, Notes]:
+def run_pass(
+    stage: Stage,
+    weights: LayerGroups,
+    rule_state: RuleState,
+    batches: Batches,
+    config: PassConfig,
+    pipelined: bool,
+) -> tuple[LayerGroups, RuleState, BatchMetrics]:
     """Passes all batches through a stage.
 
     Args:
         stage: the stage.
-        weights: a state with nothing but weights.
-        memories: what the rule remembers of each layer.
+        weights: of its layers.
+        rule_state: what the update rule keeps of them.
         batches: the samples.
-        hyper: numbers and structure.
+        config: numbers and structure.
         pipelined: whether each layer's weights move as soon as a block, which then is a batch, has
-            come down to it, the blocks behind being on their way already; otherwise all weights
-            move together, after the batch's last block.
+            come down to it, the blocks behind being in flight already; otherwise all weights move
+            together, after the batch's last block.
 
     Returns:
-        The new weights and memories, and the notes on every batch, (updates,) each.
+        The new weights and rule state, and the metrics of every batch, (updates,) each.
     """
-    way = _pipelined if pipelined else _batch_by_batch
-    parts, memories, notes = way(stage, parts_of(weights), memories, batches, hyper)
-    return with_parts(weights, parts), memories, notes
+    schedule = _pipelined if pipelined else _batch_by_batch
+    return schedule(stage, weights, rule_state, batches, config)
 
 
 def _batch_by_batch(
-    stage: Stage, parts: Parts, memories: Parts, batches: Pass, hyper: Sweeping
-) -> tuple[Parts, Parts, Notes]:
-    """All weights move together, when nothing is on its way."""
-    nothing = stage.mail.vary(_nothing(parts, hyper))
-    flight = stage.mail.vary(_empty(stage, parts, batches))
+    stage: Stage,
+    weights: LayerGroups,
+    rule_state: RuleState,
+    batches: Batches,
+    config: PassConfig,
+) -> tuple[LayerGroups, RuleState, BatchMetrics]:
+    """All weights move together, when nothing is in flight."""
+    zeros = stage.collectives.vary(map_groups(partial(_no_sums, config=config), weights))
+    buffers = stage.collectives.vary(_empty_buffers(stage, weights, batches))
 
-    def one_batch(carry: tuple[Parts, Parts], rows: Array) -> tuple[tuple[Parts, Parts], Notes]:
-        parts, memories = carry
-        passing = Pass(batches.data, rows)
+    def one_batch(carry: Any, rows: Array) -> tuple[Any, BatchMetrics]:
+        weights, rule_state = carry
+        blocks = Batches(batches.data, rows)
 
-        def one_tick(carry: tuple[Any, Parts], t: Array) -> tuple[tuple[Any, Parts], Notes]:
-            flight, sums = carry
-            flight, new, notes = _tick(stage, parts, flight, passing, t, hyper)
-            return (flight, jax.tree.map(jnp.add, sums, new)), notes
+        def one_step(carry: tuple[Any, LayerGroups], t: Array) -> tuple[Any, BatchMetrics]:
+            buffers, sums = carry
+            buffers, new, metrics = _pipeline_step(stage, weights, buffers, blocks, t, config)
+            return (buffers, jax.tree.map(jnp.add, sums, new)), metrics
 
-        (_, sums), notes = lax.scan(one_tick, (flight, nothing), _ticks(stage, len(rows)))
-        moved = _move(stage, parts, memories, sums, hyper)
-        return moved, jax.tree.map(jnp.sum, notes)
+        steps = _pipeline_steps(stage, len(rows))
+        (_, sums), metrics = lax.scan(one_step, (buffers, zeros), steps)
+        updated = _apply_rule(stage, weights, rule_state, sums, config)
+        return updated, jax.tree.map(jnp.sum, metrics)
 
-    (parts, memories), notes = lax.scan(one_batch, (parts, memories), batches.rows)
-    return parts, memories, notes
+    (weights, rule_state), metrics = lax.scan(one_batch, (weights, rule_state), batches.rows)
+    return weights, rule_state, metrics
 
 
 def _pipelined(
-    stage: Stage, parts: Parts, memories: Parts, batches: Pass, hyper: Sweeping
-) -> tuple[Parts, Parts, Notes]:
+    stage: Stage,
+    weights: LayerGroups,
+    rule_state: RuleState,
+    batches: Batches,
+    config: PassConfig,
+) -> tuple[LayerGroups, RuleState, BatchMetrics]:
     """Every layer's weights move when a batch, one block, has come down to it."""
-    flight = stage.mail.vary(_empty(stage, parts, batches))
-    passing = Pass(batches.data, batches.rows[:, 0])
-    updates = len(passing.rows)
+    buffers = stage.collectives.vary(_empty_buffers(stage, weights, batches))
+    blocks = Batches(batches.data, batches.rows[:, 0])
+    updates = len(blocks.rows)
 
-    def one_tick(carry: tuple[Any, Parts, Parts], t: Array) -> tuple[Any, Notes]:
-        flight, parts, memories = carry
-        flight, sums, notes = _tick(stage, parts, flight, passing, t, hyper)
-        return (flight, *_move(stage, parts, memories, sums, hyper)), notes
+    def one_step(carry: Any, t: Array) -> tuple[Any, BatchMetrics]:
+        buffers, weights, rule_state = carry
+        buffers, sums, metrics = _pipeline_step(stage, weights, buffers, blocks, t, config)
+        return (buffers, *_apply_rule(stage, weights, rule_state, sums, config)), metrics
 
-    carry = flight, parts, memories
-    (_, parts, memories), notes = lax.scan(one_tick, carry, _ticks(stage, updates))
-    # A batch turns round ``reach`` ticks after it has come; what the last ones meet after that
+    carry = buffers, weights, rule_state
+    steps = _pipeline_steps(stage, updates)
+    (_, weights, rule_state), metrics = lax.scan(one_step, carry, steps)
+    # A batch turns round ``reach`` steps after it has come; what the last ones meet after that
     # counts as the last one's.
-    loss, number, unsolved = (all[stage.reach :] for all in notes)
-    unsolved = unsolved[:updates].at[-1].add(jnp.sum(unsolved[updates:]))
-    return parts, memories, Notes(loss[:updates], number[:updates], unsolved)
+    loss, number, unconverged = (every[stage.reach :] for every in metrics)
+    unconverged = unconverged[:updates].at[-1].add(jnp.sum(unconverged[updates:]))
+    return weights, rule_state, BatchMetrics(loss[:updates], number[:updates], unconverged)
 
 
-def _ticks(stage: Stage, blocks: int) -> Array:
-    """Numbers of the ticks in which so many blocks go up and come down."""
+def _pipeline_steps(stage: Stage, blocks: int) -> Array:
+    """Numbers of the steps in which so many blocks go up and come down."""
     return jnp.arange(blocks + 2 * stage.reach, dtype=jnp.int32)
 
 
-def _tick(
-    stage: Stage, parts: Parts, flight: Flight | None, passing: Pass, t: Array, hyper: Sweeping
-) -> tuple[Flight | None, Parts, Notes]:
+def _pipeline_step(
+    stage: Stage,
+    weights: LayerGroups,
+    buffers: InFlight | None,
+    blocks: Batches,
+    t: Array,
+    config: PassConfig,
+) -> tuple[InFlight | None, LayerGroups, BatchMetrics]:
     """One block up, another one down.
 
     Args:
         stage: the stage.
-        parts: its weights.
-        flight: what is on its way through it; None if it is the only one.
-        passing: samples and the rows of every block, (blocks, rows).
-        t: number of the tick; blocks enter the first stage at the tick of their number.
-        hyper: numbers and structure.
+        weights: of its layers.
+        buffers: of the blocks in flight; None if it is the only stage.
+        blocks: samples and the rows of every block, (blocks, rows).
+        t: number of the step; blocks enter the first stage at the step of their number.
+        config: numbers and structure.
 
     Returns:
-        What is on its way after it, what the layers are asked for, and the notes.
+        The buffers after it, the layers' sums, and the metrics.
     """
-    mail = stage.mail
-    rising = _block(passing, t - stage.position)
-    turning = _block(passing, t - stage.reach)
-    falling = _block(passing, t - 2 * stage.reach + stage.position)
+    collectives = stage.collectives
+    send = partial(transfer, message_dtype=collectives.message_dtype)
+    rising = _block(blocks, t - stage.position)
+    turning = _block(blocks, t - stage.reach)
+    falling = _block(blocks, t - 2 * stage.reach + stage.position)
 
     # Up, from the layer that the stage below has come to.
-    below = None if flight is None else through(flight.up, mail.upward, mail.wire)
-    (head, *stacks), top = _climb(stage, parts, below, rising, hyper)
-    arrived = top if below is None else choose(stage.closes, top, below)
+    below = None if buffers is None else send(buffers.up, collectives.shift_up)
+    edge, stacks, top = climb(
+        stage, weights, below, rising.x, config.activation, config.precision, rising.keep
+    )
+    p_last = top if below is None else choose(stage.last_on_stack, top, below)
 
     # The last layer, where a block turns.
-    last, from_last, notes = _turn(stage, parts.last, arrived, turning, hyper)
+    last, from_last, metrics = _turn(stage, weights.last, p_last, turning, config)
     above = from_last
-    if flight is not None:
-        arriving = through(flight.down, mail.downward, mail.wire)
-        above = choose(stage.closes, from_last, arriving)
-        flight, (head, *stacks) = _held(stage, flight, (head, *stacks), t)
+    if buffers is not None:
+        received = send(buffers.down, collectives.shift_down)
+        above = choose(stage.last_on_stack, from_last, received)
+        buffers, edge, stacks = _save_and_load(stage, buffers, edge, stacks, t)
 
     # Down, from the layer that the stage above has come to.
-    lower, link, down, unsolved = _descend(stage, parts, above, [head, *stacks], falling, hyper)
-    notes = notes._replace(unsolved=notes.unsolved + unsolved)
-    if flight is not None:
-        lowest_is_last = jnp.logical_and(stage.last, jnp.logical_not(stage.bypass))
-        flight = flight._replace(up=top, down=choose(lowest_is_last, from_last, down))
-    return flight, Parts(lower, last, link), notes
+    down = _descend(stage, weights, above, edge, stacks, falling, config)
+    sums = LayerGroups(down.first, down.stacks, down.edge, last)
+    metrics = metrics._replace(unconverged=metrics.unconverged + down.unconverged)
+    if buffers is not None:
+        lowest_is_last = jnp.logical_and(stage.holds_last, jnp.logical_not(stage.skips_edge))
+        buffers = buffers._replace(up=top, down=choose(lowest_is_last, from_last, down.u))
+    return buffers, sums, metrics
 
 
-def _block(passing: Pass, index: Array) -> Block:
+def _block(blocks: Batches, index: Array) -> Block:
     """The block of this number; one without samples that count where there is none."""
-    data, blocks = passing.data, passing.rows.shape[0]
-    rows = passing.rows[jnp.clip(index, 0, blocks - 1)]
-    valid = (rows >= 0) & (index >= 0) & (index < blocks)
+    data, number = blocks.data, blocks.rows.shape[0]
+    rows = blocks.rows[jnp.clip(index, 0, number - 1)]
+    valid = (rows >= 0) & (index >= 0) & (index < number)
     if data.valid is not None:
         valid &= data.valid[rows]
     return Block(jnp.where(valid[:, None], data.x[rows], 0), data.y[rows], valid)
 
 
-def _climb(
-    stage: Stage, parts: Parts, below: Array | None, block: Block, hyper: Sweeping
-) -> tuple[list[Slots], Array]:
-    """p and a of the head and of the stacks, and f(z) of the uppermost layer, z being a."""
-    first, *stacks = parts.lower
-
-    def affine(p: Array, weights: Weights) -> Array:
-        return multiply(p, weights.W, hyper.precision) + weights.b
-
-    def emit(a: Array) -> Array:
-        return block.keep(hyper.activation(a))
-
-    def layer(p: Array, weights: Weights) -> tuple[Array, Slots]:
-        a = affine(p, weights)
-        return emit(a), Slots(p, a)
-
-    a = jnp.zeros((len(block.x), first.W.shape[-1]), block.x.dtype)
-    a = _where(stage, stage.first, lambda _: affine(block.x, _one(first)), a)
-    if below is not None and parts.link is not None:
-        a = _where(stage, stage.linked, lambda _: affine(below, _one(parts.link)), a)
-    p = emit(a) if below is None else choose(stage.bypass, below, emit(a))
-
-    held = [Slots(None if below is None else below[None], a[None])]
-    for stack in stacks:
-        if len(stack.W) == 1:  # the only kind of stack that may change the width
-            p, slots = layer(p, _one(stack))
-            slots = jax.tree.map(lambda rows: rows[None], slots)
-        else:
-            p, slots = lax.scan(layer, p, stack)
-        held.append(slots)
-    return held, p
-
-
 def _turn(
-    stage: Stage, last: Weights, p: Array, block: Block, hyper: Sweeping
-) -> tuple[Sums, Array, Notes]:
-    """The last layer: forward, its z, what it asks for, and u for the layer below."""
+    stage: Stage, last: Weights, p: Array, block: Block, config: PassConfig
+) -> tuple[Sums, Array, BatchMetrics]:
+    """The last layer: forward, its z, its sums, and u for the layer below."""
 
-    def turn(_: Any) -> tuple[Sums, Array, Notes]:
-        W, b = _one(last)
-        a = multiply(p, W, hyper.precision) + b
-        z, solved = update_z_output(a, a, block.y, hyper.loss, hyper.nu)
-        r = block.keep(hyper.nu * (z - a))
-        number = _number(block)
-        loss = jnp.sum(block.keep(hyper.loss.value(a, block.y)))
-        notes = Notes(loss, number, 1.0 - solved.astype(p.dtype))
-        return _asked(p, r, block, hyper), multiply(r, W.T, hyper.precision), notes
+    def turn(_: Any) -> tuple[Sums, Array, BatchMetrics]:
+        weights = only(last)
+        a = affine(p, weights, config.precision)
+        z, converged = update_z_output(a, a, block.y, config.loss, config.nu)
+        r = block.keep(config.nu * (z - a))
+        loss = jnp.sum(block.keep(config.loss.value(a, block.y)))
+        metrics = BatchMetrics(loss, _number(block), 1.0 - converged.astype(p.dtype))
+        return _sums(p, r, block, config), multiply(r, weights.W.T, config.precision), metrics
 
     zero = jnp.zeros((), p.dtype)
-    sums = _one(_nothing_of(last, hyper))
-    nothing = sums, jnp.zeros_like(p), Notes(zero, zero, zero)
-    sums, u, notes = _where(stage, stage.last, turn, nothing)
-    return jax.tree.map(lambda one: one[None], sums), u, notes
+    nothing = only(_no_sums(last, config)), jnp.zeros_like(p), BatchMetrics(zero, zero, zero)
+    sums, u, metrics = where(stage, stage.holds_last, turn, nothing)
+    return _stacked(sums), u, metrics
+
+
+class Descended(NamedTuple):
+    """What comes of the way down a stage.
+
+    Attributes:
+        first: sums of the first layer.
+        stacks: sums of the stacks.
+        edge: sums of the hidden layer in the edge slot.
+        u: for the stage below.
+        unconverged: layers whose problems hit their iteration limit.
+    """
+
+    first: Sums
+    stacks: tuple[Sums, ...]
+    edge: Sums | None
+    u: Array
+    unconverged: Array
 
 
 def _descend(
-    stage: Stage, parts: Parts, u: Array, held: list[Slots], block: Block, hyper: Sweeping
-) -> tuple[tuple[Sums, ...], Sums | None, Array, Array]:
-    """The hidden layers and the first: their z, what they ask for, and u for the layers below.
+    stage: Stage,
+    weights: LayerGroups,
+    u: Array,
+    edge: Saved,
+    stacks: tuple[Saved, ...],
+    block: Block,
+    config: PassConfig,
+) -> Descended:
+    """The hidden layers and the first: their z, their sums, and u for the layers below."""
 
-    Returns:
-        What the first layer and the stacks ask for, what a hidden layer in the head does, u for
-        the stage below, and how many layers' problems met their bound.
-    """
-    first, *stacks = parts.lower
-    head, *slots = held
+    def respond(u: Array, p: Array, a: Array) -> tuple[Array, Sums, Array]:
+        change, converged = config.activation.respond(a, u / config.nu)
+        r = block.keep(config.nu * change)
+        return r, _sums(p, r, block, config), 1.0 - converged.astype(u.dtype)
 
-    def answer(u: Array, p: Array, a: Array) -> tuple[Array, Sums, Array]:
-        away, solved = hyper.activation.respond(a, u / hyper.nu)
-        r = block.keep(hyper.nu * away)
-        return r, _asked(p, r, block, hyper), 1.0 - solved.astype(u.dtype)
-
-    def layer(u: Array, known: tuple[Weights, Slots]) -> tuple[Array, tuple[Sums, Array]]:
+    def layer(u: Array, known: tuple[Weights, Saved]) -> tuple[Array, tuple[Sums, Array]]:
         weights, (p, a) = known
-        assert p is not None  # hidden layers keep it
-        r, sums, unsolved = answer(u, p, a)
-        return multiply(r, weights.W.T, hyper.precision), (sums, unsolved)
+        assert p is not None  # hidden layers save it
+        r, sums, unconverged = respond(u, p, a)
+        return multiply(r, weights.W.T, config.precision), (sums, unconverged)
 
     found: list[Sums] = []
-    unsolved = jnp.zeros((), u.dtype)
-    for stack, kept in zip(reversed(stacks), reversed(slots), strict=True):
+    unconverged = jnp.zeros((), u.dtype)
+    for stack, saved in zip(reversed(weights.stacks), reversed(stacks), strict=True):
         if len(stack.W) == 1:
-            u, asked = layer(u, (_one(stack), _one(kept)))
-            asked = jax.tree.map(lambda one: one[None], asked)
+            u, (sums, more) = layer(u, (only(stack), only(saved)))
+            sums = _stacked(sums)
         else:
-            u, asked = lax.scan(layer, u, (stack, kept), reverse=True)
-        found.insert(0, asked[0])
-        unsolved += jnp.sum(asked[1])
+            u, (sums, more) = lax.scan(layer, u, (stack, saved), reverse=True)
+        found.insert(0, sums)
+        unconverged += jnp.sum(more)
 
     def first_layer(old: tuple[Sums, Array]) -> tuple[Sums, Array]:
-        _, sums, more = answer(u, block.x, head.a[0])
+        _, sums, more = respond(u, block.x, edge.a[0])
         return sums, old[1] + more
 
-    def link_layer(old: tuple[Sums, Array, Array]) -> tuple[Sums, Array, Array]:
-        down, (sums, more) = layer(u, (_one(parts.link), _one(head)))
+    def edge_layer(old: tuple[Sums, Array, Array]) -> tuple[Sums, Array, Array]:
+        down, (sums, more) = layer(u, (only(weights.edge), only(edge)))
         return sums, old[1] + more, down
 
-    nothing = _one(_nothing_of(first, hyper))
-    sums, unsolved = _where(stage, stage.first, first_layer, (nothing, unsolved))
-    found.insert(0, jax.tree.map(lambda one: one[None], sums))
-    link, down = None, u
-    if parts.link is not None:
-        nothing = _one(_nothing_of(parts.link, hyper))
-        link, unsolved, down = _where(stage, stage.linked, link_layer, (nothing, unsolved, u))
-        link = jax.tree.map(lambda one: one[None], link)
-    return tuple(found), link, down, unsolved
+    nothing = only(_no_sums(weights.first, config))
+    first, unconverged = where(stage, stage.holds_first, first_layer, (nothing, unconverged))
+    edge_sums, down = None, u
+    if weights.edge is not None:
+        nothing = only(_no_sums(weights.edge, config))
+        operand = nothing, unconverged, u
+        sums, unconverged, down = where(stage, stage.holds_edge, edge_layer, operand)
+        edge_sums = _stacked(sums)
+    return Descended(_stacked(first), tuple(found), edge_sums, down, unconverged)
 
 
-def _held(
-    stage: Stage, flight: Flight, new: tuple[Slots, ...], t: Array
-) -> tuple[Flight, list[Slots]]:
-    """Keeps p and a of the block that goes up, and finds those of the block that comes down."""
+def _save_and_load(
+    stage: Stage, buffers: InFlight, edge: Saved, stacks: tuple[Saved, ...], t: Array
+) -> tuple[InFlight, Saved, tuple[Saved, ...]]:
+    """Saves p and a of the block that goes up, and loads those of the block that comes down."""
     slots = 2 * stage.reach + 1
-    put, take = t - stage.position, t + stage.position - 2 * stage.reach
+    save, load = t - stage.position, t + stage.position - 2 * stage.reach
     kept = jax.tree.map(
-        lambda old, rows: lax.dynamic_update_index_in_dim(old, rows, put % slots, 0),
-        (flight.head, *flight.stacks),
-        new,
+        lambda old, rows: lax.dynamic_update_index_in_dim(old, rows, save % slots, 0),
+        (buffers.edge, buffers.stacks),
+        (edge, stacks),
     )
-    found = jax.tree.map(
-        lambda rows: lax.dynamic_index_in_dim(rows, take % slots, 0, keepdims=False), kept
+    loaded = jax.tree.map(
+        lambda rows: lax.dynamic_index_in_dim(rows, load % slots, 0, keepdims=False), kept
     )
-    return flight._replace(head=kept[0], stacks=kept[1:]), list(found)
+    return buffers._replace(edge=kept[0], stacks=kept[1]), *loaded
 
 
-def _empty(stage: Stage, parts: Parts, batches: Pass) -> Flight | None:
-    """Nothing on its way; None for a stage that is the only one."""
+def _empty_buffers(stage: Stage, weights: LayerGroups, batches: Batches) -> InFlight | None:
+    """Nothing in flight; None for a stage that is the only one."""
     if not stage.reach:
         return None
     rows, slots = batches.rows.shape[-1], 2 * stage.reach + 1
-    h, dtype = parts.lower[0].W.shape[-1], batches.data.x.dtype
+    h, dtype = weights.first.W.shape[-1], batches.data.x.dtype
     message = jnp.zeros((rows, h), dtype)
 
-    def of(layers: int) -> Slots:
+    def of(layers: int) -> Saved:
         empty = jnp.zeros((slots, layers, rows, h), dtype)
-        return Slots(empty, empty)
+        return Saved(empty, empty)
 
-    return Flight(message, message, of(1), tuple(of(len(stack.W)) for stack in parts.lower[1:]))
-
-
-def _asked(p: Array, r: Array, block: Block, hyper: Sweeping) -> Sums:
-    """What a block's samples ask of one layer, given its inputs and r = nu (z - a)."""
-    gram = multiply(p.T, p) if hyper.rule.grams else None
-    wish = Wish(multiply(p.T, r, hyper.precision), jnp.sum(r, 0), jnp.sum(p, 0), gram)
-    return Sums(wish, _number(block))
+    return InFlight(message, message, of(1), tuple(of(len(stack.W)) for stack in weights.stacks))
 
 
-def _nothing(parts: Parts, hyper: Sweeping) -> Parts:
-    """What no samples ask for."""
-    return groups(partial(_nothing_of, hyper=hyper), parts)
+def _sums(p: Array, r: Array, block: Block, config: PassConfig) -> Sums:
+    """A block's statistics of one layer, given its inputs and r = nu (z - a)."""
+    gram = multiply(p.T, p) if config.rule.needs_gram else None
+    directions = multiply(p.T, r, config.precision)
+    statistics = LayerStatistics(directions, jnp.sum(r, 0), jnp.sum(p, 0), gram)
+    return Sums(statistics, _number(block))
 
 
-def _nothing_of(weights: Weights, hyper: Sweeping) -> Sums:
+def _no_sums(weights: Weights, config: PassConfig) -> Sums:
+    """The sums of no samples, of a group of layers."""
     W, b = weights
     p = jnp.zeros(W.shape[:2], W.dtype)
-    gram = jnp.zeros((*p.shape, p.shape[-1]), W.dtype) if hyper.rule.grams else None
-    wish = Wish(jnp.zeros_like(W), jnp.zeros_like(b), p, gram)
-    return Sums(wish, jnp.zeros(len(W), W.dtype))
+    gram = jnp.zeros((*p.shape, p.shape[-1]), W.dtype) if config.rule.needs_gram else None
+    statistics = LayerStatistics(jnp.zeros_like(W), jnp.zeros_like(b), p, gram)
+    return Sums(statistics, jnp.zeros(len(W), W.dtype))
 
 
 def _number(block: Block) -> Array:
     return jnp.sum(block.valid, dtype=block.x.dtype)
 
 
-def _move(
-    stage: Stage, parts: Parts, memories: Parts, sums: Parts, hyper: Sweeping
-) -> tuple[Parts, Parts]:
-    """Moves W and b of all layers, but those that no sample has come to."""
-    sums = jax.tree.map(stage.mail.samples.total, sums)
+def _apply_rule(
+    stage: Stage, weights: LayerGroups, rule_state: RuleState, sums: LayerGroups, config: PassConfig
+) -> tuple[LayerGroups, RuleState]:
+    """Adds the rule's updates to W and b of all layers, but those that no sample has come to."""
+    sums = jax.tree.map(stage.collectives.samples.total, sums)
+    if not isinstance(rule_state, LayerGroups):
+        return _apply_to_network(weights, rule_state, sums, config)
 
-    def one(weights: Weights, memory: Memory, sums: Sums) -> tuple[Weights, Memory]:
-        mean = jax.tree.map(lambda total: total / jnp.maximum(sums.number, 1), sums.wish)
-        move, remembered = hyper.rule.move(weights, mean, memory, hyper.nu)
-        moved = jax.tree.map(jnp.add, weights, move)
-        return choose(sums.number > 0, (moved, remembered), (weights, memory))
+    def one(weights: Weights, state: RuleState, sums: Sums) -> tuple[Weights, RuleState]:
+        updates, new_state = config.rule.update(_mean(sums), state, weights, config.nu)
+        moved = jax.tree.map(jnp.add, weights, updates)
+        return choose(sums.number > 0, (moved, new_state), (weights, state))
 
-    def move(old: tuple[Weights, Memory], sums: Sums) -> tuple[Weights, Memory]:
-        return jax.vmap(one)(*old, sums)
+    def on_group(
+        held: Truth, weights: Weights, state: RuleState, sums: Sums
+    ) -> tuple[Weights, RuleState]:
+        return when(held, lambda old: jax.vmap(one)(*old, sums), (weights, state))
 
-    def move_where(
-        here: Truth, weights: Weights, memory: Memory, sums: Sums
-    ) -> tuple[Weights, Memory]:
-        return when(here, partial(move, sums=sums), (weights, memory))
-
-    here = Parts((stage.first, *[True] * (len(parts.lower) - 1)), stage.last, stage.linked)
-    both = groups(move_where, here, parts, memories, sums)
-    new, remembered = (
-        Parts(
-            tuple(pair[k] for pair in both.lower),
-            both.last[k],
-            None if both.link is None else both.link[k],
-        )
-        for k in range(2)
-    )
-    return new, remembered
+    stacks = tuple(True for _ in weights.stacks)
+    held = LayerGroups(stage.holds_first, stacks, stage.holds_edge, stage.holds_last)
+    pairs = map_groups(on_group, held, weights, rule_state, sums)
+    return _sides(pairs)
 
 
-def _where(stage: Stage, here: Truth, function: Callable[[T], T], otherwise: T) -> T:
-    """function(otherwise) on the stages where that is to be done, the same unchanged elsewhere."""
-    vary = stage.mail.vary
-    return when(here, lambda old: vary(function(old)), vary(otherwise))
+def _sides(pairs: LayerGroups) -> tuple[LayerGroups, LayerGroups]:
+    """Two things of every group, out of pairs of them."""
+    new, states = (map_groups(operator.itemgetter(k), pairs) for k in range(2))
+    return new, states
 
 
-def _one(stacked: T) -> T:
-    """The only one of a group of layers, without their axis."""
-    return jax.tree.map(lambda rows: rows[0], stacked)
+def _apply_to_network(
+    weights: LayerGroups, state: RuleState, sums: LayerGroups, config: PassConfig
+) -> tuple[LayerGroups, RuleState]:
+    """The update of an Optax optimizer that has to see all layers at once, on a single stage."""
+    assert isinstance(config.rule, OptaxRule)
+    gradients = map_groups(lambda one: jax.vmap(_mean)(one).gradient, sums)
+    params = ungroup(weights)
+    updates, new_state = optax_update(config.rule.optimizer, ungroup(gradients), state, params)
+    moved = jax.tree.map(jnp.add, weights, group(updates, weights.last.W.dtype))
+    return choose(sums.last.number[0] > 0, (moved, new_state), (weights, state))
+
+
+def _mean(sums: Sums) -> LayerStatistics:
+    return jax.tree.map(lambda total: total / jnp.maximum(sums.number, 1), sums.statistics)
+
+
+def _stacked(one: T) -> T:
+    """A group of a single layer."""
+    return jax.tree.map(lambda rows: rows[None], one)

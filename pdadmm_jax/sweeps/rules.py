@@ -1,8 +1,8 @@
-"""How W and b follow what one layer's samples ask of them, when they are updated batch by batch.
+"""Update rules: how W and b follow the samples of a batch.
 
-A sweep (``sweeps``) leaves every layer with its inputs p and with r = nu (z - a), how far its
-samples want a = p W + b to move.  A rule sees their means over a batch and knows one layer, no mesh
-and no samples.
+A sweep (``passes``) leaves every layer with its inputs p and with r = nu (z - a), how far its
+samples want a = p W + b to move.  A rule sees their means over a batch, knows one layer, no mesh
+and no samples, and returns updates, which are added to the weights as Optax adds its own.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pdadmm_jax._checks import checked_number
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Array, Float, Number
 from pdadmm_jax.admm.solvers import cholesky
-from pdadmm_jax.admm.state import Weights
+from pdadmm_jax.parallel.groups import Weights
+from pdadmm_jax.problems.problem import resolve
 
-Memory = Any  # a rule's own pytree
+RuleState = Any  # a rule's own pytree
 
 
-class Wish(NamedTuple):
-    """What the samples of a batch ask of one layer, as means over them.
+class LayerStatistics(NamedTuple):
+    """What the samples of a batch say about one layer, as means over them.
 
     Attributes:
         W: p^T r, the direction in which each weight would serve them; the negative gradient of
@@ -39,31 +40,36 @@ class Wish(NamedTuple):
     p: Float[Array, " n_in"]
     gram: Float[Array, "n_in n_in"] | None
 
+    @property
+    def gradient(self) -> Weights:
+        """What an optimizer takes for the gradient: the negative directions."""
+        return Weights(-self.W, -self.b)
+
 
 @runtime_checkable
 class Rule(Protocol):
     """A pytree dataclass whose numbers are leaves.
 
-    ``grams`` says whether it wants p^T p, which costs one product more per layer.
+    ``needs_gram`` says whether it wants p^T p, which costs one product more per layer.
     """
 
-    grams: ClassVar[bool]
+    needs_gram: ClassVar[bool]
 
-    def init(self, weights: Weights) -> Memory:
-        """What it remembers before the first batch, for one layer's W (n_in, n_out) and b."""
+    def init(self, weights: Weights) -> RuleState:
+        """The state before the first batch, for one layer's W (n_in, n_out) and b (n_out,)."""
         ...
 
-    def move(
-        self, weights: Weights, wish: Wish, memory: Memory, nu: Number
-    ) -> tuple[Weights, Memory]:
-        """How far W and b move, and what it remembers from now on."""
+    def update(
+        self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
+    ) -> tuple[Weights, RuleState]:
+        """What is added to W and b, and the next state."""
         ...
 
 
 @pytree_dataclass
 @dataclasses.dataclass(frozen=True)
 class Proximal:
-    """Line 2 and line 3 of Algorithm 1 at once, solved exactly near the old weights, with inertia.
+    """Line 2 and line 3 of Algorithm 1 at once, solved exactly near the old weights, with momentum.
 
     Of all changes of W and b it takes
 
@@ -71,79 +77,127 @@ class Proximal:
 
     m being the mean diagonal entry of the Gram matrix of (p, 1).  Since z - a = r / nu, it goes
     along the Gram matrix's inverse times p^T r, by 1/nu: nu is the inverse of a learning rate.
-    The inertia is Polyak's heavy ball: a step goes on with ``inertia`` of the one before, so that
-    steps are 1 / (1 - inertia) times as long in the end.
+    The momentum is Polyak's heavy ball: steps are 1 / (1 - momentum) times as long in the end.
 
     Attributes:
         ridge: weight of the proximal term.
-        inertia: share of the last move that is made again, from 0 to below 1.
+        momentum: share of the last update that is made again, from 0 to below 1.
         average: share of the last batches' Gram matrix in the one that is used, from 0 (for full
             batches) to below 1; one small batch alone does not know all directions.
     """
 
     ridge: Number = 0.01
-    inertia: Number = 0.9
+    momentum: Number = 0.9
     average: Number = 0.0
-    grams: ClassVar[bool] = True
+    needs_gram: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ridge", checked_number("ridge", self.ridge, above=0.0))
-        for name in ("inertia", "average"):
+        for name in ("momentum", "average"):
             share = checked_number(name, getattr(self, name), above=0.0, allowed=True, below=1.0)
             object.__setattr__(self, name, share)
 
-    def init(self, weights: Weights) -> Memory:
+    def init(self, weights: Weights) -> RuleState:
         n_in = weights.W.shape[0]
         gram = jnp.zeros((n_in + 1, n_in + 1), weights.W.dtype)
         return jax.tree.map(jnp.zeros_like, weights), gram, jnp.zeros((), weights.W.dtype)
 
-    def move(
-        self, weights: Weights, wish: Wish, memory: Memory, nu: Number
-    ) -> tuple[Weights, Memory]:
-        velocity, gram, weight = memory
-        assert wish.gram is not None
-        one = jnp.ones((1, 1), wish.gram.dtype)
-        new = jnp.block([[wish.gram, wish.p[:, None]], [wish.p[None], one]])
+    def update(
+        self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
+    ) -> tuple[Weights, RuleState]:
+        del weights
+        velocity, gram, weight = state
+        assert statistics.gram is not None
+        one = jnp.ones((1, 1), statistics.gram.dtype)
+        new = jnp.block([[statistics.gram, statistics.p[:, None]], [statistics.p[None], one]])
         gram = self.average * gram + (1 - self.average) * new
         weight = self.average * weight + (1 - self.average)  # so that the first counts in full
         mean = gram / weight
         factor = cholesky(mean, self.ridge * jnp.trace(mean) / len(mean))
-        wishes = jnp.concatenate([wish.W, wish.b[None]]) / nu
-        step = jax.scipy.linalg.cho_solve((factor, True), wishes)
+        directions = jnp.concatenate([statistics.W, statistics.b[None]]) / nu
+        step = jax.scipy.linalg.cho_solve((factor, True), directions)
         velocity = jax.tree.map(
-            lambda old, new: self.inertia * old + new, velocity, Weights(step[:-1], step[-1])
+            lambda old, new: self.momentum * old + new, velocity, Weights(step[:-1], step[-1])
         )
         return velocity, (velocity, gram, weight)
 
 
 @pytree_dataclass
 @dataclasses.dataclass(frozen=True)
-class Follow:
-    """An Optax transformation, given -p^T r in place of a gradient.
+class Adam:
+    """Adam (Kingma and Ba, 2015) with a constant rate that is a number of the configuration.
+
+    ``optax.adam(rate)`` is the same rule, compiled again for every rate.
 
     Attributes:
-        rate: what its result is multiplied by.
-        transformation: one without a learning rate of its own, ``optax.scale_by_adam()`` by
-            default.  It is part of the program: make it once, not anew for every call.
+        rate: learning rate.
     """
 
     rate: Number = 1e-3
-    transformation: optax.GradientTransformation = dataclasses.field(
-        default=optax.scale_by_adam(), metadata={"static": True}
-    )
-    grams: ClassVar[bool] = False
+    needs_gram: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rate", checked_number("rate", self.rate, above=0.0))
 
-    def init(self, weights: Weights) -> Memory:
-        return self.transformation.init(weights)
+    def init(self, weights: Weights) -> RuleState:
+        return optax.scale_by_adam().init(weights)
 
-    def move(
-        self, weights: Weights, wish: Wish, memory: Memory, nu: Number
-    ) -> tuple[Weights, Memory]:
+    def update(
+        self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
+    ) -> tuple[Weights, RuleState]:
         del nu
-        slope = Weights(-wish.W, -wish.b)
-        with jax.numpy_dtype_promotion("standard"):  # Optax's counters multiply floats
-            moves, memory = self.transformation.update(slope, memory, weights)
-        return jax.tree.map(lambda move: -self.rate * move, moves), memory
+        updates, state = optax_update(optax.scale_by_adam(), statistics.gradient, state, weights)
+        return jax.tree.map(lambda update: -self.rate * update, updates), state
+
+
+@pytree_dataclass
+@dataclasses.dataclass(frozen=True)
+class OptaxRule:
+    """Any complete Optax optimizer; ``Config`` makes one of every optimizer it is given.
+
+    The optimizer sees what ``params`` returns, a list of (W, b).  Where it moves every layer as it
+    would alone (``separable``), layers of one shape are updated together and the layers may lie on
+    several stages.
+
+    Attributes:
+        optimizer: part of the program: make it once, not anew for every call.
+    """
+
+    optimizer: optax.GradientTransformation = dataclasses.field(metadata={"static": True})
+    needs_gram: ClassVar[bool] = False
+
+    def init(self, weights: Weights) -> RuleState:
+        return self.optimizer.init([tuple(weights)])
+
+    def update(
+        self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
+    ) -> tuple[Weights, RuleState]:
+        del nu
+        gradient, layer = [tuple(statistics.gradient)], [tuple(weights)]
+        ((W, b),), state = optax_update(self.optimizer, gradient, state, layer)
+        return Weights(W, b), state
+
+
+RULES: dict[str, Rule] = {"proximal": Proximal(), "adam": Adam()}
+
+
+def resolve_rule(config: Any) -> None:
+    """Puts a rule into the place of an Optax optimizer or a name in a frozen configuration.
+
+    Raises:
+        ValueError: a name that is not known, or something else.
+    """
+    if isinstance(config.rule, optax.GradientTransformation):
+        object.__setattr__(config, "rule", OptaxRule(config.rule))
+    try:
+        resolve(config, "rule", Rule, RULES)
+    except ValueError as error:
+        raise ValueError(f"{str(error)[:-1]}, or an Optax optimizer.") from None
+
+
+def optax_update(
+    optimizer: optax.GradientTransformation, gradient: Any, state: RuleState, params: Any
+) -> tuple[Any, RuleState]:
+    """One update of an optimizer, whose counters multiply floats in whatever promotion mode."""
+    with jax.numpy_dtype_promotion("standard"):
+        return optimizer.update(gradient, state, params)

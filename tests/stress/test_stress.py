@@ -22,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from experiments import checkpoints, runs
-from experiments.study.courses import ROUNDING
+from experiments.runtime import run_directory as runs
+from experiments.study.history import ROUNDING
+from experiments.train import checkpoints
 from tests.commands import Ended, await_line, finish, run_process, start
 from tests.run_directories import assert_damage_is_found, directory_in, unlike
 
@@ -237,7 +238,7 @@ def test_all_leave_when_one_is_lost_and_what_they_leave_goes_on(
     assert done.code == 1, done.err
     assert f"process {victim} was {word} by" in done.err
     resumed = goes_on(directory_in(tmp_path), together(processes), *launcher)
-    assert "going on after iteration" in resumed.out
+    assert "resuming after iteration" in resumed.out
 
 
 @pytest.mark.parametrize("when", MOMENTS)

@@ -1,0 +1,1 @@
+"""Measurements of speed, of compiled programs, and of scaling."""

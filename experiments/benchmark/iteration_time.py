@@ -1,0 +1,143 @@
+"""``python -m experiments time``: how long an iteration takes, on random data.
+
+As one of several processes too, which is how ``scaling`` uses it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import pdadmm_jax as pdadmm
+from experiments import build
+from experiments.benchmark.compiled_program import messages, products
+from experiments.benchmark.options import TimeConfig
+from experiments.options.devices import MessageDtype
+from experiments.options.sizes import SizeConfig
+from experiments.runtime import cluster
+from experiments.runtime import run_directory as runs
+from experiments.runtime.errors import usage_errors
+from pdadmm_jax.parallel.mesh import exchange_once
+
+
+class Timing(NamedTuple):
+    """One measurement.
+
+    Attributes:
+        seconds: per iteration, the median of several runs.
+        slowest: the slowest run's.
+        message_seconds: one message between stages on its own, sent and received.
+        message_bytes: its size.
+        messages: messages that every stage sends per iteration.
+        always: multiply-adds of the compiled iteration that every stage does.
+        branches: multiply-adds that the heads of some stages add.
+        devices: what it ran on.
+    """
+
+    seconds: float
+    slowest: float
+    message_seconds: float
+    message_bytes: int
+    messages: int
+    always: int
+    branches: list[int]
+    devices: str
+
+
+def main(options: TimeConfig) -> int:
+    """Measures and prints a line; returns the exit code.
+
+    Raises:
+        UsageError: the configuration cannot be carried out.
+    """
+    with cluster.exit_on_error():
+        with usage_errors():
+            if options.distributed:
+                cluster.initialize(options.cluster)
+            mesh = build.mesh(options.mesh)
+        found = measure(options, mesh)
+        if cluster.is_main_process():
+            print(json.dumps(found._asdict()) if options.json else describe(options, found))
+    return 0
+
+
+def measure(options: TimeConfig, mesh: Any) -> Timing:
+    """Times runs of a few iterations, after one that warms up."""
+    config = pdadmm.admm.Config()
+    state, data = problem(options, config, mesh, options.mesh.message_dtype)
+    run = jax.jit(partial(pdadmm.admm.run, steps=options.iterations), donate_argnums=0)
+    compiled = run.lower(state, data, config).compile()
+    seconds = []
+    for _ in range(options.repeats + 1):
+        begin = time.perf_counter()
+        state, _ = jax.block_until_ready(compiled(state, data, config))
+        seconds.append((time.perf_counter() - begin) / options.iterations)
+    once = jax.jit(pdadmm.admm.step).lower(state, data, config).compile().as_text() or ""
+    sent = [one for one in messages(once) if one.kind == "collective-permute"]
+    done = products(once)
+    return Timing(
+        seconds=float(np.median(seconds[1:])),
+        slowest=max(seconds[1:]),
+        message_seconds=time_message(state) if sent else 0.0,
+        message_bytes=sent[0].bytes if sent else 0,
+        messages=len(sent),
+        always=done.always,
+        branches=done.branches,
+        devices=runs.environment()["devices"],
+    )
+
+
+def problem(
+    options: SizeConfig,
+    config: pdadmm.admm.Config,
+    mesh: Any = None,
+    dtype: MessageDtype = "full",
+) -> Any:
+    """A random problem of the asked-for shape: state and data.
+
+    Raises:
+        UsageError: its state alone is larger than the memory of the devices.
+    """
+    with usage_errors():
+        build.check_fits(options.widths, options.samples, 1 if mesh is None else mesh.size)
+    rng = np.random.default_rng(0)
+    x: Any = rng.random((options.samples, options.features), np.float32)
+    y: Any = rng.integers(0, options.classes, options.samples).astype(np.int32)
+    data = pdadmm.Data(x, y)
+    if mesh is not None:
+        data = pdadmm.shard_data(data, mesh)
+    state = pdadmm.admm.init(
+        jax.random.key(0), data, options.widths, config, mesh=mesh, message_dtype=dtype
+    )
+    return state, jax.tree.map(jax.numpy.asarray, data)
+
+
+def time_message(state: pdadmm.admm.ShardedState, repeats: int = 20) -> float:
+    """Seconds that one message takes which nothing hides."""
+    message = jax.jit(partial(exchange_once, placement=state.placement))
+    assert state.messages is not None
+    q_above = state.messages.q_above
+    seconds = []
+    for _ in range(repeats + 1):
+        begin = time.perf_counter()
+        jax.block_until_ready(message(q_above))
+        seconds.append(time.perf_counter() - begin)
+    return float(np.median(seconds[1:]))
+
+
+def describe(options: TimeConfig, found: Timing) -> str:
+    """The measurement in words."""
+    done = found.always + sum(found.branches)
+    text = (
+        f"{options.layers} layers x {options.neurons}, {options.samples} samples on "
+        f"{found.devices}: {found.seconds:.4f} s per iteration (slowest {found.slowest:.4f} s), "
+        f"{2 * done / found.seconds / 1e9:.1f} GFLOP/s per device in products"
+    )
+    if not found.messages:
+        return text
+    return f"{text}; a message of {found.message_bytes:,} bytes takes {found.message_seconds:.4f} s"

@@ -1,0 +1,158 @@
+"""``python -m experiments speed precision``: what rounding the inputs of products does to a run.
+
+The digits, four layers, once for every precision with a = p W + b computed anew now and then, and
+once with nothing but what its updates make of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from rich.progress import track
+from rich.table import Table
+
+import pdadmm_jax as pdadmm
+from experiments import build
+from experiments.algorithms.admm import ADMM
+from experiments.algorithms.loop import Schedule, TrainState, train
+from experiments.benchmark.options import PrecisionConfig
+from experiments.data import load
+from experiments.data.config import DataConfig
+from experiments.report import plotting as plots
+from experiments.report.measurement import Measurement
+from experiments.runtime import run_directory as runs
+from experiments.runtime.errors import usage_errors
+from pdadmm_jax.numerics.products import PRECISIONS
+
+HIDDEN_LAYERS = 3
+COLOURS: dict[str, str] = dict(
+    zip(PRECISIONS, (plots.BLACK, plots.BLUE, plots.ORANGE), strict=True)
+)
+
+
+class History(NamedTuple):
+    """One run.
+
+    Attributes:
+        precision: of the products' inputs.
+        refreshed: whether a was computed anew now and then.
+        lagrangian: after every iteration.
+        iterations: after which the drift was looked at.
+        drift: largest error of a in any layer, relative to its largest entry.
+        accuracy: on the validation samples, in the end.
+    """
+
+    precision: str
+    refreshed: bool
+    lagrangian: np.ndarray
+    iterations: list[int]
+    drift: list[float]
+    accuracy: float
+
+    @property
+    def largest_rise(self) -> float:
+        """Of the Lagrangian within an iteration, relative to what it was at first."""
+        return max(float(np.max(np.diff(self.lagrangian))), 0.0) / float(self.lagrangian[0])
+
+
+def main(options: PrecisionConfig) -> int:
+    """Measures and reports; returns the exit code.
+
+    Raises:
+        UsageError: the configuration cannot be carried out.
+    """
+    with usage_errors():
+        dataset = load(DataConfig())
+        widths = (dataset.x_train.shape[1], *[options.neurons] * HIDDEN_LAYERS, dataset.classes)
+        build.check_fits(widths, len(dataset.y_train))
+    measurement = Measurement("precision", options)
+    measurement.show(
+        f"{dataset.name}, {HIDDEN_LAYERS} hidden layers x {options.neurons}, "
+        f"{options.iterations} iterations on {runs.environment()['devices']}"
+    )
+    splits = build.splits(dataset, np.float32, None)
+    kinds = [(precision, refreshed) for refreshed in (True, False) for precision in PRECISIONS]
+    histories = [
+        history(options, splits, *kind)
+        for kind in track(
+            kinds, "runs", console=measurement.console, disable=not measurement.console.is_terminal
+        )
+    ]
+    measurement.show(_table(histories, options.refresh_every))
+    figure(measurement.figure(), histories)
+    measurement.save({"histories": [_plain(one) for one in histories]})
+    return 0
+
+
+def history(
+    options: PrecisionConfig, splits: build.Splits, precision: str, refreshed: bool
+) -> History:
+    """Trains, measuring the drift whenever a could be computed anew."""
+    config = pdadmm.admm.Config(precision=precision)
+    data, key = splits.solved, jax.random.key(options.seed)
+    widths = (data.x.shape[1], *[options.neurons] * HIDDEN_LAYERS, int(jnp.max(data.y)) + 1)
+    start = TrainState(pdadmm.admm.init(key, data, widths, config), config)
+    every = options.refresh_every
+    schedule = Schedule(options.iterations, every, every if refreshed else None)
+    lagrangian, drifts, iterations, accuracy = [], [], [], 0.0
+    for chunk in train(ADMM, start, data, key, schedule, splits.of("validation")):
+        drift = chunk.drift
+        if drift is None:
+            _, drift = pdadmm.admm.refresh(chunk.end.state, data, config)
+        lagrangian.append(np.asarray(chunk.info.lagrangian, np.float64))
+        drifts.append(float(drift.max()))
+        iterations.append(chunk.iteration)
+        _, accuracy = chunk.scores["validation"]
+    return History(precision, refreshed, np.concatenate(lagrangian), iterations, drifts, accuracy)
+
+
+def _plain(one: History) -> dict[str, Any]:
+    return one._asdict() | {
+        "lagrangian": one.lagrangian[np.asarray(one.iterations) - 1].tolist(),
+        "largest_rise": one.largest_rise,
+    }
+
+
+def _table(histories: list[History], refresh_every: int) -> Table:
+    table = Table(box=None)
+    numbers = "Lagrangian", "largest rise", "last drift", "largest", "validation"
+    for name in ("products", "a anew", *numbers):
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
+    for one in histories:
+        table.add_row(
+            one.precision,
+            f"every {refresh_every}" if one.refreshed else "never",
+            f"{one.lagrangian[-1]:.4g}",
+            f"{one.largest_rise:.0e}",
+            f"{one.drift[-1]:.1e}",
+            f"{max(one.drift):.1e}",
+            f"{one.accuracy:.2%}",
+        )
+    return table
+
+
+def figure(path: Path, histories: list[History]) -> None:
+    """Drift of a and fall of the Lagrangian, logarithmic both ways."""
+    drawing = Figure(figsize=(11, 4.8), layout="constrained")
+    left, right = drawing.subplots(1, 2)
+    # Where histories coincide, the broader lines stay visible under the finer ones.
+    for width, one in zip(range(2 * len(histories), 0, -2), histories, strict=True):
+        colour, style = COLOURS[one.precision], "-" if one.refreshed else ":"
+        label = f"{one.precision}, a {'computed anew' if one.refreshed else 'never refreshed'}"
+        left.plot(one.iterations, one.drift, style, color=colour, label=label)
+        at = np.unique(np.geomspace(1, len(one.lagrangian), 400).astype(int))
+        right.plot(at, one.lagrangian[at - 1], style, color=colour, lw=width / 2)
+    left.set(title="Drift of a = p W + b", ylabel="largest error over largest entry")
+    right.set(title="Augmented Lagrangian", ylabel="summed over samples")
+    for axes in (left, right):
+        axes.set_xlabel("iteration")
+        plots.log_axis(axes.xaxis)
+        plots.log_axis(axes.yaxis)
+        axes.grid(alpha=0.25)
+    drawing.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    drawing.savefig(path, dpi=120)

@@ -1,0 +1,123 @@
+"""The network and the two algorithms that train it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from experiments.options.checks import MOST, changed_options, check_count
+
+ActivationName = Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "gelu"]
+LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", "multiclass_hinge"]
+SolverName = Literal["search", "layer", "unit", "exact"]
+PrecisionName = Literal["float32", "tf32", "bfloat16"]
+InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network: fully connected, inputs and outputs as the dataset needs."""
+
+    hidden: tuple[int, ...] = (100, 100, 100)
+    """Widths of the hidden layers."""
+
+    activation: ActivationName = "relu"
+    """Activation of the hidden layers."""
+
+    initializer: InitializerName = "orthogonal"
+    """Distribution of the first weights: orthogonal times the square root of 2, He, Glorot, or
+    'paper', which is normal with deviation 0.1."""
+
+    def check(self) -> None:
+        """Raises ValueError for layers without neurons, or no hidden layer."""
+        if not self.hidden:
+            raise ValueError("network.hidden is empty: give the width of at least 1 hidden layer.")
+        for width in self.hidden:
+            if not 1 <= width <= MOST:
+                raise ValueError(f"network.hidden has {width}: give widths from 1 to {MOST:,}.")
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Penalties of ADMM, and how each layer's subproblems are solved; loss, smoothing and precision
+    are those of sweeps too.
+    """
+
+    nu: float = 0.1
+    """Penalty on z = p W + b and q = f(z)."""
+
+    rho: float = 0.5
+    """Penalty on p = q between layers; descent is certified above 4 nu (for ReLU)."""
+
+    mu: float = 0.0
+    """Weight of the L2 penalty (mu/2) ||W||^2."""
+
+    proximal: float = 1.0
+    """Weight of the z-update's proximal term, in units of nu."""
+
+    p_solver: SolverName = "unit"
+    """Step of p: the paper's search, its closed form per layer or per sample, or an exact solve."""
+
+    w_solver: SolverName = "unit"
+    """Step of W: the paper's search, its closed form per layer or per neuron, or an exact solve."""
+
+    search_start: float = 10.0
+    """First step-size ratio that 'search' tries."""
+
+    search_growth: float = 2.0
+    """Factor between the ratios that 'search' tries."""
+
+    damping: float = 1e-4
+    """Proximal weight of 'exact', relative to the mean curvature."""
+
+    loss: LossName = "softmax_cross_entropy"
+    """Risk of the output layer."""
+
+    smoothing: float = 0.0
+    """Label smoothing of softmax cross-entropy."""
+
+    precision: PrecisionName = "float32"
+    """What the inputs of matrix products are rounded to; all else is float32."""
+
+    certified: bool = False
+    """Raise rho as far as the descent of the Lagrangian is certain (Lemma 1 of the paper)."""
+
+
+@dataclass(frozen=True)
+class SweepsConfig:
+    """Synchronised sweeps, the recommended recipe: the options of --algorithm sweeps."""
+
+    batch: int | None = None
+    """Samples between two updates of the weights, by Adam's rule; by default all of them, and W by
+    its own subproblem."""
+
+    nu: float | None = None
+    """Penalty on z = p W + b; over all samples the inverse of the steps' length.  Without it what
+    is recommended for the depth: 100 up to 5 layers, 300 at 10, 1000 from 20 on; 100 in batches."""
+
+    rate: float = 1e-3
+    """Learning rate of Adam's rule."""
+
+    ridge: float = 0.01
+    """Weight of W's proximal term, relative to the mean square of its inputs."""
+
+    momentum: float = 0.9
+    """Share of W's last step that is added to the next."""
+
+    block: int = 1024
+    """Samples that a layer works on at a time; memory grows with it, not with their number."""
+
+    pipelined: bool = False
+    """Let batches follow each other without waiting: no stage is idle, but weights are updated
+    late."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers of samples below 1."""
+        if self.batch is not None:
+            check_count("sweeps.batch", self.batch)
+        check_count("sweeps.block", self.block)
+
+    def unused(self) -> list[str]:
+        """The options given for the rule that is not used."""
+        others = ("rate", "pipelined") if self.batch is None else ("ridge", "momentum")
+        return [name for name in changed_options(self) if name in others]

@@ -1,0 +1,1 @@
+"""Processes, signals, files and directories: what every command runs on."""

@@ -1,0 +1,29 @@
+"""JAX's persistent compilation cache, for later runs of the same shapes on this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import jax
+
+
+def enable_compilation_cache() -> None:
+    """Has JAX keep what it compiles, in the user's cache directory.
+
+    Where JAX's own settings (``JAX_COMPILATION_CACHE_DIR``, ``JAX_ENABLE_COMPILATION_CACHE``) say
+    something else, they hold.  Homes may be shared by machines whose processors differ, hence a
+    directory for each.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(home) / "pdadmm_jax" / f"compiled-{platform.node()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:  # nothing but time is lost
+        return
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,295 @@
+"""The run directory: what was asked, what happened, what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import itertools
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NotRequired
+
+import jax
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter
+from typing_extensions import TypedDict
+
+import pdadmm_jax as pdadmm
+from experiments.runtime.errors import UsageError
+from experiments.runtime.json_files import checked_json, read_json
+from experiments.runtime.npz_files import read_npz
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+
+
+def create(out: Path, name: str, config: Any) -> Path:
+    """Makes ``<out>/<date>-<time>-<name>`` and writes config.json into it.
+
+    Raises:
+        OSError: it cannot be made or written to.
+    """
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    try:
+        names = (f"{stem}-{k}" if k else stem for k in itertools.count())
+        path = next(out / name for name in names if _made(out / name))
+        write_config(path, config)
+    except OSError as error:
+        raise OSError(
+            f"cannot make a run directory in {out} ({error.strerror}): choose another with --out."
+        ) from error
+    return path
+
+
+def write_config(path: Path, config: Any) -> None:
+    """Writes config.json: what was asked for, and of which hardware and versions."""
+    content = {"config": dataclasses.asdict(config), "environment": environment()}
+    write_json(path / CONFIG, content)
+
+
+def _made(path: Path) -> bool:
+    """Makes a directory; False if another run did so within the same second."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps a run directory to this process.
+
+    The lock is the operating system's, on the directory itself: it leaves no file, and goes with
+    the process that holds it, however that ends.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise ValueError(
+            f"another process is at work in {path}: wait until it has ended, or end it."
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Tells in one line why a run directory cannot be written to, and how to resume.
+
+    Raises:
+        UsageError: in place of the operating system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {path} ({error.strerror}): make room or writable, and resume with "
+            f"--resume {path}; what was saved so far is whole."
+        ) from error
+
+
+class Metrics:
+    """metrics.jsonl, a line for every iteration."""
+
+    def __init__(self, run: Path) -> None:
+        """Takes the file as it is, to append to.
+
+        Args:
+            run: the run directory.
+        """
+        self._path = run / METRICS
+        text = self._path.read_bytes() if self._path.exists() else b""
+        self._size, self._digest = len(text), hashlib.sha256(text)
+
+    def append(self, lines: list[dict[str, Any]]) -> None:
+        """Adds lines."""
+        text = "".join(to_json(line) + "\n" for line in lines).encode()
+        with self._path.open("ab") as file:
+            file.write(text)
+        self._size += len(text)
+        self._digest.update(text)
+
+    def mark(self) -> dict[str, Any]:
+        """What ``cut_back`` needs to find back to here, once all of it has reached the disk."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                os.fsync(file.fileno())
+        return {"bytes": self._size, "sha256": self._digest.hexdigest()}
+
+
+def cut_back(run: Path, mark: dict[str, Any] | None) -> str | None:
+    """Drops the lines of metrics.jsonl after a mark, or all of them.
+
+    Returns:
+        What is wrong with those before it, if anything; then the file is set aside and begins
+        anew, for numbers that cannot be trusted are no ground to lose a run on.
+    """
+    path, size = run / METRICS, mark["bytes"] if mark else 0
+    if not path.exists():
+        return f"{path} is missing and begins anew" if size else None
+    with path.open("rb") as file:
+        whole = mark is None or hashlib.sha256(file.read(size)).hexdigest() == mark["sha256"]
+    if whole:
+        os.truncate(path, size)
+        return None
+    aside = path.with_name(f"{METRICS}.damaged")
+    path.replace(aside)
+    return f"{path} is not what was written: it is now {aside.name} and begins anew"
+
+
+class _Line(TypedDict):
+    """What every line of metrics.jsonl has; one with an evaluation has more."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # pyright: ignore[reportGeneralTypeIssues]
+
+    iteration: int
+    layers: int
+    finite: bool
+    converged: bool
+    train_loss: NotRequired[float | None]
+    train_accuracy: NotRequired[float | None]
+    validation_loss: NotRequired[float | None]
+    validation_accuracy: NotRequired[float | None]
+
+
+class _FullBatchLine(_Line):
+    lagrangian: float | None
+    objective: float | None
+    residual: float | None
+    residual_per_boundary: list[float | None]
+
+
+class _SweepsLine(_Line):
+    loss: float | None
+
+
+_LINE = TypeAdapter(_FullBatchLine | _SweepsLine)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; none if there is no such file.
+
+    Raises:
+        ValueError: one of them is damaged.
+    """
+    file = path / METRICS
+    lines = file.read_bytes().splitlines() if file.exists() else []
+    return [
+        dict(checked_json(line, _LINE, f"{file}, line {number},"))
+        for number, line in enumerate(lines, start=1)
+    ]
+
+
+class Summary(TypedDict):
+    """What summary.json has at least."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # pyright: ignore[reportGeneralTypeIssues]
+
+    iterations: int
+
+
+_SUMMARY = TypeAdapter(Summary)
+
+
+def read_summary(path: Path) -> Summary:
+    """What a run came to, from the summary.json in its directory.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: it is damaged.
+    """
+    return read_json(path / SUMMARY, _SUMMARY)
+
+
+def write_weights(path: Path, params: pdadmm.Params) -> None:
+    """Writes W1, b1, W2, ... to weights.npz: plain arrays, readable without pickle."""
+    arrays = {}
+    for layer, (W, b) in enumerate(params, start=1):
+        arrays |= {f"W{layer}": np.asarray(W), f"b{layer}": np.asarray(b)}
+    with replacing(path / "weights.npz") as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_weights(path: Path) -> pdadmm.Params:
+    """The weights of weights.npz, from input to output.
+
+    Raises:
+        ValueError: they are not those of a network.
+    """
+    file = path / "weights.npz"
+    arrays = read_npz(file)
+    depth = max(len(arrays) // 2, 1)
+    names = [f"{kind}{layer}" for layer in range(1, depth + 1) for kind in "Wb"]
+    if sorted(arrays) != sorted(names):
+        raise ValueError(f"{file} has {', '.join(arrays) or 'no arrays'}, not W1, b1, W2, ...")
+    if odd := [name for name in names if arrays[name].dtype.kind != "f"]:
+        raise ValueError(f"{file}: {odd[0]} is {arrays[odd[0]].dtype}, but has to be floating")
+    params = [(arrays[f"W{layer}"], arrays[f"b{layer}"]) for layer in range(1, depth + 1)]
+    n_in = params[0][0].shape[:1]
+    for layer, (W, b) in enumerate(params, start=1):
+        if W.ndim != 2 or W.shape[:1] != n_in or b.shape != W.shape[1:]:
+            raise ValueError(
+                f"{file}: W{layer} and b{layer} have the shapes {W.shape} and {b.shape}, which do "
+                "not fit each other or the layer below"
+            )
+        n_in = b.shape
+    return params
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file."""
+    with replacing(path) as temporary:
+        temporary.write_text(to_json(content, indent=2) + "\n")
+
+
+def to_json(content: Any, **options: Any) -> str:
+    """JSON proper, which knows no NaN: numbers that are not finite become null."""
+
+    def proper(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: proper(entry) for key, entry in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [proper(entry) for entry in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(proper(content), allow_nan=False, default=str, **options)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to that takes the place of ``path`` once all is written."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def environment() -> dict[str, str]:
+    """Hardware and versions, for whoever reads the numbers later."""
+    devices = jax.devices()
+    return {
+        "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        "cores": str(os.cpu_count()),
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "pdadmm_jax": pdadmm.__version__,
+    }

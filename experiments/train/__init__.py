@@ -1,0 +1,1 @@
+"""Training one network: the command, the loop, checkpoints and their resuming."""

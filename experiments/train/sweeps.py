@@ -1,0 +1,136 @@
+"""``train --algorithm sweeps``: the recommended recipe; an iteration is a pass over the samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import pdadmm_jax as pdadmm
+from experiments import build
+from experiments.algorithms.loop import Chunk, TrainState
+from experiments.algorithms.sweeps import SWEEPS
+from experiments.train.checkpoints import Found, restore
+from experiments.train.figure import sweeps_figure
+from experiments.train.trainer import Record, Trainer, evaluation
+from pdadmm_jax.parallel.mesh import stages
+
+
+class SweepsTrainer(Trainer):
+    """Sweeps over all samples or over batches."""
+
+    algorithm = SWEEPS
+    monitored = "the loss"
+
+    def init(self) -> TrainState:
+        """The start from random weights."""
+        state = pdadmm.sweeps.init(
+            jax.random.key(self.options.seed),
+            self.splits.solved,
+            self.widths,
+            self.config,
+            initializer=build.INITIALIZERS[self.options.network.initializer],
+            mesh=self.mesh,
+            message_dtype=self.options.mesh.message_dtype,
+        )
+        return TrainState(state, self.config)
+
+    def checkpoint(self, state: TrainState) -> tuple[Any, dict[str, Any]]:
+        """What a checkpoint has to hold: arrays as they lie, and facts that JSON can hold."""
+        facts = {
+            "stages": self._stages(),
+            **_numbers(state.config),
+            "seconds": state.seconds,
+            "compile_seconds": state.compile_seconds,
+        }
+        return state.state, facts
+
+    def restore(self, found: Found) -> TrainState:
+        """The state that was saved: as it lay on as many stages, else resharded."""
+        facts = found.facts
+        config = _with_numbers(self.config, facts)
+        sent = self.options.mesh.message_dtype
+        abstract = partial(
+            pdadmm.sweeps.abstract, self.splits.solved, self.widths, config, message_dtype=sent
+        )
+        if facts["stages"] == self._stages():
+            state = restore(found, abstract(mesh=self.mesh)[0])
+        else:
+            mesh = self.mesh or pdadmm.make_mesh()
+            state = restore(found, abstract(mesh=mesh, stages=facts["stages"])[0])
+            state = pdadmm.sweeps.reshard(state, self.mesh, message_dtype=sent)
+        return TrainState(state, config, facts["seconds"], facts["compile_seconds"])
+
+    def records(self, chunk: Chunk) -> list[Record]:
+        """The mean loss of every pass."""
+        loss = np.mean(chunk.info.loss, 1)
+        lines = [
+            {
+                "iteration": chunk.before + 1 + i,
+                "layers": len(self.widths) - 1,
+                "loss": float(loss[i]),
+                "finite": bool(chunk.info.finite[i]),
+                "converged": bool(chunk.info.converged[i].all()),
+            }
+            for i in range(chunk.length)
+        ]
+        end = chunk.end
+        lines[-1] |= {"seconds": end.seconds, **_numbers(end.config), **evaluation(chunk)}
+        return lines
+
+    def monitor(self, chunk: Chunk) -> np.ndarray:
+        """The loss of every pass."""
+        loss = np.mean(chunk.info.loss, 1)
+        if not chunk.before:  # where the first pass began: what follows may be a rise
+            loss[0] = chunk.info.loss[0, 0]
+        return loss
+
+    def nonfinite_after(self, state: TrainState) -> list[str]:
+        """The weights that another pass leaves with values that are not finite."""
+        key = jax.random.key(self.options.seed)
+        passed, _ = SWEEPS.run(state.state, self.splits.solved, state.config, key, 1)
+        return pdadmm.nonfinite(passed)
+
+    def with_smaller_steps(self, state: TrainState, factor: float) -> tuple[TrainState, str]:
+        """The same state with a larger nu, or a smaller learning rate."""
+        numbers = _numbers(state.config)
+        name, by = ("rate", 1 / factor) if "rate" in numbers else ("nu", factor)
+        numbers[name] *= by
+        config = _with_numbers(state.config, numbers)
+        return state._replace(config=config), f"{name} is {numbers[name]:g}"
+
+    def title(self, config: pdadmm.sweeps.Config) -> str:
+        """The algorithm and its numbers."""
+        numbers = ", ".join(f"{name} = {value:g}" for name, value in _numbers(config).items())
+        samples = "all samples" if config.batch is None else f"batches of {config.batch}"
+        return f"sweeps over {samples}, {numbers}"
+
+    def summary(self, record: Record) -> dict[str, Any]:
+        """The loss of the last pass."""
+        return {"loss": record.get("loss")}
+
+    def draw(self, path: Path, records: list[Record], title: str) -> None:
+        """Writes the figure of a run: loss and accuracy."""
+        sweeps_figure(path, records, title)
+
+    def _stages(self) -> int:
+        return stages(self.mesh) if self.mesh else 1
+
+
+def _numbers(config: pdadmm.sweeps.Config) -> dict[str, float]:
+    """What sets the length of the steps."""
+    rule = config.rule
+    rate = {"rate": float(rule.rate)} if isinstance(rule, pdadmm.sweeps.Adam) else {}
+    return {"nu": float(config.nu), **rate}
+
+
+def _with_numbers(config: pdadmm.sweeps.Config, numbers: dict[str, float]) -> pdadmm.sweeps.Config:
+    """The same with these numbers."""
+    rule = config.rule
+    if isinstance(rule, pdadmm.sweeps.Adam):
+        rule = dataclasses.replace(rule, rate=numbers["rate"])
+    return config.replace(nu=numbers["nu"], rule=rule)

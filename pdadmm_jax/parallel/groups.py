@@ -1,0 +1,96 @@
+"""Layers in groups of one shape: the form in which weights, and all that belongs to them, are kept.
+
+Layers of one shape share arrays with a first axis over layers, so that one program solves them
+all.  The groups are the first layer, the stacks of hidden layers, the hidden layer in the edge slot
+of a stage (``plan``), and the last layer.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from pdadmm_jax._typing import Array, Float, Params
+from pdadmm_jax.parallel.plan import Plan, plan
+
+T = TypeVar("T")
+
+
+class Weights(NamedTuple):
+    """Weights of n layers of one shape."""
+
+    W: Float[Array, "n n_in n_out"]
+    b: Float[Array, "n n_out"]
+
+
+class LayerGroups(NamedTuple):
+    """One thing of each group of layers, such as their weights.
+
+    Attributes:
+        first: of the first layer.
+        stacks: of the hidden layers; consecutive ones of one shape share a stack.
+        edge: of the hidden layers in the edge slots of the stages; None where the plan has none.
+        last: of the last layer.
+    """
+
+    first: Any
+    stacks: tuple[Any, ...]
+    edge: Any
+    last: Any
+
+    @property
+    def plan(self) -> Plan:
+        """Of weights in the groups of a single stage: its plan."""
+        groups = (self.first, *self.stacks, self.last)
+        widths = [group.W.shape[-1] for group in groups for _ in range(group.W.shape[-3])]
+        return plan((self.first.W.shape[-2], *widths), stages=1)
+
+
+def map_groups(function: Callable[..., Any], *groups: LayerGroups) -> LayerGroups:
+    """Applies a function to every group of layers."""
+    first, stacks, edge, last = zip(*groups, strict=True)
+    return LayerGroups(
+        first=function(*first),
+        stacks=tuple(function(*stack) for stack in zip(*stacks, strict=True)),
+        edge=None if any(one is None for one in edge) else function(*edge),
+        last=function(*last),
+    )
+
+
+def group(params: Params, dtype: Any) -> LayerGroups:
+    """The weights of a network, in the groups of a single stage.
+
+    Args:
+        params: (W, b) of every layer.
+        dtype: of the result.
+    """
+    first, *hidden, last = (
+        Weights(jnp.asarray(W, dtype)[None], jnp.asarray(b, dtype)[None]) for W, b in params
+    )
+    stacks = [list(same) for _, same in itertools.groupby(hidden, lambda one: one.W.shape)]
+    return LayerGroups(first, tuple(jax.tree.map(_joined, *stack) for stack in stacks), None, last)
+
+
+def ungroup(weights: LayerGroups) -> list[tuple[Array, Array]]:
+    """(W, b) of every layer, input to output, of weights in the groups of a single stage.
+
+    Weights with further axes in front, as ``jax.vmap`` makes them, keep these axes.
+    """
+    return [
+        (group.W[..., layer, :, :], group.b[..., layer, :])
+        for group in (weights.first, *weights.stacks, weights.last)
+        for layer in range(group.W.shape[-3])
+    ]
+
+
+def only(stacked: T) -> T:
+    """The only one of a group of layers, without the axis of layers."""
+    return jax.tree.map(lambda rows: rows[0], stacked)
+
+
+def _joined(*arrays: Array) -> Array:
+    return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays)

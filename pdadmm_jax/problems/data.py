@@ -1,0 +1,79 @@
+"""The samples that are learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pdadmm_jax._checks import check_inputs
+from pdadmm_jax._typing import Array, Bool, Float, Shaped
+from pdadmm_jax.problems.problem import Problem, check_representable
+
+
+class Data(NamedTuple):
+    """What is learnt from; rows are samples.  NumPy arrays will do.
+
+    Attributes:
+        x: inputs, p_1 of the paper.  Their dtype is that of the whole state.
+        y: integer labels, or rows of targets or label distributions.
+        valid: which samples count, None for all.  The others, x = 0, make up the numbers where
+            samples have to divide evenly; they take part in no sum and no mean.
+    """
+
+    x: Float[Array, "N features"]
+    y: Shaped[Array, "N"] | Shaped[Array, "N C"]
+    valid: Bool[Array, "N"] | None = None
+
+    def keep(self, rows: Array, otherwise: Array | float = 0.0) -> Array:
+        """The rows of the samples that count; zero, or what is given, in place of the others."""
+        if self.valid is None:
+            return rows
+        valid = jnp.expand_dims(self.valid, range(1, rows.ndim))
+        return jnp.where(valid, rows, jnp.asarray(otherwise, rows.dtype))
+
+    def mean(self, rows: Array) -> Array:
+        """The mean over the samples that count, one number."""
+        number = self.number
+        return jnp.sum(self.keep(rows)) / (rows.shape[0] if number is None else number)
+
+    @property
+    def number(self) -> Array | None:
+        """How many of the rows at hand count; None for all."""
+        return None if self.valid is None else jnp.sum(self.valid, dtype=self.x.dtype)
+
+
+def as_arrays(data: Data) -> Data:
+    """The data as JAX arrays, doubles as singles unless x64 is on."""
+    return jax.tree.map(jnp.asarray, data)
+
+
+def check_data(data: Data, widths: Sequence[int], problem: Problem) -> None:
+    """Refuses data that do not fit the network or the loss, and numbers beyond the data's dtype.
+
+    Values are looked at where they are known: outside jit.
+
+    Raises:
+        ValueError: naming both values and the way out.
+    """
+    check_inputs(data.x, widths[0])
+    check_targets(data, widths[-1], problem)
+    check_representable(problem, data.x.dtype)
+
+
+def check_targets(data: Data, outputs: int, problem: Problem) -> None:
+    """Refuses targets that fit neither the inputs nor the loss."""
+    x, y, valid = data
+    if y.ndim not in (1, 2) or y.shape[0] != x.shape[0]:
+        raise ValueError(
+            f"x holds {x.shape[0]} samples, y has shape {y.shape}: y has to be (samples,) or "
+            "(samples, outputs) with as many samples."
+        )
+    if valid is not None and (valid.shape != x.shape[:1] or valid.dtype != bool):
+        raise ValueError(
+            f"valid has shape {valid.shape} and dtype {valid.dtype}, but x holds {x.shape[0]} "
+            "samples: give one bool for each."
+        )
+    problem.loss.check(y, outputs)

@@ -1,0 +1,92 @@
+"""First weights of a network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pdadmm_jax._checks import check_finite, check_widths, is_concrete
+from pdadmm_jax._typing import Array, Params, PRNGKeyArray
+from pdadmm_jax.problems.data import Data, check_data
+from pdadmm_jax.problems.problem import Problem
+
+Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
+
+
+def random_params(
+    key: PRNGKeyArray,
+    widths: Sequence[int],
+    initializer: Initializer | None = None,
+    dtype: Any = jnp.float32,
+) -> list[tuple[Array, Array]]:
+    """Random W, and b = 0, of every layer.
+
+    Args:
+        key: PRNG key.
+        widths: (features, hidden, ..., outputs).
+        initializer: one of ``jax.nn.initializers`` or alike; by default orthogonal matrices times
+            sqrt(2), which keep the size of what ReLU halves and lose no direction on the way.  The
+            paper has ``normal(0.1)``.
+        dtype: of the weights.
+
+    Raises:
+        ValueError: widths that make no network.
+    """
+    check_widths(tuple(widths))
+    initializer = initializer or jax.nn.initializers.orthogonal(2**0.5)
+    keys = jax.random.split(key, len(widths) - 1)
+    shapes = itertools.pairwise(widths)
+    return [
+        (initializer(k, shape, dtype), jnp.zeros(shape[1], dtype))
+        for k, shape in zip(keys, shapes, strict=True)
+    ]
+
+
+def zero_params(widths: Sequence[int], dtype: Any) -> Params:
+    """Weights of zeros, for their shapes."""
+    shapes = itertools.pairwise(widths)
+    return [(jnp.zeros(shape, dtype), jnp.zeros(shape[1], dtype)) for shape in shapes]
+
+
+def chained_widths(params: Params) -> tuple[int, ...]:
+    """Widths that the (W, b) pairs chain to.
+
+    Raises:
+        ValueError: pairs that do not fit each other, naming the layer.
+    """
+    for index, (W, b) in enumerate(params):
+        if W.ndim != 2 or b.shape != (W.shape[1],):
+            raise ValueError(
+                f"layer {index + 1} has W of shape {W.shape} and b of shape {b.shape}, but needs "
+                "(n_in, n_out) and (n_out,); a batch of networks goes through jax.vmap."
+            )
+        if index and W.shape[0] != params[index - 1][0].shape[1]:
+            raise ValueError(
+                f"layer {index + 1} takes {W.shape[0]} inputs, but layer {index} gives "
+                f"{params[index - 1][0].shape[1]}: W has shape (n_in, n_out); transpose it?"
+            )
+    found = tuple(W.shape[0] for W, _ in params[:1]) + tuple(W.shape[1] for W, _ in params)
+    check_widths(found)
+    return found
+
+
+def check_params(params: Params, data: Data, problem: Problem) -> tuple[int, ...]:
+    """Refuses weights that are not finite or fit neither each other nor the data.
+
+    Returns:
+        The network's widths.
+
+    Raises:
+        ValueError: naming the layer.
+    """
+    widths = chained_widths(params)
+    check_data(data, widths, problem)
+    for layer, (W, b) in enumerate(params, start=1):
+        for name, array in (("W", W), ("b", b)):
+            if is_concrete(array):
+                check_finite(f"{name} of layer {layer}", array)
+    return widths

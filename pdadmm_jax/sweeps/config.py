@@ -1,0 +1,116 @@
+"""How sweeps go: numbers that may be swept and structure that is compiled in."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pdadmm_jax._checks import check_widths, checked_number
+from pdadmm_jax._pytree import pytree_dataclass
+from pdadmm_jax._typing import Number
+from pdadmm_jax.numerics.products import Precision
+from pdadmm_jax.problems.problem import ActivationLike, LossLike, resolve_problem
+from pdadmm_jax.sweeps.rules import Proximal, resolve_rule
+
+RuleLike = Any  # a Rule, the name of one, or an Optax optimizer
+
+
+@pytree_dataclass
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How sweeps go; numbers are pytree leaves, the rest is structure.
+
+    Attributes:
+        nu: penalty on z = p W + b and on q = f(z).  The stiffer, the nearer nu (z - a) is to the
+            negative gradient; at 100 they can hardly be told apart.  With ``Proximal`` 1/nu is
+            also the length of the steps.
+        rule: how W and b follow: "proximal", "adam", a Rule, or any complete Optax optimizer,
+            such as ``optax.adamw(1e-3)``, whose updates are added as Optax adds them.
+        batch: samples between two updates of the weights; None for all of them.
+        block: samples that pass through a layer at a time, of the batch or less.  Memory grows
+            with it, not with the number of samples.
+        pipelined: every block is a batch, and a layer's weights move as soon as it has come down
+            to them, while others are in flight.  No stage ever waits; on S stages the weights of
+            the lowest move 2 (S - 1) batches late, or 2 S where the last layer is beside the
+            first.  On one stage nothing changes.
+        activation: f of all hidden layers, by name or an Activation; see ``admm.Config``.
+        loss: the risk R, by name or a Loss.
+        precision: of the inputs of matrix products, but for Gram matrices; see
+            ``numerics.products``.
+
+    Raises:
+        ValueError: a number of the wrong sign or not finite, or an unknown name.
+    """
+
+    nu: Number = 100.0
+    rule: RuleLike = dataclasses.field(default_factory=Proximal)
+    batch: int | None = dataclasses.field(default=None, metadata={"static": True})
+    block: int = dataclasses.field(default=1024, metadata={"static": True})
+    pipelined: bool = dataclasses.field(default=False, metadata={"static": True})
+    activation: ActivationLike = dataclasses.field(default="relu", metadata={"static": True})
+    loss: LossLike = dataclasses.field(default="softmax_cross_entropy", metadata={"static": True})
+    precision: Precision = dataclasses.field(default="float32", metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nu", checked_number("nu", self.nu, above=0.0))
+        resolve_problem(self)
+        resolve_rule(self)
+        for name, count in (("batch", self.batch), ("block", self.block)):
+            if count is None and name == "batch":
+                continue
+            if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
+                raise ValueError(f"{name} is {count!r}, but has to be a whole number, at least 1.")
+        if self.pipelined and self.batch is None:
+            raise ValueError(
+                "pipelined sweeps move weights after every batch, but batch is None, all samples: "
+                "give batch a number."
+            )
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def recommended(widths: Sequence[int], batch: int | None = None, **changes: Any) -> Config:
+    """The settings that learn best, by depth and batch.
+
+    | batch | rule | nu |
+    |---|---|---|
+    | None, all samples | ``Proximal()`` | 100 up to 5 layers, 300 at 10, 1,000 from 20 on |
+    | a number | ``Adam(1e-3)`` | 100 |
+
+    * A stiff nu, by which every layer's direction is that of the risk itself.  Over all samples
+      1/nu is the length of the steps, and all layers move at once: the more there are, the shorter
+      the steps have to be.
+    * Over all samples, W by its own subproblem solved exactly near the old weights: along the
+      inverse of its inputs' Gram matrix, the steps of all directions are about equally long, where
+      the gradient's differ by the condition of that matrix.
+    * Over small batches, where a Gram matrix would cost more than all the rest, Adam's rule on the
+      same directions.
+
+    Args:
+        widths: (features, hidden, ..., outputs).
+        batch: samples between two updates of the weights; None for all.
+        **changes: fields of ``Config`` to set otherwise.
+
+    Raises:
+        ValueError: widths that make no network, or fields out of range.
+    """
+    check_widths(tuple(widths))
+    depth = len(widths) - 1
+    nu = 100.0 if batch is not None else _nu_of_depth(depth)
+    settings = {"batch": batch, "nu": nu, "rule": "proximal" if batch is None else "adam"}
+    return Config(**settings | changes)
+
+
+def _nu_of_depth(depth: int) -> float:
+    """100 up to 5 layers, 300 at 10, 1,000 from 20 on, and between them along straight lines
+
+    in logarithms.
+    """
+    depths, values = np.log([5, 10, 20]), np.log([100, 300, 1000])
+    return round(math.exp(np.interp(math.log(depth), depths, values)), 3)

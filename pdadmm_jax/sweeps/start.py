@@ -1,0 +1,222 @@
+"""How sweeps begin, and their state on another mesh."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from pdadmm_jax._checks import check_widths
+from pdadmm_jax._typing import Params, PRNGKeyArray
+from pdadmm_jax.parallel.compression import MessageType
+from pdadmm_jax.parallel.groups import LayerGroups, group, map_groups, ungroup
+from pdadmm_jax.parallel.mesh import abstract as abstract_on
+from pdadmm_jax.parallel.mesh import (
+    abstract_data,
+    checked_mesh,
+    create_on,
+    replicated_specs,
+    weight_specs,
+)
+from pdadmm_jax.parallel.placement import Placement
+from pdadmm_jax.parallel.plan import Plan, plan
+from pdadmm_jax.parallel.relayout import placement_of, put_weights, relayout_groups
+from pdadmm_jax.problems.data import Data, as_arrays, check_data
+from pdadmm_jax.problems.first_weights import (
+    Initializer,
+    check_params,
+    random_params,
+    zero_params,
+)
+from pdadmm_jax.sweeps.config import Config
+from pdadmm_jax.sweeps.rules import OptaxRule, RuleState
+from pdadmm_jax.sweeps.separable import separable
+from pdadmm_jax.sweeps.state import State, check_state
+
+
+def init(
+    key: PRNGKeyArray,
+    data: Data,
+    widths: Sequence[int],
+    config: Config,
+    *,
+    initializer: Initializer | None = None,
+    mesh: Mesh | None = None,
+    message_dtype: MessageType = "full",
+) -> State:
+    """The state of random weights before the first pass.
+
+    Args:
+        key: PRNG key.
+        data: training data, of which the width and the dtype matter here.
+        widths: (features, hidden, ..., outputs), any numbers.
+        config: numbers and structure.
+        initializer: see ``random_params``.
+        mesh: where the state is to live; the data are put there by ``shard_data``.
+        message_dtype: type of the messages between stages, see ``admm.reshard``; what is rounded
+            here is f(z) and u themselves, for no two messages are about the same samples.
+
+    Raises:
+        ValueError: widths, inputs, labels or a mesh that do not fit each other.
+    """
+    widths = tuple(widths)
+    check_widths(widths)
+    check_data(as_arrays(data), widths, config)
+    params = random_params(key, widths, initializer, as_arrays(data).x.dtype)
+    return _start(params, data, widths, config, mesh, message_dtype)
+
+
+def from_params(
+    params: Params,
+    data: Data,
+    config: Config,
+    *,
+    mesh: Mesh | None = None,
+    message_dtype: MessageType = "full",
+) -> State:
+    """The state of given weights before the first pass.
+
+    Args:
+        params: (W, b) of every layer, W of shape (n_in, n_out).
+        data: training data, of which the width and the dtype matter here.
+        config: numbers and structure.
+        mesh: where the state is to live, see ``init``.
+        message_dtype: type of the messages between its stages.
+
+    Raises:
+        ValueError: weights, inputs or labels that do not fit each other.
+    """
+    widths = check_params(params, as_arrays(data), config)
+    return _start(params, data, widths, config, mesh, message_dtype)
+
+
+def abstract(
+    data: Data,
+    widths: Sequence[int],
+    config: Config,
+    *,
+    mesh: Mesh | None = None,
+    stages: int | None = None,
+    message_dtype: MessageType = "full",
+) -> tuple[State, Data]:
+    """A state and its data as shapes, dtypes and, on a mesh, shardings.
+
+    For ``jax.jit(step).lower(...)``, and for reading a state from a checkpoint.
+
+    Args:
+        data: training data, or ``jax.ShapeDtypeStruct`` in their place.
+        widths: (features, hidden, ..., outputs).
+        config: numbers and structure; its rule says what is kept.
+        mesh: devices, of any kind that JAX can compile for; None for a single one.
+        stages: arrange the layers for so many stages instead of those of the mesh, with all of
+            them on every device: what ``reshard`` takes.
+        message_dtype: type of the messages between stages.
+    """
+    placement = None
+    if mesh is not None:
+        mesh = checked_mesh(mesh)
+        placement = placement_of(widths, mesh, message_dtype)
+        if stages is not None:
+            placement = dataclasses.replace(placement, plan=plan(widths, stages))
+
+    def start() -> State:
+        weights = group(zero_params(widths, data.x.dtype), data.x.dtype)
+        if placement is not None:
+            weights = relayout_groups(weights, plan(widths, 1), placement.plan)
+        rule_state = _rule_state(weights, config, len(widths) - 1, placement)
+        return _state_of(weights, rule_state, placement)
+
+    state = jax.eval_shape(start)
+    if mesh is None:
+        return state, data
+    specs = replicated_specs(state) if stages is not None else weight_specs(mesh, state)
+    return abstract_on(state, mesh, specs), abstract_data(data, mesh)
+
+
+def reshard(state: State, mesh: Mesh | None, *, message_dtype: MessageType = "full") -> State:
+    """The same state on another mesh.
+
+    Args:
+        state: on a single device or on a mesh; also one as ``abstract`` with ``stages`` says.
+        mesh: where it is to live; None for a single device.
+        message_dtype: type of the messages between the stages of the mesh.
+
+    Raises:
+        TypeError: another kind of state.
+        ValueError: a mesh or message type that cannot be used, or an optimizer that couples
+            layers, on several stages.
+    """
+    check_state(state, "reshard")
+    source = state.plan
+    target = None if mesh is None else placement_of(source.widths, mesh, message_dtype)
+    arrangement = plan(source.widths, 1) if target is None else target.plan
+    coupled = not isinstance(state.rule_state, LayerGroups)
+    if coupled and arrangement.stages > 1:
+        raise ValueError(_coupled_message(arrangement))
+
+    def lay_out(state: State) -> State:
+        weights = relayout_groups(state.weights, source, arrangement)
+        rule_state = state.rule_state
+        if not coupled:
+            rule_state = relayout_groups(rule_state, source, arrangement)
+        return State(weights, rule_state, state.iteration, target)
+
+    if target is None:
+        return jax.device_put(jax.jit(lay_out)(state), jax.devices()[0])
+    if set(state.iteration.devices()) != set(target.mesh.devices.flat):
+        state = jax.device_get(state)
+    return create_on(target.mesh, lay_out, state, partial(weight_specs, target.mesh))
+
+
+def _start(
+    params: Params,
+    data: Data,
+    widths: tuple[int, ...],
+    config: Config,
+    mesh: Mesh | None,
+    message_dtype: MessageType,
+) -> State:
+    weights = group(params, as_arrays(data).x.dtype)
+    depth = len(widths) - 1
+    if mesh is None:
+        rule_state = jax.jit(lambda weights: _rule_state(weights, config, depth, None))(weights)
+        return _state_of(weights, rule_state, None)
+    placement = placement_of(widths, mesh, message_dtype)
+    weights = put_weights(weights, placement)
+    first = partial(_rule_state, config=config, depth=depth, placement=placement)
+    specs = partial(weight_specs, placement.mesh)
+    return _state_of(weights, create_on(placement.mesh, first, weights, specs), placement)
+
+
+def _state_of(weights: LayerGroups, rule_state: RuleState, placement: Placement | None) -> State:
+    return State(weights, rule_state, jnp.asarray(0, jnp.int32), placement)
+
+
+def _rule_state(
+    weights: LayerGroups, config: Config, depth: int, placement: Placement | None
+) -> LayerGroups | RuleState:
+    """What the rule keeps before the first batch, for every group of layers.
+
+    Raises:
+        ValueError: an Optax optimizer that couples layers, on several stages.
+    """
+    rule = config.rule
+    if isinstance(rule, OptaxRule) and not separable(rule.optimizer, depth):
+        arrangement = weights.plan if placement is None else placement.plan
+        if arrangement.stages > 1:
+            raise ValueError(_coupled_message(arrangement))
+        return rule.optimizer.init(ungroup(weights))
+    return map_groups(jax.vmap(rule.init), weights)
+
+
+def _coupled_message(arrangement: Plan) -> str:
+    return (
+        "the optimizer does not move every layer as it would alone (a norm over the whole network, "
+        f"say, or a mask that names layers), but the layers lie on {arrangement.stages} stages, "
+        "none of which sees the others' gradients: use one stage, or an optimizer whose layers are "
+        "independent, such as optax.adamw or optax.contrib.muon."
+    )

@@ -1,0 +1,39 @@
+"""What sweeps keep from pass to pass."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pdadmm_jax import _checks
+from pdadmm_jax._typing import Array, Int
+from pdadmm_jax.parallel.groups import LayerGroups
+from pdadmm_jax.parallel.placement import Placement
+from pdadmm_jax.parallel.plan import Plan
+from pdadmm_jax.sweeps.rules import RuleState
+
+
+class State(NamedTuple):
+    """Weights and the rule's state: no auxiliary variable, and nothing that grows with N.
+
+    Attributes:
+        weights: W and b of all layers.
+        rule_state: what the update rule keeps, for every group of layers; of an Optax optimizer
+            that couples layers, its own state.
+        iteration: how many passes were done.
+        placement: where the state lives; None for a single device.
+    """
+
+    weights: LayerGroups
+    rule_state: LayerGroups | RuleState
+    iteration: Int[Array, ""]
+    placement: Placement | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """Which stage holds which layers."""
+        return self.weights.plan if self.placement is None else self.placement.plan
+
+
+def check_state(state: Any, function: str) -> None:
+    """Refuses what is not a state of sweeps, or one batched by ``jax.vmap``."""
+    _checks.check_state(state, (State,), "sweeps", "admm", function)

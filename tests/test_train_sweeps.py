@@ -1,0 +1,136 @@
+"""``train --algorithm sweeps``: saved, resumed and stopped like any other run."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import pdadmm_jax as pdadmm
+from experiments import build
+from experiments.algorithms import sweeps
+from experiments.data import DataConfig, load
+from experiments.train import checkpoints
+from experiments.train.options import TrainConfig
+from experiments.train.sweeps import SweepsTrainer
+from tests.commands import last_of, saved, train
+from tests.run_directories import cut_off, directory_in, lines_of, unlike
+
+SMALL = ("--network.hidden", "20", "20", "--data.limit", "150", "--checkpoint.every", "10")
+WAYS = {"all": (), "batches": ("--sweeps.batch", 32, "--sweeps.rate", 0.003)}
+PROXIMAL = pdadmm.sweeps.Config()
+ADAM = pdadmm.sweeps.Config(batch=40, rule=pdadmm.sweeps.Adam(3e-3))
+
+
+def swept(out, *words, code=0):
+    """The directory of a run that ends with a code."""
+    assert train("--algorithm", "sweeps", *SMALL, *words, "--out", out) == code
+    return directory_in(out)
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def whole(request, tmp_path_factory):
+    """A run that nobody disturbs, with all of its checkpoints."""
+    out = tmp_path_factory.mktemp("whole")
+    return swept(out, *WAYS[request.param], "--iterations", 35, "--checkpoint.keep", 9)
+
+
+def test_a_run_learns_and_says_so(whole):
+    lines, summary = lines_of(whole), json.loads((whole / "summary.json").read_text())
+    assert [line["iteration"] for line in lines] == list(range(1, 36))
+    assert summary["loss"] == lines[-1]["loss"] < 0.3 * lines[0]["loss"]
+    assert summary["train_accuracy"] > 0.9
+    assert summary["test_accuracy"] > 0.7
+    assert (whole / "training.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("after", [0, 20])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(whole, tmp_path, after, capsys):
+    run = cut_off(whole, tmp_path / "run", after)
+    assert train("--resume", run) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert ("resuming after iteration" in out) == (after > 0)
+    assert unlike(run, whole) == []
+
+
+def trainer_on(stages, config):
+    mesh = None if stages == 1 else pdadmm.make_mesh(stages, devices=jax.devices()[:stages])
+    dtype = np.float64 if jax.config.jax_enable_x64 else np.float32
+    splits = build.splits(load(DataConfig(limit=101)), dtype, mesh)
+    return SweepsTrainer(TrainConfig(evaluate_every=5), splits, (64, 8, 8, 8, 8, 10), config, mesh)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("config", [PROXIMAL, pytest.param(ADAM, marks=pytest.mark.slow)])
+def test_other_meshes_go_on_to_rounding(tmp_path, config):
+    """From 4 stages, a ring, to 2 and to a single device."""
+    wide, narrow, alone = (trainer_on(stages, config) for stages in (4, 2, 1))
+    found = saved(wide, last_of(wide, wide.init(), 5), tmp_path / "wide")
+    found = saved(narrow, last_of(narrow, narrow.restore(found), 10), tmp_path / "narrow")
+    resumed = last_of(alone, alone.restore(found), 15)
+    expected = last_of(wide, wide.init(), 15)
+    for have, want in zip(
+        *(jax.tree.leaves(sweeps.params(end.state)) for end in (resumed, expected)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(have, want, rtol=0, atol=1e-10 * np.max(np.abs(want)))
+
+
+@pytest.mark.parametrize(
+    ("way", "before", "after"),
+    [(("--sweeps.nu", 0.2), ("nu", 0.2), 200.0), (("--sweeps.rate", 5.0), ("rate", 5.0), 0.005)],
+)
+def test_a_rising_loss_is_answered(tmp_path, capsys, way, before, after):
+    """Steps a thousand times too long are made a thousand times shorter."""
+    batch = ("--sweeps.batch", 32) if before[0] == "rate" else ()
+    options = ("--divergence.answer", "return", "--divergence.raised", 1000, "--iterations", 40)
+    run = swept(tmp_path, *way, *batch, *options)
+    out = capsys.readouterr().out
+    assert "warning: the loss is" in out
+    assert f"on {before[0]} is {after:g}" in out
+    numbers = {line[before[0]] for line in lines_of(run) if before[0] in line}
+    assert after in numbers
+    assert json.loads((run / "summary.json").read_text())["train_accuracy"] > 0.9
+
+
+def test_values_that_blow_up_are_named(tmp_path, capsys):
+    run = swept(tmp_path, "--sweeps.batch", 32, "--sweeps.rate", 1e38, code=1)
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "error: values ceased to be finite at iteration 1: " in out
+    found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
+    assert f"the state after iteration 0 is saved in {found.path}" in out
+    with np.load(run / "weights.npz") as weights:
+        assert all(np.isfinite(array).all() for array in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--sweeps.nu", 5), "sweeps.nu is 5.0, but the algorithm is admm: add --algorithm sweeps"),
+        ((*SWEEPS, "--method.rho", 1), "method.rho is given, but sweeps over all"),
+        ((*SWEEPS, "--growth.at", 9), "growth.at is given, but sweeps over all"),
+        (
+            (*SWEEPS, "--sweeps.rate", 1),
+            "sweeps.rate is given, but sweeps over all",
+        ),
+        (
+            (*SWEEPS, "--sweeps.batch", 9, "--sweeps.ridge", 1),
+            "sweeps.ridge is given, but sweeps over batches have no use for it",
+        ),
+        ((*SWEEPS, "--sweeps.batch", 0), "sweeps.batch is 0: give 1 or more"),
+        ((*SWEEPS, "--sweeps.nu", 0), "nu is 0.0, but has to be a finite number"),
+        ((*SWEEPS, "--sweeps.inertia", 1), "inertia is 1.0"),
+        (
+            (*SWEEPS, "--sweeps.batch", 9, "--mesh.layer", 8, "--mesh.data", 2),
+            "batch is 9, but 2 data shards have to share it evenly",
+        ),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_2(words, complaint, capsys):
+    assert train(*words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line
