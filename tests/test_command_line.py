@@ -17,7 +17,7 @@ from experiments.data import DataConfig, load
 from experiments.options import devices, network
 from experiments.runtime import run_directory as runs
 from pdadmm_jax.numerics.products import PRECISIONS
-from pdadmm_jax.parallel.compression import WIRES
+from pdadmm_jax.parallel.compression import MESSAGE_TYPES
 from tests.commands import ALONE, ROOT, assert_refused, finish, run, run_process, start
 from tests.run_directories import lines_of
 
@@ -187,7 +187,7 @@ def test_the_options_name_all_that_the_library_has():
         (network.ActivationName, pdadmm.ACTIVATIONS),
         (network.LossName, pdadmm.LOSSES),
         (network.SolverName, pdadmm.SOLVERS),
-        (devices.MessageDtype, WIRES),
+        (devices.MessageDtype, MESSAGE_TYPES),
         (network.PrecisionName, PRECISIONS),
     ):
         assert get_args(names) == tuple(known)
