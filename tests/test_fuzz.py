@@ -207,6 +207,11 @@ def write_weights(folder):
     np.savez(folder / "weights.npz", **arrays)
 
 
+def pairs(images):
+    """Images with their labels, in no order, which a file beside them may lose."""
+    return sorted(zip(map(bytes, images.pixels), images.labels["label"], strict=True))
+
+
 def prepared():
     entry, splits = images("mnist")
 
@@ -216,7 +221,7 @@ def prepared():
             raise ValueError(", ".join(misses))
         found = entry.checked(store.read(builder, entry), builder.data_dir)
         for split, expected in splits.items():  # nothing else is let through
-            np.testing.assert_array_equal(found[split].pixels, expected.pixels)
+            assert pairs(found[split]) == pairs(expected)
 
     return Kind(lambda folder: store.write("mnist", entry, splits, folder), read)
 
@@ -273,7 +278,8 @@ def test_every_file_works_or_is_refused(name, cases, tmp_path):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(sound, folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        spoil(random, random.choice(files))
+        for file in random.sample(files, random.choice((1, 1, len(files) // 2 or 1))):
+            spoil(random, file)
         return works(lambda: KINDS[name].read(folder))
 
     assert works(lambda: KINDS[name].read(shutil.copytree(sound, folder)))

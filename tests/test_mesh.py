@@ -86,7 +86,9 @@ def test_in_single_precision_rounding_alone_differs(stages, shards):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize(("depth", "stages", "shards"), [(5, 4, 2), (3, 1, 4)])
+@pytest.mark.parametrize(
+    ("depth", "stages", "shards"), selected([(5, 4, 2), (3, 1, 4)], fast=[(5, 4, 2)])
+)
 def test_runs_are_steps_one_after_the_other(depth, stages, shards):
     alone, spread = pair(depth, stages, shards)
     assert_same_run(alone, spread, CONFIG, tolerance=1e-10, iterations=3, run=admm.run)
@@ -97,12 +99,13 @@ def test_runs_are_steps_one_after_the_other(depth, stages, shards):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("solver", ["search", "layer", "exact"])
+@pytest.mark.parametrize("solver", selected(["search", "layer", "exact"], fast=["exact"]))
 def test_every_solver_knows_of_all_samples(solver):
     config = CONFIG.replace(p_solver=solver, W_solver=solver)
     assert_same_run(*pair(5, 2, 2, config), config, tolerance=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_steps_per_neuron_differ_by_what_they_make_of_rounding():
     """They are the one solver that amplifies it, here by five orders in twenty iterations."""
@@ -117,7 +120,9 @@ def test_steps_per_neuron_differ_by_what_they_make_of_rounding():
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("name", ["softmax_cross_entropy", "multiclass_hinge", "own"])
+@pytest.mark.parametrize(
+    "name", selected(["softmax_cross_entropy", "multiclass_hinge", "own"], fast=["own"])
+)
 def test_iterative_solves_run_per_device(name):
     def squares(z, y):
         return jnp.sum((z - jax.nn.one_hot(y, z.shape[0], dtype=z.dtype)) ** 2)
@@ -183,7 +188,8 @@ def test_broken_values_are_named(stages, shards):
 
 
 @pytest.mark.x64
-def test_samples_that_do_not_count_take_part_in_nothing():
+@pytest.mark.parametrize("solver", selected(["layer", "exact"], fast=["exact"]))
+def test_samples_that_do_not_count_take_part_in_nothing(solver):
     """On one device: rows that are not valid are as if they were not there."""
     data, _ = problem(network(4), CONFIG, samples=30)
     padding = [(0, 5)]
@@ -191,17 +197,16 @@ def test_samples_that_do_not_count_take_part_in_nothing():
         jnp.pad(data.x, [*padding, (0, 0)]), jnp.pad(data.y, padding), jnp.arange(35) < 30
     )
     start = partial(admm.init, jax.random.key(0), widths=network(4), config=CONFIG)
-    for solver in ("layer", "exact"):
-        config = CONFIG.replace(p_solver=solver, W_solver=solver)
-        expected, expected_info = stepped(start(data=data), data, config, steps=8)
-        found, info = stepped(start(data=padded), padded, config, steps=8)
-        assert_close(pdadmm.params(found), pdadmm.params(expected), 1e-12)
-        assert_close(info, expected_info, 1e-12)
-        assert_close(
-            pdadmm.evaluate(pdadmm.params(found), padded, config),
-            pdadmm.evaluate(pdadmm.params(expected), data, config),
-            1e-12,
-        )
+    config = CONFIG.replace(p_solver=solver, W_solver=solver)
+    expected, expected_info = stepped(start(data=data), data, config, steps=8)
+    found, info = stepped(start(data=padded), padded, config, steps=8)
+    assert_close(pdadmm.params(found), pdadmm.params(expected), 1e-12)
+    assert_close(info, expected_info, 1e-12)
+    assert_close(
+        pdadmm.evaluate(pdadmm.params(found), padded, config),
+        pdadmm.evaluate(pdadmm.params(expected), data, config),
+        1e-12,
+    )
 
 
 # What the compiled program does.
@@ -218,13 +223,16 @@ def compiled(
 
 @pytest.mark.parametrize(
     ("depth", "stages", "message_dtype", "dtype", "row"),
-    [
-        (2, 2, "full", "f32", 4 * 64),
-        (13, 8, "float32", "f32", 4 * 64),
-        (5, 4, "bfloat16", "u16", 2 * 64),
-        (10, 4, "int8", "s8", 64 + 4),
-        (5, 4, "int4", "s8", 32 + 4),
-    ],
+    selected(
+        [
+            (2, 2, "full", "f32", 4 * 64),
+            (13, 8, "float32", "f32", 4 * 64),
+            (5, 4, "bfloat16", "u16", 2 * 64),
+            (10, 4, "int8", "s8", 64 + 4),
+            (5, 4, "int4", "s8", 32 + 4),
+        ],
+        fast=[(2, 2, "full", "f32", 4 * 64), (10, 4, "int8", "s8", 64 + 4)],
+    ),
 )
 def test_two_messages_cross_each_boundary_and_nothing_else(
     depth, stages, message_dtype, dtype, row
@@ -237,6 +245,7 @@ def test_two_messages_cross_each_boundary_and_nothing_else(
     assert sum(message.bytes for message in others) <= 4 * (10 + 5 * depth)
 
 
+@pytest.mark.slow
 def test_int8_needs_a_quarter_of_the_bytes():
     def crossing(message_dtype):
         text, _ = compiled(5, 4, 1, message_dtype, width=100)
@@ -259,7 +268,10 @@ def test_within_a_run_nothing_but_the_messages_leaves_a_stage():
     assert [one.kind for one in found if one.in_loop] == ["collective-permute"] * 2
 
 
-@pytest.mark.parametrize(("depth", "stages", "downward"), [(10, 4, 3), (13, 4, 3), (8, 8, 3)])
+@pytest.mark.parametrize(
+    ("depth", "stages", "downward"),
+    selected([(10, 4, 3), (13, 4, 3), (8, 8, 3)], fast=[(13, 4, 3)]),
+)
 def test_each_message_can_travel_behind_products(depth, stages, downward):
     """f(z) behind r W^T, q behind g W, p^T r and p G; those of edge slots count as one each."""
     text, _ = compiled(depth, stages, 1, function=partial(admm.run, steps=7))
@@ -268,7 +280,10 @@ def test_each_message_can_travel_behind_products(depth, stages, downward):
     assert behind[1] >= downward
 
 
-@pytest.mark.parametrize(("depth", "stages"), [(5, 4), (10, 4), (10, 8), (13, 4), (5, 8)])
+@pytest.mark.parametrize(
+    ("depth", "stages"),
+    selected([(5, 4), (10, 4), (10, 8), (13, 4), (5, 8)], fast=[(13, 4), (5, 8)]),
+)
 def test_the_program_multiplies_what_the_plan_says(depth, stages):
     text, plan = compiled(depth, stages, 1)
     found = products(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from functools import partial
 
 import jax
@@ -25,7 +24,7 @@ from experiments.study.convergence import (
 )
 from experiments.study.history import ROUNDING, History, Report, report_of, rises
 from experiments.study.options import ConvergenceConfig
-from tests.commands import assert_refused, await_line, finish, finished, start, stopping
+from tests.commands import assert_refused, finished, stopping
 from tests.problems import problem
 
 SMALL = ("--data.limit", 300, "--network.hidden", 30, 30, "--evaluate-every", 5)
@@ -198,19 +197,6 @@ def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, 
     assert "interrupted: runs that were finished are saved" in out
     assert "never rose by more" not in out  # who knows
     assert (directory / "convergence.png").exists() == (stops > 10)
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_a_study_which_saves_what_there_is(tmp_path):
-    words = ("--iterations", 1_000_000, "--network.hidden", 8, "--data.limit", 50, "--seeds", 1)
-    process = start("study", "convergence", *words, "--out", tmp_path)
-    await_line(process, "")  # what is about to be done
-    process.send_signal(signal.SIGINT)
-    code, screen, err = finish(process, 100)
-    assert (code, err) == (130, "")
-    assert "interrupted: runs that were finished are saved" in screen
-    (directory,) = tmp_path.iterdir()
-    assert (directory / "convergence.json").exists()
 
 
 @pytest.mark.parametrize(

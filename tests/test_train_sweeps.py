@@ -19,6 +19,7 @@ from tests.run_directories import cut_off, directory_in, lines_of, unlike
 
 SWEEPS = ("--algorithm", "sweeps")
 SMALL = ("--network.hidden", "20", "20", "--data.limit", "150", "--checkpoint.every", "10")
+SWEEPS = ("--algorithm", "sweeps")
 WAYS = {"all": (), "batches": ("--sweeps.batch", 32, "--sweeps.rate", 0.003)}
 PROXIMAL = pdadmm.sweeps.Config()
 ADAM = pdadmm.sweeps.Config(batch=40, rule=pdadmm.sweeps.Adam(3e-3))
@@ -26,7 +27,7 @@ ADAM = pdadmm.sweeps.Config(batch=40, rule=pdadmm.sweeps.Adam(3e-3))
 
 def swept(out, *words, code=0):
     """The directory of a run that ends with a code."""
-    assert train("--algorithm", "sweeps", *SMALL, *words, "--out", out) == code
+    assert train(*SWEEPS, *SMALL, *words, "--out", out) == code
     return directory_in(out)
 
 
