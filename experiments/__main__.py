@@ -179,7 +179,7 @@ def _parsed(name: str, options: Any, words: list[str], default: Any) -> Any:
 
 
 def _without_command(words: list[str]) -> NoReturn:
-    """Answers words that name no command: with the list of them, or with a refusal."""
+    """Handles words that name no command: prints the list of commands, or refuses."""
     group = f"{words[0]} " if words and words[0] in GROUPS else ""
     rest = words[1:] if group else words
     if rest and rest[0] in ("--help", "-h"):

@@ -24,7 +24,7 @@ class Algorithm(NamedTuple):
         evaluate: (state, data, config) -> mean loss and accuracy of the forward pass.
         params: state -> weights.
         grow: (state, config, layers) -> state with so many identity layers more.
-        refresh: (state, data, config) -> (state, drift), what is carried computed anew.
+        refresh: (state, data, config) -> (state, drift), what is carried recomputed.
     """
 
     from_params: Callable[[pdadmm.Params, pdadmm.Data, Config], State]

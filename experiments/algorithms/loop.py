@@ -1,6 +1,6 @@
 """The training loop: dispatches that are compiled, timed, evaluated and handed out one by one.
 
-Everything that trains is built on it: ``train`` adds checkpoints and answers to divergence,
+Everything that trains is built on it: ``train`` adds checkpoints and what to do about divergence,
 comparisons add tuning, studies look at what every iteration reports.
 """
 
@@ -47,7 +47,7 @@ class Schedule(NamedTuple):
     Attributes:
         iterations: number of the last one.
         evaluate_every: iterations between two evaluations.
-        refresh_every: iterations after which the next evaluation computes p W + b anew.
+        refresh_every: iterations after which the next evaluation recomputes p W + b.
         grow_at: iterations after which the network grows.
         grow_by: layers inserted each time.
     """
@@ -68,7 +68,7 @@ class Schedule(NamedTuple):
         return min([self.iterations, regular, *(at for at in self.grow_at if at > done)])
 
     def refreshes(self, done: int, end: int) -> bool:
-        """Whether p W + b is computed anew at the end of a dispatch."""
+        """Whether p W + b is recomputed at the end of a dispatch."""
         every = self.refresh_every
         return every is not None and done // every < end // every
 
@@ -81,7 +81,7 @@ class Chunk(NamedTuple):
         end: where the next one starts; its arrays are donated when the loop goes on.
         length: iterations in it.
         info: what the algorithm reports of each, leading axis (length,), in this process's memory.
-        drift: relative errors that p W + b had, where it was computed anew.
+        drift: relative errors that p W + b had, where it was recomputed.
         scores: mean loss and accuracy by the names of the splits.
     """
 

@@ -35,7 +35,7 @@ class Timing(NamedTuple):
         message_bytes: its size.
         messages: messages that every stage sends per iteration.
         always: multiply-adds of the compiled iteration that every stage does.
-        branches: multiply-adds that the heads of some stages add.
+        branches: multiply-adds that the edge slots of some stages add.
         devices: what it ran on.
     """
 

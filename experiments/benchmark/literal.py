@@ -22,7 +22,7 @@ from experiments.report.measurement import Measurement, table
 from experiments.runtime import run_directory as runs
 
 NU, RHO = 0.1, 0.5
-HYPER = pdadmm.admm.Config(
+CONFIG = pdadmm.admm.Config(
     nu=NU,
     rho=RHO,
     p_solver=pdadmm.admm.Search(published.SEARCH_START, published.SEARCH_GROWTH),
@@ -44,7 +44,7 @@ def main(options: LiteralConfig) -> int:
     )
     programs = [
         products_alone(options),
-        admm(options, HYPER, SAME),
+        admm(options, CONFIG, SAME),
         admm(options, pdadmm.admm.Config(NU, RHO)),
     ]
     seconds = timed_in_turn(programs, options.iterations, options.repeats)
@@ -70,7 +70,7 @@ def main(options: LiteralConfig) -> int:
 
 def timed(options: LiteralConfig) -> tuple[list[float], published.Effort]:
     """Seconds of iterations of the published algorithm after the first, and the last's effort."""
-    state, data = timing.problem(options, HYPER)
+    state, data = timing.problem(options, CONFIG)
     variables, effort = published.variables_of(state, data), published.Effort(0, 0)
     seconds = []
     for _ in range(options.repeats + 1):

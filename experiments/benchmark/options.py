@@ -109,10 +109,10 @@ class PrecisionConfig:
     """Trains on the bundled digits with products of every precision."""
 
     iterations: int = 10_000
-    """How many, with a computed anew now and then, and again without."""
+    """How many, with a recomputed now and then, and again without."""
 
     refresh_every: int = 100
-    """Iterations after which a is computed anew."""
+    """Iterations after which a is recomputed."""
 
     neurons: int = 100
     """Width of the three hidden layers."""

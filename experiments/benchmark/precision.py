@@ -1,6 +1,6 @@
 """``python -m experiments speed precision``: what rounding the inputs of products does to a run.
 
-The digits, four layers, once for every precision with a = p W + b computed anew now and then, and
+The digits, four layers, once for every precision with a = p W + b recomputed now and then, and
 once with nothing but what its updates make of it.
 """
 
@@ -40,7 +40,7 @@ class History(NamedTuple):
 
     Attributes:
         precision: of the products' inputs.
-        refreshed: whether a was computed anew now and then.
+        refreshed: whether a was recomputed now and then.
         lagrangian: after every iteration.
         iterations: after which the drift was looked at.
         drift: largest error of a in any layer, relative to its largest entry.
@@ -92,7 +92,7 @@ def main(options: PrecisionConfig) -> int:
 def history(
     options: PrecisionConfig, splits: build.Splits, precision: str, refreshed: bool
 ) -> History:
-    """Trains, measuring the drift whenever a could be computed anew."""
+    """Trains, measuring the drift whenever a could be recomputed."""
     config = pdadmm.admm.Config(precision=precision)
     data, key = splits.solved, jax.random.key(options.seed)
     widths = (data.x.shape[1], *[options.neurons] * HIDDEN_LAYERS, int(jnp.max(data.y)) + 1)
@@ -121,7 +121,7 @@ def _plain(one: History) -> dict[str, Any]:
 def _table(histories: list[History], refresh_every: int) -> Table:
     table = Table(box=None)
     numbers = "Lagrangian", "largest rise", "last drift", "largest", "validation"
-    for name in ("products", "a anew", *numbers):
+    for name in ("products", "a recomputed", *numbers):
         table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
     for one in histories:
         table.add_row(
@@ -143,7 +143,7 @@ def figure(path: Path, histories: list[History]) -> None:
     # Where histories coincide, the broader lines stay visible under the finer ones.
     for width, one in zip(range(2 * len(histories), 0, -2), histories, strict=True):
         colour, style = COLOURS[one.precision], "-" if one.refreshed else ":"
-        label = f"{one.precision}, a {'computed anew' if one.refreshed else 'never refreshed'}"
+        label = f"{one.precision}, a {'recomputed' if one.refreshed else 'never refreshed'}"
         left.plot(one.iterations, one.drift, style, color=colour, label=label)
         at = np.unique(np.geomspace(1, len(one.lagrangian), 400).astype(int))
         right.plot(at, one.lagrangian[at - 1], style, color=colour, lw=width / 2)

@@ -20,7 +20,7 @@ from experiments.options.network import MethodConfig
 from experiments.runtime.interrupts import Interrupted
 from experiments.study.options import StudyConfig
 
-REFRESH_EVERY = 100  # iterations after which a is computed anew at the latest, as in training
+REFRESH_EVERY = 100  # iterations after which a is recomputed at the latest, as in training
 
 # Rises of the Lagrangian that rounding explains, as a share of its first value.
 ROUNDING = {"float32": 2e-6, "float64": 1e-14}

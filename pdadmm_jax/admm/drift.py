@@ -1,4 +1,4 @@
-"""The carried a = p W + b, computed anew: linearity saves products, but its roundings add up."""
+"""The carried a = p W + b, recomputed: linearity saves products, but its roundings add up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Renewed = tuple[Output, Sizes]
 
 
 def refresh(state: AnyState, data: Data, config: Config) -> tuple[Any, Float[Array, " layers"]]:
-    """Computes a = p W + b of all layers anew: one product each, its inputs not rounded.
+    """Recomputes a = p W + b of all layers: one product each, its inputs not rounded.
 
     Worth while now and then, at the latest where the state is used: a follows the moves of p, W and
     b by linearity, and what products round away adds up, above all where ``Config``

@@ -336,7 +336,7 @@ def line_4(
     Args:
         layer: the variables.
         pending: how a is yet to change.
-        q_above: q of the layer above the topmost; None for the last layer, whose z answers to the
+        q_above: q of the layer above the topmost; None for the last layer, whose z depends on the
             labels.
         data: training data.
         config: penalties, solvers and structure.
