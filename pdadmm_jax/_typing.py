@@ -31,8 +31,9 @@ else:
 AnyArray = Array | np.ndarray  # for what a user hands in
 Scalar = Float[Array, ""]
 Number = int | float | np.number | Shaped[Array, ""]
-# (W, b) of every layer; names with a leading underscore may differ from pair to pair.
+# Names with a leading underscore may differ from pair to pair.
 Params = Sequence[tuple[Float[AnyArray, "_n_in _n_out"], Float[AnyArray, " _n_out"]]]
+"""(W, b) of every layer, W of shape (n_in, n_out)."""
 
 __all__ = [
     "AnyArray",

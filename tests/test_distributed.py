@@ -206,7 +206,7 @@ def test_an_error_in_one_process_ends_all(tmp_path):
         ),
         (("train", "--cluster.processes", 2), "cluster.processes is given without --distributed"),
         (("launch", "--processes", 2, "scaling"), "'scaling'"),
-        (("train", "--mesh.layer", 3), "3 stages x 1 data shards takes 3 devices"),
+        (("train", "--mesh.layer", 99), "99 stages x 1 data shards takes 99 devices"),
         (("train", "--mesh.data", 0), "mesh.data is 0"),
     ],
 )

@@ -243,7 +243,7 @@ def resumed():
         run = directory_in(folder / "out")
         before, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
         try:
-            config = resume.begun_with(["train", "--resume", str(run)])
+            config = resume.original_options(["train", "--resume", str(run)])
             config = replace(config, resume=run, iterations=9)
             config.check()
             with opened(config, "train-digits", facts["data"]) as directory:

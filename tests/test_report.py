@@ -106,7 +106,7 @@ def test_a_browser_shows_the_figures(tmp_path):
 
 
 def test_commands_leave_what_the_report_needs(tmp_path, monkeypatch):
-    words = ["train", "--iterations", "20", "--out", str(tmp_path)]
+    words = ["train", "--iterations", "20", "--network.hidden", "8", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["python", *words])
     code, _, err = run(*words)
     assert code == 0, err

@@ -9,6 +9,7 @@ import pytest
 
 import pdadmm_jax as pdadmm
 from pdadmm_jax import admm
+from pdadmm_jax.admm.state import join, split
 
 CONFIG = admm.Config(nu=0.1, rho=0.5)
 WIDTHS = (7, 6, 6, 6, 6, 6, 3)
@@ -47,8 +48,9 @@ def read(state, shapes):
             rows = np.pad(rows.take(range(min(have, want)), axis), pad)
         return jax.device_put(rows, shape.sharding)
 
-    leaves = [fit(*pair) for pair in zip(*map(jax.tree.leaves, (state, shapes)), strict=True)]
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    pairs = zip(*(jax.tree.leaves(split(one)) for one in (state, shapes)), strict=True)
+    held = jax.tree.unflatten(jax.tree.structure(split(shapes)), [fit(*pair) for pair in pairs])
+    return join(held, shapes, fit(state.iteration, shapes.iteration))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from experiments.algorithms.loop import Chunk, TrainState
 from experiments.train.checkpoints import Found, restore
 from experiments.train.figure import admm_figure
 from experiments.train.trainer import Record, Trainer, evaluation
+from pdadmm_jax.admm.state import Held, join, split
 from pdadmm_jax.parallel.mesh import shards, stages
 
 
@@ -51,7 +52,7 @@ class ADMMTrainer(Trainer):
             "seconds": state.seconds,
             "compile_seconds": state.compile_seconds,
         }
-        return state.state, facts
+        return _stored(state.state), facts
 
     def restore(self, found: Found) -> TrainState:
         """The state that was saved: bit for bit on the same mesh, resharded on another."""
@@ -144,7 +145,7 @@ class ADMMTrainer(Trainer):
             shapes, _ = pdadmm.admm.abstract(
                 data, widths, self.config, mesh=self.mesh, message_dtype=dtype
             )
-            return restore(found, shapes)
+            return _state_of(restore(found, _stored(shapes)), shapes)
         saved = found.facts["layout"]
         shapes, _ = pdadmm.admm.abstract(
             data,
@@ -154,7 +155,7 @@ class ADMMTrainer(Trainer):
             stages=saved["stages"],
             message_dtype=saved["message_dtype"],
         )
-        state = restore(found, shapes, resize=True)
+        state = _state_of(restore(found, _stored(shapes), resize=True), shapes)
         return pdadmm.admm.reshard(state, self.mesh, message_dtype=dtype)
 
     def _layout(self) -> dict[str, Any]:
@@ -164,6 +165,17 @@ class ADMMTrainer(Trainer):
             return {"stages": 1, "shards": 1, "message_dtype": "full"}
         sent = dtype if stages(mesh) > 1 else "full"  # one stage sends none
         return {"stages": stages(mesh), "shards": shards(mesh), "message_dtype": sent}
+
+
+def _stored(state: pdadmm.admm.State | pdadmm.admm.ShardedState) -> dict[str, Any]:
+    """The arrays of a state by names that do not depend on where it lives."""
+    return {**split(state)._asdict(), "iteration": state.iteration}
+
+
+def _state_of(stored: dict[str, Any], like: Any) -> Any:
+    """The state that was stored, of the same kind as another."""
+    held = Held(stored["variables"], stored["messages"])
+    return join(held, like, stored["iteration"])
 
 
 def _samples(splits: build.Splits) -> pdadmm.Data:

@@ -58,7 +58,7 @@ def _refresh(state: AnyState, data: Data, config: Config) -> tuple[Any, Array]:
     specs = None if placement is None else state_specs(placement.mesh, held)
     everywhere = on_stages(_refresh_stage, state.plan, placement, specs, (specs, P()))
     held, drift = everywhere(held, data, config)
-    return join(held, state), drift
+    return join(held, state, state.iteration), drift
 
 
 def _refresh_stage(stage: Stage, held: Held, data: Data, _: Config) -> tuple[Held, Array]:

@@ -119,14 +119,14 @@ def run(
 def _step(state: AnyState, data: Data, config: Config) -> tuple[Any, Info]:
     check_match(state, data, config)
     held, info = _on_all_stages(_iterate_once, state)(split(state), data, config)
-    return forward_mode_only((join(held, state, iterations=1), info))
+    return forward_mode_only((join(held, state, state.iteration + 1), info))
 
 
 @partial(jax.jit, static_argnums=3)
 def _run(state: AnyState, data: Data, config: Config, steps: int) -> tuple[Any, Info]:
     check_match(state, data, config)
     held, info = _on_all_stages(partial(_iterate, steps), state)(split(state), data, config)
-    return forward_mode_only((join(held, state, iterations=steps), info))
+    return forward_mode_only((join(held, state, state.iteration + steps), info))
 
 
 def _on_all_stages(function: Callable[..., Any], state: AnyState) -> Callable[..., Any]:

@@ -28,7 +28,7 @@ from pdadmm_jax.admm.state import (
     State,
     layers_of,
 )
-from pdadmm_jax.parallel.compression import MessageType, lossless
+from pdadmm_jax.parallel.compression import MessageType, check_message_type, lossless
 from pdadmm_jax.parallel.forward import Climbed, affine, climb
 from pdadmm_jax.parallel.groups import LayerGroups, group, only
 from pdadmm_jax.parallel.mesh import abstract as abstract_on
@@ -183,6 +183,7 @@ def _forward_start(
     message_dtype: MessageType,
 ) -> Any:
     """State with z = a = p W + b, p = q = f(z of the layer below) and u = 0."""
+    check_message_type(message_dtype)
     weights, placement = group(params, data.x.dtype), None
     if mesh is not None:
         placement = placement_of(widths, mesh, message_dtype, _samples_on(mesh, data))

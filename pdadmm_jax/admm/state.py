@@ -182,17 +182,10 @@ def split(state: AnyState) -> Held:
     return Held(stage_variables(state.layers), None)
 
 
-def join(held: Held, state: AnyState, iterations: int = 0) -> Any:
-    """A state like the given one with what its stages hold now.
-
-    Args:
-        held: what the stages hold.
-        state: the state before.
-        iterations: how many were done since.
-    """
-    iteration = state.iteration + iterations
-    if isinstance(state, ShardedState):
-        return ShardedState(*held, iteration, state.placement)
+def join(held: Held, like: AnyState, iteration: Int[Array, ""]) -> Any:
+    """The state whose stages hold these variables, of the same kind as another."""
+    if isinstance(like, ShardedState):
+        return ShardedState(held.variables, held.messages, iteration, like.placement)
     return State(layers_of(held.variables), iteration)
 
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from pdadmm_jax._checks import check_widths
 from pdadmm_jax._typing import Params, PRNGKeyArray
-from pdadmm_jax.parallel.compression import MessageType
+from pdadmm_jax.parallel.compression import MessageType, check_message_type
 from pdadmm_jax.parallel.groups import LayerGroups, group, map_groups, ungroup
 from pdadmm_jax.parallel.mesh import abstract as abstract_on
 from pdadmm_jax.parallel.mesh import (
@@ -180,6 +180,7 @@ def _start(
     mesh: Mesh | None,
     message_dtype: MessageType,
 ) -> State:
+    check_message_type(message_dtype)
     weights = group(params, as_arrays(data).x.dtype)
     depth = len(widths) - 1
     if mesh is None:
