@@ -16,8 +16,11 @@ import pdadmm_jax as pdadmm
 from experiments.data import DataConfig, load
 from experiments.options import devices, network
 from experiments.runtime import run_directory as runs
+from pdadmm_jax.admm.solvers import SOLVERS
 from pdadmm_jax.numerics.products import PRECISIONS
 from pdadmm_jax.parallel.compression import MESSAGE_TYPES
+from pdadmm_jax.problems.activations import ACTIVATIONS
+from pdadmm_jax.problems.losses import LOSSES
 from tests.commands import ALONE, ROOT, assert_refused, finish, run, run_process, start
 from tests.run_directories import lines_of
 
@@ -184,9 +187,9 @@ def test_an_interrupt_of_what_saves_nothing_is_no_traceback(tmp_path):
 
 def test_the_options_name_all_that_the_library_has():
     for names, known in (
-        (network.ActivationName, pdadmm.ACTIVATIONS),
-        (network.LossName, pdadmm.LOSSES),
-        (network.SolverName, pdadmm.SOLVERS),
+        (network.ActivationName, ACTIVATIONS),
+        (network.LossName, LOSSES),
+        (network.SolverName, SOLVERS),
         (devices.MessageDtype, MESSAGE_TYPES),
         (network.PrecisionName, PRECISIONS),
     ):

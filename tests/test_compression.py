@@ -9,7 +9,7 @@ import pytest
 
 import pdadmm_jax as pdadmm
 from pdadmm_jax import admm
-from pdadmm_jax.parallel.compression import MESSAGE_TYPES, decode, encode
+from pdadmm_jax.parallel.compression import MESSAGE_TYPES, decode, encode, lossless
 from tests.digits import digits
 from tests.problems import shard
 from tests.selection import selected

@@ -126,7 +126,7 @@ def test_every_solver_and_loss_lowers_the_lagrangian(loss, solver):
     config = admm.Config(
         nu=0.1,
         rho=0.5,
-        loss=pdadmm.loss(loss),
+        loss=loss,
         p_solver=solver,
         W_solver=solver,
     )

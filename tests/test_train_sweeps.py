@@ -125,7 +125,6 @@ def test_values_that_blow_up_are_named(tmp_path, capsys):
         ),
         ((*SWEEPS, "--sweeps.batch", 0), "sweeps.batch is 0: give 1 or more"),
         ((*SWEEPS, "--sweeps.nu", 0), "nu is 0.0, but has to be a finite number"),
-        ((*SWEEPS, "--sweeps.inertia", 1), "inertia is 1.0"),
         (
             (*SWEEPS, "--sweeps.batch", 9, "--mesh.layer", 8, "--mesh.data", 2),
             "batch is 9, but 2 data shards have to share it evenly",
