@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "16")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for whom two processes are at work
-# Most of the suite's time is compilation, and code that is not optimised is compiled three times as
+# Most of the suite's time is compilation, and code that is not optimised is compiled five times as
 # fast.  XLA_FLAGS= before pytest has the tests look at what users run, as CI does for a part.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1",
 )
 # All workers, and the processes that tests start, share one cache of compiled programs.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

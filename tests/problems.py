@@ -22,8 +22,9 @@ def problem(widths, config, samples=40, seed=0, dtype=None):
     x = jnp.asarray(rng.uniform(size=(samples, widths[0])), dtype)
     y = jnp.asarray(rng.integers(0, widths[-1], samples), jnp.int32)
     data = pdadmm.Data(x, y)
-    state = admm.init(jax.random.key(seed), data, widths, config)
-    return data, perturb(state, seed)
+    # One program, where init would compile dozens.
+    start = jax.jit(lambda key, data: admm.init(key, data, widths, config))
+    return data, perturb(start(jax.random.key(seed), data), seed)
 
 
 def perturb(state, seed=0, scale=0.3):
@@ -31,14 +32,17 @@ def perturb(state, seed=0, scale=0.3):
     rng = np.random.default_rng(seed)
 
     def noisy(array):
-        return array + jnp.asarray(scale * rng.standard_normal(array.shape), array.dtype)
+        noise = np.asarray(scale * rng.standard_normal(array.shape), array.dtype)
+        return jnp.asarray(np.asarray(array) + noise)
 
     layers = []
     for stack in state.layers:
         below, a = stack.below, stack.a
         if below is not None:
             below = below._replace(p=noisy(below.p), q=noisy(below.q))
-            a = jnp.matmul(below.p, stack.W) + stack.b[:, None, :]
+            a = jnp.asarray(
+                np.asarray(below.p) @ np.asarray(stack.W) + np.asarray(stack.b)[:, None]
+            )
         layers.append(stack._replace(z=noisy(stack.z), a=a, below=below))
     return state._replace(layers=tuple(layers))
 

@@ -6,7 +6,6 @@ import base64
 import json
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -105,18 +104,15 @@ def test_a_browser_shows_the_figures(tmp_path):
     assert (pixels.sum(-1) < 300).sum() > 1000  # letters
 
 
-def test_commands_leave_what_the_report_needs(tmp_path, monkeypatch):
-    words = ["train", "--iterations", "20", "--network.hidden", "8", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["python", *words])
+def test_commands_leave_what_the_report_needs(tmp_path):
+    words = ("train", "--iterations", 20, "--network.hidden", 8, "--out", tmp_path)
     code, _, err = run(*words)
     assert code == 0, err
     code, out, err = run("report", "--runs", tmp_path)
     assert code == 0, err
     assert out == f"1 run(s) gathered in {tmp_path}: report.html, report.md\n"
     text = (tmp_path / "report.md").read_text()
-    assert (
-        f"`python -m experiments train --iterations 20 --network.hidden 8 --out {tmp_path}`" in text
-    )
+    assert f"`python -m experiments {' '.join(map(str, words))}`" in text
     assert "| validation |" in text
     assert "/training.png)" in text
 
