@@ -29,6 +29,7 @@ def test_every_axis_has_the_defaults_once_and_no_variant_twice():
             assert variant.initializer in build.INITIALIZERS
 
 
+@pytest.mark.slow
 def test_outcomes_are_those_of_the_variants(tmp_path, monkeypatch, capsys):
     stiff = ablations.Variant("stiff", {"nu": 1000.0, "rho": 5000.0})
     grown = ablations.Variant("grown", shorter=1)

@@ -149,7 +149,8 @@ def test_all_end_when_one_is_killed_or_stopped(tmp_path, processes, victim, numb
     assert not any(map(alive, started))
 
 
-@pytest.mark.parametrize("victim", ["launcher", pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["launcher", 1])
 def test_all_stop_together_when_one_is_asked_to(tmp_path, victim):
     command, started = endless(tmp_path, 2)
     os.kill(command.pid if victim == "launcher" else started[victim], signal.SIGTERM)

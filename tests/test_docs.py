@@ -16,6 +16,7 @@ import pytest
 import pdadmm_jax as pdadmm
 from experiments.__main__ import parse
 from pdadmm_jax import admm, sweeps
+from tests.selection import selected
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -42,8 +43,13 @@ def _commands() -> list[str]:
     return sorted({words for words in found if RUN_DIRECTORY not in words})
 
 
+CODE = [page for page in PAGES if _blocks(page, "python")]
+
+
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if _blocks(page, "python")], ids=lambda page: page.stem
+    "page",
+    selected(CODE, fast=[page for page in CODE if page.stem not in ("recipes", "devices")]),
+    ids=lambda page: page.stem,
 )
 def test_the_code_of_a_page_runs(page: Path):
     """Block by block as printed; the blocks of a page share their names."""

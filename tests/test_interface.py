@@ -14,6 +14,7 @@ import pytest
 import pdadmm_jax as pdadmm
 from pdadmm_jax import admm, sweeps
 from tests.problems import refused
+from tests.selection import selected
 
 WIDTHS = (6, 8, 8, 3)
 KEY = jax.random.key(0)
@@ -160,8 +161,6 @@ def test_forward_mode_works_from_the_first_step_on(algorithm):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((weights, moved)))
     expected = (outcome(nu + step)[0] - outcome(nu - step)[0]) / (2 * step)
     np.testing.assert_allclose(found, expected, rtol=0.05, atol=1e-4)
-    one_step = jax.jacfwd(lambda nu: algorithm.step(state, DATA, config.replace(nu=nu))[1].loss)
-    assert jnp.isfinite(one_step(nu)).all()
 
 
 @BOTH
@@ -206,7 +205,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", selected(OPTIMIZERS, fast=["adamw", "clipped", "masked", "named"]))
 def test_optax_optimizers_do_to_sweeps_what_they_do_to_gradients(name):
     """At a stiff nu, a pass is an epoch of the same optimizer on the gradients of the loss."""
     optimizer = OPTIMIZERS[name]
@@ -228,7 +227,9 @@ def test_optax_optimizers_do_to_sweeps_what_they_do_to_gradients(name):
         np.testing.assert_allclose(b, expected_b, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["adamw", "injected", "masked", "muon"])
+@pytest.mark.parametrize(
+    "name", selected(["adamw", "injected", "masked", "muon"], fast=["adamw", "muon"])
+)
 def test_optimizers_of_independent_layers_work_on_stages(name):
     config, mesh = sweeps.Config(rule=OPTIMIZERS[name], batch=8), pdadmm.make_mesh(2)
     data = pdadmm.shard_data(DATA, mesh)

@@ -53,6 +53,7 @@ def test_speed_compares_iterations_with_their_products_and_adam(tmp_path, precis
     assert found["memory"]["in_place"] >= found["memory"]["state"]
 
 
+@pytest.mark.slow
 def test_literal_compares_iterations_with_the_published_ones(tmp_path):
     out, found = finished("speed literal", tmp_path, *SMALL)
     assert "times slower at the same step sizes" in out
@@ -61,6 +62,7 @@ def test_literal_compares_iterations_with_the_published_ones(tmp_path):
     assert all(effort["trials"] >= 2 * (3 + 4) for effort in found["efforts"].values())
 
 
+@pytest.mark.slow
 def test_sizes_grow_eightfold(tmp_path):
     small = ("--samples", 20, "--neurons", 8, "--layers", 3, "--iterations", 2, "--repeats", 1)
     _, found = finished("speed sizes", tmp_path, *small)
@@ -88,6 +90,7 @@ def test_startup_times_new_processes(tmp_path):
     assert all(len(seconds) == 1 and seconds[0] > 0 for seconds in found.values())
 
 
+@pytest.mark.slow
 def test_precision_shows_drift_with_and_without_refreshing(tmp_path):
     small = ("--iterations", 60, "--refresh-every", 20, "--neurons", 12)
     _, found = finished("speed precision", tmp_path, *small)
