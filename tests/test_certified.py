@@ -21,7 +21,10 @@ ITERATIONS = 200
 @pytest.mark.parametrize("seed", selected(range(5), fast=[0]))
 @pytest.mark.parametrize(
     ("dtype", "rounding"),
-    [(jnp.float32, 2e-6), pytest.param(jnp.float64, 1e-14, marks=pytest.mark.x64)],
+    [
+        pytest.param(jnp.float32, 2e-6, marks=pytest.mark.slow),
+        pytest.param(jnp.float64, 1e-14, marks=pytest.mark.x64),
+    ],
 )
 def test_the_lagrangian_never_rises_on_digits(seed, dtype, rounding):
     """Within rounding: that share of the Lagrangian at the start."""

@@ -337,6 +337,7 @@ def test_a_state_on_a_mesh_can_be_donated():
     assert found.alias_size_in_bytes >= held
 
 
+@pytest.mark.slow
 def test_any_mesh_with_the_axes_will_do():
     data, state = problem(network(5), CONFIG, samples=20)
     devices = jax.devices()[:4]

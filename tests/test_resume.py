@@ -20,6 +20,7 @@ from experiments.train.admm import ADMMTrainer
 from experiments.train.options import TrainConfig
 from tests.commands import await_line, finish, last_of, saved, start, train
 from tests.run_directories import cut_off, directory_in, flip, lines_of, unlike
+from tests.selection import selected
 
 OPTIONS = ("--network.hidden", "20", "20", "--data.limit", "150", "--growth.at", "25")
 OPTIONS += ("--growth.layers", "2", "--refresh-every", "20", "--checkpoint.every", "10")
@@ -39,7 +40,7 @@ def cut(whole, tmp_path):
     return lambda after: cut_off(whole, tmp_path / f"run-{after}", after)
 
 
-@pytest.mark.parametrize("after", [0, 20, 40])  # before and after the network grew
+@pytest.mark.parametrize("after", selected([0, 20, 40], fast=[20]))  # the network grew after 25
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(whole, cut, after, capsys):
     run = cut(after)
     assert train("--resume", run) == 0
@@ -214,6 +215,7 @@ def trainer_on(stages, shards, message_dtype="full"):
     return ADMMTrainer(config, splits, (64, 8, 8, 8, 10), settings, mesh)
 
 
+@pytest.mark.slow
 def test_rounded_messages_are_remembered_on_the_same_mesh(tmp_path):
     mode = trainer_on(2, 1, "int8")
     start = last_of(mode, mode.init(), 5)

@@ -24,6 +24,7 @@ from experiments.study.communication import (
 from experiments.study.history import History, Report, error
 from experiments.study.options import CommunicationConfig
 from tests.commands import assert_refused, finished, run_process, stopping
+from tests.selection import selected
 
 WIDTH, SAMPLES = 30, 200
 SMALL = ("--data.limit", SAMPLES, "--network.hidden", WIDTH, WIDTH, WIDTH, "--iterations", 60)
@@ -116,7 +117,9 @@ def test_devices_are_made_where_nobody_has_said_how_many(tmp_path):
     assert "0.500" in out  # of the bytes of float32
 
 
-@pytest.mark.parametrize(("stops", "kept"), [(1, {}), (5, {"int8": 2})])
+@pytest.mark.parametrize(
+    ("stops", "kept"), selected([(1, {}), (5, {"int8": 2})], fast=[(5, {"int8": 2})])
+)
 def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, kept):
     """Two seeds of two evaluations for each of two types, stopped at one of them."""
     monkeypatch.setattr(communication, "stop_requests", lambda: stopping(stops))
