@@ -97,6 +97,16 @@ def test_a_half_written_one_does_not_count_and_makes_way(directory):
     assert_same(checkpoints.restore(checkpoints.newest(directory)[0], shapes_of(tree())), tree(4))
 
 
+@pytest.mark.parametrize("content", ["", "[]", "1", "{}"])
+def test_a_manifest_of_another_kind_is_damaged(directory, content):
+    (_, oldest), (number, path) = checkpoints.sealed(directory)[-2:]
+    (path / "manifest.json").write_text(content)
+    found, (complaint,) = checkpoints.newest(directory)
+    assert found.path == oldest
+    assert complaint.startswith(f"checkpoint {number} is not used, for ")
+    assert complaint.endswith("manifest.json is damaged")
+
+
 def test_a_damaged_one_is_set_aside(directory):
     newest = checkpoints.sealed(directory)[-1][1]
     flip(newest / "manifest.json", random.Random(0))

@@ -233,7 +233,7 @@ def test_other_meshes_go_on_to_rounding(tmp_path):
     wide, narrow, alone = trainer_on(8, 1), trainer_on(2, 2), trainer_on(1, 1)
     start = last_of(wide, wide.init(), 5)
     found = saved(wide, start, tmp_path / "wide")
-    expected = pdadmm.unshard(last_of(wide, start, 15).state)
+    expected = pdadmm.admm.reshard(last_of(wide, start, 15).state, None)
     found = saved(narrow, last_of(narrow, narrow.restore(found), 10), tmp_path / "narrow")
     resumed = last_of(alone, alone.restore(found), 15).state
     assert int(resumed.iteration) == 15

@@ -312,7 +312,7 @@ def _checked_facts(path: Path) -> dict[str, Any]:
         content = json.loads(text)
         content.pop(_DIGEST)
         sound = text == _text(content)
-    except (OSError, ValueError, AttributeError, KeyError, RecursionError):
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         sound, content = False, {}
     if not sound:
         raise ValueError(f"{manifest} is damaged")
