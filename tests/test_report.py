@@ -9,12 +9,14 @@ import subprocess
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
 from experiments.report import command as report
 from experiments.report.measurement import table
 from experiments.report.options import ReportConfig
+from experiments.report.plotting import log_axis
 from experiments.report.saved_output import OUTPUT, SavedOutput
 from tests.commands import assert_refused, run
 
@@ -154,3 +156,12 @@ def test_a_missing_figure_is_named(tmp_path):
 def test_nothing_to_report_is_said(tmp_path):
     assert_refused(("report", "--runs", tmp_path), "nothing was run")
     assert_refused(("report", "--runs", tmp_path / "none"), "which is no directory")
+
+
+@pytest.mark.parametrize("range_", [(1e-9, 1e3), (1e-4, 1.0), (0.01, 0.5), (0.3, 0.4)])
+def test_a_logarithmic_axis_has_labels_whatever_its_range(range_):
+    axes = Figure().subplots()
+    axes.plot([0, 1], range_)
+    log_axis(axes.yaxis)
+    low, high = axes.get_ylim()
+    assert 3 <= sum(low <= tick <= high for tick in axes.get_yticks()) <= 14

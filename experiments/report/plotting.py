@@ -40,10 +40,19 @@ def count_axis(axes: Axes, first: float, last: float) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 
+class _FewTicks(LogLocator):
+    """Ticks at 1, 2 and 5 over a few decades, at powers of ten over many."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        few = vmin > 0 and vmax < 1e4 * vmin
+        self.set_params(subs=(1, 2, 5) if few else (1,), numticks=6)
+        return super().tick_values(vmin, vmax)
+
+
 def log_axis(axis: Axis) -> None:
-    """A logarithmic axis whose labels are plain numbers at 1, 2 and 5, few enough not to touch."""
+    """A logarithmic axis whose labels are plain numbers, few enough not to touch."""
     axis._set_axes_scale("log")  # pyright: ignore[reportAttributeAccessIssue]
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    axis.set_major_locator(_FewTicks())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
