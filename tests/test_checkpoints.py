@@ -144,6 +144,19 @@ def test_a_failed_save_is_one_line_and_costs_no_older_one(directory):
     assert checkpoints.newest(directory)[0].number == 5
 
 
+def test_another_process_that_is_lost_meanwhile_is_no_failure_to_write(directory, monkeypatch):
+    def lost(*_, **__):
+        raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllGather failed: Connection reset by peer")
+
+    monkeypatch.setattr("orbax.checkpoint.AsyncCheckpointer.save", lost)
+    with pytest.raises(UsageError, match="could not be written"):
+        checkpoints.Writer(directory, keep=2, last=3).save(4, tree(4), {})
+    monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):
+        checkpoints.Writer(directory, keep=2, last=3).save(5, tree(5), {})
+    assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]
+
+
 def test_a_disk_without_room_is_named_and_costs_no_older_one(directory):
     """Files that cannot grow, for a disk that is full: the same calls fail."""
     large = tree()._replace(first=jax.random.normal(jax.random.key(0), (500, 500)))

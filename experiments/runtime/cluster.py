@@ -121,7 +121,7 @@ def exit_on_error() -> Iterator[None]:
         code = 1
         if isinstance(error, UsageError):
             code, reason = 2, str(error)
-        elif _another_is_gone(error):
+        elif another_is_gone(error):
             cause = " ".join(str(error).split())
             reason = f"process {jax.process_index()} ends, for it lost another: {cause}"
         else:
@@ -133,8 +133,10 @@ def exit_on_error() -> Iterator[None]:
         os._exit(code)
 
 
-def _another_is_gone(error: BaseException) -> bool:
+def another_is_gone(error: BaseException) -> bool:
     """Whether a message to or from another process failed."""
+    if not is_distributed():
+        return False
     return "gloo" in str(error).lower() or isinstance(error, jax.errors.JaxRuntimeError)
 
 

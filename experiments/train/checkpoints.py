@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.runtime.cluster import is_main_process
+from experiments.runtime.cluster import another_is_gone, is_main_process
 from experiments.runtime.errors import UsageError
 
 DIRECTORY = "checkpoints"
@@ -142,10 +142,15 @@ class Writer:
             self._failure = error
 
     def _attempt(self, path: Path, work: Callable[[], None]) -> None:
-        """Does a part of saving; if it fails, says what, why, and what is left."""
+        """Does a part of saving; if it fails, says what, why, and what is left.
+
+        The loss of another process, which may show here first, is no failure to write.
+        """
         try:
             return work()
         except Exception as error:
+            if another_is_gone(error):
+                raise
             reason = _reason(error)
         _silence_pending()
         with contextlib.suppress(OSError):
@@ -165,7 +170,7 @@ def writing(directory: Path, keep: int, last: int | None = None) -> Iterator[Wri
     try:
         yield writer
     except BaseException:
-        with contextlib.suppress(UsageError):  # of two errors, the first one is told
+        with contextlib.suppress(Exception):  # of two errors, the first one is told
             writer.close()
         raise
     writer.close()
