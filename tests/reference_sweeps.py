@@ -1,6 +1,6 @@
-"""The oracle of synchronised sweeps: a literal NumPy float64 transcription, layer by layer.
+"""The oracle of sweeps on every schedule: a literal NumPy float64 transcription, layer by layer.
 
-Every layer has a tick at which it meets a block on its way up, and one on its way down; weights
+Every layer has a tick at which it meets a batch on its way up, and one on its way down; weights
 move at the end of a tick.  Where all ticks are the same, this is one batch after the other.
 """
 
@@ -89,8 +89,10 @@ def sweep(
     slope: Callable,
     ticks: Sequence[int] | None = None,
     passed: Callable[[int, np.ndarray], np.ndarray] = lambda _, rows: rows,
+    late: int = 0,
+    parts: int = 1,
 ) -> tuple[list[Pair], list[float]]:
-    """One pass.
+    """All batches of one pass or several, as far as the last one's entering.
 
     Args:
         params: (W, b) of every layer.
@@ -102,20 +104,29 @@ def sweep(
         ticks: after how many ticks a batch comes to each layer, if they follow one another without
             waiting; None for one batch at a time.
         passed: (number of a layer from 0, what it and the one above tell each other) -> as told.
+        late: how many updates before the newest are the weights that a batch meets, where it comes
+            to all layers at once; its own update follows as many batches later.
+        parts: equal ones of a batch whose risks are told apart.
 
     Returns:
-        The weights, and the mean risk of every batch on its way up.
+        The weights, and the mean risk of every part of a batch that has come to the last layer.
     """
     if ticks is None:
-        losses = []
+        versions, losses = [list(params)] * (late + 1), []
         for batch in batches:
-            params, (loss,) = sweep(params, rules, [batch], nu, f, slope, [0] * len(params), passed)
-            losses.append(loss)
-        return list(params), losses
+            at_once = [0] * len(params)
+            moved, risks = sweep(
+                versions[0], rules, [batch], nu, f, slope, at_once, passed, parts=parts
+            )
+            changes = [(W - V, b - c) for (W, b), (V, c) in zip(moved, versions[0], strict=True)]
+            newest = [(W + V, b + c) for (W, b), (V, c) in zip(versions[-1], changes, strict=True)]
+            versions = [*versions[1:], newest]
+            losses += risks
+        return versions[-1 - late], losses
     params, L, turn = [(W.copy(), b.copy()) for W, b in params], len(params), max(ticks)
     p = {(0, k): x for k, (x, _) in enumerate(batches)}
     a, u, losses = {}, {}, {}
-    for t in range(len(batches) + 2 * turn):
+    for t in range(len(batches)):
         moves = []
         for layer in range(L):
             k = t - ticks[layer]
@@ -130,11 +141,12 @@ def sweep(
             if layer == L - 1:
                 y = np.eye(a[layer, k].shape[1])[batches[k][1]]
                 r = nu * (reference.softmax_z(a[layer, k], y, nu) - a[layer, k])
-                losses[k] = reference.softmax_risk(a[layer, k], y) / len(y)
+                pieces = zip(np.split(a[layer, k], parts), np.split(y, parts), strict=True)
+                losses[k] = [reference.softmax_risk(*piece) / len(piece[1]) for piece in pieces]
             else:
                 r = nu * respond(f, slope, a[layer, k], u[layer, k] / nu)
             u[layer - 1, k] = passed(layer - 1, r @ params[layer][0].T)
             moves.append((layer, rules[layer].move(p[layer, k], r)))
         for layer, (W, b) in moves:
             params[layer] = params[layer][0] + W, params[layer][1] + b
-    return params, [losses[k] for k in range(len(batches))]
+    return params, [risk for k in sorted(losses) for risk in losses[k]]

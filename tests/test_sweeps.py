@@ -15,7 +15,8 @@ import pdadmm_jax as pdadmm
 from experiments.benchmark.compiled_program import memory_of, messages
 from experiments.data import DataConfig, load
 from pdadmm_jax import admm, sweeps
-from pdadmm_jax.sweeps.passes import batches_of
+from pdadmm_jax.sweeps.samples import batches_of
+from pdadmm_jax.sweeps.schedules import SCHEDULES
 from tests import reference_sweeps as reference
 from tests.problems import refused
 from tests.selection import selected
@@ -59,8 +60,8 @@ def as_numpy(params):
     return [tuple(np.asarray(v, np.float64) for v in pair) for pair in params]
 
 
-def transcribed(params, data, config, passes=2, shifts=None, batch=None, **told):
-    """The same by the transcription."""
+def transcribed(params, data, config, passes=2, batch=None, **more):
+    """The same by the transcription, and all losses."""
     rule, nu = config.rule, float(config.nu)
     if isinstance(rule, sweeps.Proximal):
         made = partial(reference.Proximal, nu, rule.ridge, rule.momentum, rule.average)
@@ -72,10 +73,10 @@ def transcribed(params, data, config, passes=2, shifts=None, batch=None, **told)
     cuts = range(0, len(x), batch or len(x))
     batches = [(x[k : k + (batch or len(x))], y[k : k + (batch or len(x))]) for k in cuts]
     name = str(config.activation).split("(")[0]
-    f, slope = FUNCTIONS[name]
-    for _ in range(passes):
-        params, losses = reference.sweep(params, rules, batches, nu, f, slope, shifts, **told)
-    return params, losses
+    params, losses = reference.sweep(
+        params, rules, batches * passes, nu, *FUNCTIONS[name], **more
+    )
+    return params, np.asarray(losses)
 
 
 def assert_close(some, others, tolerance=1e-9):
@@ -97,7 +98,7 @@ def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
     found, info = swept(params, data, config)
     expected, losses = transcribed(params, data, config, batch=batch)
     assert_close(found, expected)
-    assert_close(info.loss, np.asarray(losses))
+    assert_close(info.loss, losses[-len(info.loss) :])
     assert bool(info.finite)
     assert bool(info.converged.all())
 
@@ -123,30 +124,58 @@ def test_a_mesh_gives_what_one_device_gives(depth, stages, shards):
     assert_close(info, expected_info)
 
 
-@pytest.mark.x64
-@pytest.mark.parametrize(
-    ("depth", "stages", "rule"),
-    selected(
-        [(*shape, rule) for shape in ((3, 2), (6, 4), (10, 4)) for rule in RULES],
-        fast=[(3, 2, "proximal"), (6, 4, "adam")],
-    ),
+STAGES = selected(
+    [(*shape, rule) for shape in ((3, 2), (6, 4), (10, 4)) for rule in RULES],
+    fast=[(3, 2, "proximal"), (6, 4, "adam")],  # 6 on 4 has its last layer beside the first
 )
-def test_pipelined_sweeps_are_as_late_as_the_stages_are_far(rule, depth, stages):
-    """Chains and rings: depth 6 on 4 stages has its last layer beside the first."""
-    config = sweeps.Config(nu=5.0, rule=RULES[rule], batch=8, pipelined=True)
-    params, data = problem(depth)
-    mesh = pdadmm.make_mesh(stages, 1, jax.devices()[:stages])
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize(("depth", "stages", "rule"), STAGES)
+def test_streaming_is_as_late_as_the_stages_are_far(rule, depth, stages):
+    """Over two passes, between which the pipeline stays full; the last of six batches is small."""
+    config = sweeps.Config(nu=5.0, rule=RULES[rule], batch=8, schedule="streaming")
+    params, data = problem(depth, samples=45)
+    mesh = pdadmm.make_mesh(stages)
     found, info = swept(params, data, config, mesh=mesh)
     plan = sweeps.from_params(params, data, config, mesh=mesh).plan
-    shifts = [
+    ticks = [
         plan.reach
         if layer == depth
         else next(s for s, held in enumerate(plan.layers) if layer in held)
         for layer in range(1, depth + 1)
     ]
-    expected, losses = transcribed(params, data, config, shifts=shifts, batch=8)
+    expected, losses = transcribed(params, data, config, ticks=ticks, batch=8)
     assert_close(found, expected)
-    assert_close(info.loss, np.asarray(losses))
+    assert len(losses) == 12 - plan.reach
+    assert_close(info.loss, losses[-6:])
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("shards", selected([1, 2], fast=[1]))
+@pytest.mark.parametrize(("depth", "stages", "rule"), STAGES)
+def test_one_batch_late_is_one_batch_late(rule, depth, stages, shards):
+    """Everywhere, and from pass to pass, however many blocks there are beyond the fewest."""
+    params, data = problem(depth, samples=96)
+    mesh = pdadmm.make_mesh(stages, shards)
+    plan = sweeps.from_params(params, data, sweeps.Config(), mesh=mesh).plan
+    order = np.arange(96).reshape(shards, -1, 24 // shards).swapaxes(0, 1).ravel()
+    dealt = pdadmm.Data(data.x[order], data.y[order])
+    for more in (0, 12 - 2 * plan.reach):
+        config = sweeps.Config(
+            nu=5.0,
+            rule=RULES[rule],
+            batch=24,
+            schedule="one_batch_late",
+            microbatches=2 * plan.reach + more if shards == 1 or more else None,
+        )
+        found, info = swept(params, data, config, mesh=mesh)
+        expected, _ = transcribed(params, dealt, config, batch=24, late=1)
+        assert_close(found, expected)
+    if shards == 1:
+        _, risks = transcribed(params, data, config, batch=24, late=1, parts=12)
+        turned = risks[48 - plan.reach : 96 - plan.reach]
+        assert_close(info.loss, turned.reshape(4, 12).mean(1))
 
 
 @pytest.mark.x64
@@ -168,18 +197,18 @@ def test_rounded_messages_are_those_of_the_transcription(depth):
 
     expected, losses = transcribed(params, data, config, batch=12, passed=passed)
     assert_close(found, expected, 1e-6)  # scales are single precision, and so is their last bit
-    assert_close(info.loss, np.asarray(losses), 1e-6)
+    assert_close(info.loss, losses[-len(info.loss) :], 1e-6)
     exact, _ = transcribed(params, data, config, batch=12)
     assert np.max(np.abs(found[0][0] - exact[0][0])) > 1e-4
 
 
 @pytest.mark.x64
-def test_alone_pipelined_changes_nothing():
+@pytest.mark.parametrize("schedule", ["one_batch_late", "streaming"])
+def test_alone_nothing_is_late(schedule):
     params, data = problem(4)
     config = sweeps.Config(batch=8)
-    assert_close(
-        swept(params, data, config.replace(pipelined=True)), swept(params, data, config), 1e-12
-    )
+    late = config.replace(schedule=schedule)
+    assert_close(swept(params, data, late), swept(params, data, config), 1e-12)
 
 
 @pytest.mark.x64
@@ -252,10 +281,10 @@ def test_ten_layers_learn_the_digits_in_few_passes(passes):
 
 
 def compiled(
-    depth, stages, samples=64, shards=1, pipelined=False, width=32, block=8, message_dtype="full"
+    depth, stages, samples=64, shards=1, width=32, message_dtype="full", **settings
 ):
     params, data = problem(depth, samples, width=width)
-    config = sweeps.Config(batch=8 if pipelined else None, block=block, pipelined=pipelined)
+    config = sweeps.Config(**{"block": 8} | settings)
     mesh = pdadmm.make_mesh(stages, shards, jax.devices()[: stages * shards])
     state = sweeps.from_params(params, data, config, mesh=mesh, message_dtype=message_dtype)
     data = pdadmm.shard_data(data, mesh)
@@ -263,10 +292,13 @@ def compiled(
 
 
 @pytest.mark.parametrize(
-    ("depth", "stages", "pipelined"), selected([(10, 4, False), (6, 4, True)], fast=[(6, 4, True)])
+    ("depth", "schedule"),
+    selected(itertools.product([6, 10], SCHEDULES), fast=[(6, name) for name in SCHEDULES]),
 )
-def test_one_array_up_and_one_down_cross_a_boundary_per_pipeline_step(depth, stages, pipelined):
-    found = messages(compiled(depth, stages, pipelined=pipelined).as_text())
+def test_one_array_up_and_one_down_cross_a_boundary_per_pipeline_step(depth, schedule):
+    microbatches = {"microbatches": 8} if schedule == "one_batch_late" else {}
+    batch = {"synchronous": None, "one_batch_late": 64, "streaming": 8}[schedule]
+    found = messages(compiled(depth, 4, schedule=schedule, batch=batch, **microbatches).as_text())
     inside = [one for one in found if one.in_loop]
     assert [one.kind for one in inside] == ["collective-permute"] * 2
     assert {one.bytes for one in inside} == {8 * 32 * 4}
@@ -307,7 +339,9 @@ def test_wrong_settings_are_refused():
     refused("unknown rule 'adams'; did you mean 'adam'.*Optax", sweeps.Config, rule="adams")
     refused("rule is <function adam.*Optax optimizer", sweeps.Config, rule=optax.adam)
     refused("unknown loss 'hinge'; known are softmax_cross", sweeps.Config, loss="hinge")
-    refused("batch is None", sweeps.Config, pipelined=True)
+    refused("batch is None", sweeps.Config, schedule="streaming")
+    refused("unknown schedule 'streamin'; did you mean 'streaming'", sweeps.Config, schedule="streamin")
+    refused("microbatches is 0", sweeps.Config, microbatches=0)
     refused(r"momentum is 1\.0.*of at least 0 and below 1", sweeps.Proximal, momentum=1.0)
     refused("ridge is 0", sweeps.Proximal, ridge=0)
     refused("rate is -1", sweeps.Adam, rate=-1)

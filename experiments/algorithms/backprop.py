@@ -16,7 +16,7 @@ from jax import lax
 import pdadmm_jax as pdadmm
 from experiments.algorithms.algorithm import Algorithm
 from pdadmm_jax._typing import Array, Float, Int, PRNGKeyArray
-from pdadmm_jax.sweeps.passes import batches_of
+from pdadmm_jax.sweeps.samples import batches_of
 
 Optimizer = Callable[[Any], optax.GradientTransformation]  # of the learning rate
 

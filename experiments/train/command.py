@@ -27,7 +27,7 @@ from experiments.train.sweeps import SweepsTrainer
 from experiments.train.trainer import Trainer
 from pdadmm_jax.admm.growth import check_growable
 from pdadmm_jax.problems.problem import check_representable
-from pdadmm_jax.sweeps.passes import batches_of
+from pdadmm_jax.sweeps.samples import batches_of
 
 
 def main(options: TrainConfig) -> int:

@@ -8,7 +8,7 @@ of a stage (``plan``), and the last layer.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -72,7 +72,29 @@ def group(params: Params, dtype: Any) -> LayerGroups:
         Weights(jnp.asarray(W, dtype)[None], jnp.asarray(b, dtype)[None]) for W, b in params
     )
     stacks = [list(same) for _, same in itertools.groupby(hidden, lambda one: one.W.shape)]
-    return LayerGroups(first, tuple(jax.tree.map(_joined, *stack) for stack in stacks), None, last)
+    return LayerGroups(first, tuple(map(_joined, stacks)), None, last)
+
+
+def heights(weights: LayerGroups) -> list[int]:
+    """How many layers each stack has."""
+    return [len(stack.W) for stack in weights.stacks]
+
+
+def split_stacks(groups: LayerGroups, heights: Sequence[int]) -> LayerGroups:
+    """The same with a stack for every layer, so that none has to be copied out of one and back."""
+    stacks = [
+        jax.tree.map(lambda rows, k=k: rows[k : k + 1], stack)
+        for stack, height in zip(groups.stacks, heights, strict=True)
+        for k in range(height)
+    ]
+    return groups._replace(stacks=tuple(stacks))
+
+
+def join_stacks(groups: LayerGroups, heights: Sequence[int]) -> LayerGroups:
+    """The same in stacks of so many layers, out of a stack for every layer."""
+    layers = iter(groups.stacks)
+    stacks = (list(itertools.islice(layers, height)) for height in heights)
+    return groups._replace(stacks=tuple(map(_joined, stacks)))
 
 
 def ungroup(weights: LayerGroups) -> list[tuple[Array, Array]]:
@@ -92,5 +114,15 @@ def only(stacked: T) -> T:
     return jax.tree.map(lambda rows: rows[0], stacked)
 
 
-def _joined(*arrays: Array) -> Array:
-    return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays)
+def each_layer(function: Callable[..., T], *groups: Any) -> T:
+    """Applies a function of single layers to all layers of a group."""
+    if len(jax.tree.leaves(groups[0])[0]) > 1:
+        return jax.vmap(function)(*groups)
+    return jax.tree.map(lambda rows: rows[None], function(*map(only, groups)))
+
+
+def _joined(stacks: Sequence[Any]) -> Any:
+    """One group of the layers of several."""
+    if len(stacks) == 1:
+        return stacks[0]
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *stacks)

@@ -7,6 +7,7 @@ communicates through its ``Collectives``; the mathematics is told nothing else.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -104,6 +105,18 @@ def weight_specs(mesh: Mesh, weights: Any) -> Any:
     """How weights, or what belongs to them, are split: over stages; single numbers are not."""
     layer, _ = _axes(mesh)
     return jax.tree.map(lambda rows: _spec(layer) if rows.ndim else P(), weights)
+
+
+def in_flight_specs(mesh: Mesh, in_flight: Any) -> Any:
+    """How blocks in flight are split: over stages, and rows of samples over shards."""
+    if in_flight is None:
+        return None
+    layer, data = _axes(mesh)
+    specs = jax.tree.map(
+        lambda slots: _spec(layer, None, data) if slots.ndim else P(),
+        in_flight._replace(previous=None),
+    )
+    return specs._replace(previous=weight_specs(mesh, in_flight.previous))
 
 
 def replicated_specs(tree: Any) -> Any:
@@ -350,15 +363,17 @@ def _samples(axis: str | None, shards: int, data: Data) -> SampleReductions:
 
 
 def _vary(axes: tuple[str, ...], tree: Any) -> Any:
-    """Declares values to differ from device to device along the axes, as conditionals need it.
+    """Declares values to differ from device to device along the axes, as conditionals need it."""
+    old: Any = getattr(lax, "pvary", None)  # up to JAX 0.9, where pcast was not there yet
+    cast = partial(lax.pcast, to="varying") if old is None else old
 
-    No one function does so in all supported versions of JAX (``lax.pvary``, then ``lax.pcast``); a
-    selection that depends on the device in name only does, and compiles to nothing.
-    """
-    always = jnp.asarray(True)
-    for axis in axes:
-        always &= lax.axis_index(axis) >= 0
-    return jax.tree.map(lambda array: jnp.where(always, array, array), tree)
+    def vary(array: Array) -> Array:
+        for axis in axes:
+            with contextlib.suppress(ValueError):  # it is known to differ along this one
+                array = cast(array, axis)
+        return array
+
+    return jax.tree.map(vary, tree)
 
 
 def _spec(*axes: str | tuple[str, ...] | None) -> Any:

@@ -115,6 +115,15 @@ def stage_of(plan: Plan, index: int | Array, collectives: Collectives, platform:
     )
 
 
+def both(one: Truth, other: Truth) -> Truth:
+    """Whether two conditions hold; known when the program is built if they are."""
+    if isinstance(one, bool):
+        return other if one else False
+    if isinstance(other, bool):
+        return one if other else False
+    return one & other
+
+
 def choose(condition: Truth, yes: T, no: T) -> T:
     """One of two pytrees of equal shapes."""
     if isinstance(condition, bool):

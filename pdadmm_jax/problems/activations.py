@@ -110,7 +110,10 @@ class LeakyReLU:
     def respond(
         self, a: Float[Array, "*shape"], pull: Float[Array, "*shape"]
     ) -> tuple[Float[Array, "*shape"], Bool[Array, ""]]:
-        """Exact minimiser: the better of the two branches' constrained minimisers.
+        """Exact minimiser, each branch of f having one: d = pull, or d = slope pull.
+
+        For pull >= 0 the branches' values are equal where a = -(1 + slope) pull / 2.  For pull < 0
+        at most one branch has its minimiser on its own side; if none has, it is the kink.
 
         Args:
             a: the linear map's value.
@@ -119,11 +122,10 @@ class LeakyReLU:
         Returns:
             The way from a to the minimiser, not rounded by a, and the flag True.
         """
-        right, left = jnp.maximum(pull, -a), jnp.minimum(self.slope * pull, -a)
-        # f on each branch as its own line says: rounding may leave a + right below 0.
-        right_value = 0.5 * right**2 - pull * (a + right)
-        left_value = 0.5 * left**2 - pull * self.slope * (a + left)
-        return jnp.where(right_value <= left_value, right, left), jnp.asarray(True)
+        left = self.slope * pull
+        upward = jnp.where(a + 0.5 * (1 + self.slope) * pull >= 0, pull, left)
+        downward = jnp.minimum(jnp.maximum(pull, -a), left)
+        return jnp.where(pull < 0, downward, upward), jnp.asarray(True)
 
 
 @dataclasses.dataclass(frozen=True)

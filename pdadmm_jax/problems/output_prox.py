@@ -3,7 +3,8 @@
 For softmax and hinge every entry of the minimiser follows from one number per sample, the level
 lambda, which is increasing in it, and sum_i z_i(lambda) = sum_i a_i because both risks are
 invariant to a shift of all logits.  That scalar equation is increasing and concave, so Newton's
-method from below climbs to the root monotonically, without a line search.
+method comes from anywhere to below the root in one step, and from below climbs to it monotonically,
+without a line search.
 """
 
 from __future__ import annotations
@@ -52,8 +53,12 @@ def softmax_prox(
         log_s = jnp.log(nu * jnp.where(far, omega, 1.0))
         return jnp.where(far, level + log_s - a, t / nu - omega), omega / (1 + omega)
 
+    # The level of one gradient step, by 1 / nu^2 from the root where nu is large.
+    start = jax.nn.logsumexp(a + (t - jax.nn.softmax(a)) / nu, axis=-1, keepdims=True)
     scale = jnp.mean(jnp.abs(a), axis=-1, keepdims=True)
-    level, converged = _climb(move_at, below, scale, steps)
+    # A step leaves less than its square, for the second derivative, sum_i omega / (1 + omega)^3, is
+    # less than the first.
+    level, converged = _climb(move_at, start, below, scale, steps, left=jnp.square)
     return given + move_at(level)[0], converged
 
 
@@ -86,20 +91,27 @@ def hinge_prox(
         return jnp.where(capped, level - margin - a, t / nu), capped.astype(a.dtype)
 
     scale = jnp.mean(jnp.abs(a), axis=-1, keepdims=True)
-    level, converged = _climb(move_at, below, scale, steps)
+    level, converged = _climb(move_at, below, below, scale, steps, left=jnp.abs)
     return given + move_at(level)[0], converged
 
 
 def _climb(
-    move_at: Callable[[Array], tuple[Array, Array]], below: Array, scale: Array, steps: int
+    move_at: Callable[[Array], tuple[Array, Array]],
+    start: Array,
+    below: Array,
+    scale: Array,
+    steps: int,
+    left: Callable[[Array], Array],
 ) -> tuple[Array, Array]:
-    """Newton's method from below for the root of sum_i move_i(level) = 0.
+    """Newton's method for the root of sum_i move_i(level) = 0.
 
     Args:
         move_at: maps a level (*N, 1) to z - a and to its derivative by the level, (*N, C) each.
-        below: start, at or below the root.
+        start: first level, anywhere.
+        below: a level at or below the root.
         scale: magnitude of the logits, which sets what rounding is.
         steps: bound on the steps.
+        left: of a step of up to 1, a bound on the next one.
 
     Returns:
         The level, and whether the last step of every sample was within rounding.
@@ -111,16 +123,18 @@ def _climb(
         move, rate = move_at(level)
         rate = jnp.sum(rate, axis=-1, keepdims=True)
         rise = jnp.where(rate > 0, -jnp.sum(move, axis=-1, keepdims=True) / rate, 0.0)
-        rising = jnp.abs(rise) > tolerance * (1 + scale + jnp.abs(level))
-        return level + rise, jnp.any(rising), count + 1
+        step = jnp.maximum(level + rise, below) - level
+        bound = jnp.where(jnp.abs(step) < 0.5, left(step), jnp.abs(step))
+        rising = bound > tolerance * (1 + scale + jnp.abs(level))
+        return level + step, jnp.any(rising), count + 1
 
     def unfinished(carry: tuple[Array, Array, Array]) -> Array:
         _, rising, count = carry
         return rising & (count < steps)
 
-    rising = varying_with(jnp.asarray(True), on=below)
-    start = (below, rising, jnp.asarray(0, jnp.int32))
-    level, rising, _ = lax.while_loop(unfinished, body, start)
+    rising = varying_with(jnp.asarray(True), on=start)
+    carry = (start, rising, jnp.asarray(0, jnp.int32))
+    level, rising, _ = lax.while_loop(unfinished, body, carry)
     return level, ~rising
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pdadmm_jax._checks import check_widths, checked_number
+from pdadmm_jax._checks import check_widths, checked_number, look_up
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
 from pdadmm_jax.numerics.products import Precision
 from pdadmm_jax.problems.problem import ActivationLike, LossLike, resolve_problem
 from pdadmm_jax.sweeps.rules import Proximal, resolve_rule
+from pdadmm_jax.sweeps.schedules import SCHEDULES
 
 RuleLike = Any  # a Rule, the name of one, or an Optax optimizer
 
@@ -33,10 +34,19 @@ class Config:
         batch: samples between two updates of the weights; None for all of them.
         block: samples that pass through a layer at a time, of the batch or less.  Memory grows
             with it, not with the number of samples.
-        pipelined: every block is a batch, and a layer's weights move as soon as it has come down
-            to them, while others are in flight.  No stage ever waits; on S stages the weights of
-            the lowest move 2 (S - 1) batches late, or 2 S where the last layer is beside the
-            first.  On one stage nothing changes.
+        schedule: what stages do while a batch is in others; on one stage nothing differs.
+
+            "synchronous": all of a batch meets the same weights, which move when it has come down
+            everywhere; then the next one enters.  With M blocks a batch stages are idle for
+            2 (S - 1) of 3 M + 2 (S - 1) parts of the time.
+            "one_batch_late": the next batch enters at once, and no stage is ever idle.  The batch
+            met the weights before the last update, on the way up and down, in all layers and
+            whatever the number of stages.
+            "streaming": every batch is one block, and a layer's weights move as soon as it has
+            come down to them.  No stage is ever idle; the weights of the lowest stage move
+            2 (S - 1) batches late, or 2 S where the last layer is beside the first.
+        microbatches: blocks that a batch is split into, but for "streaming"; None for
+            2 (S - 1), the fewest with which "one_batch_late" never waits.
         activation: f of all hidden layers, by name or an Activation; see ``admm.Config``.
         loss: the risk R, by name or a Loss.
         precision: of the inputs of matrix products, but for Gram matrices; see
@@ -50,7 +60,8 @@ class Config:
     rule: RuleLike = dataclasses.field(default_factory=Proximal)
     batch: int | None = dataclasses.field(default=None, metadata={"static": True})
     block: int = dataclasses.field(default=1024, metadata={"static": True})
-    pipelined: bool = dataclasses.field(default=False, metadata={"static": True})
+    schedule: str = dataclasses.field(default="synchronous", metadata={"static": True})
+    microbatches: int | None = dataclasses.field(default=None, metadata={"static": True})
     activation: ActivationLike = dataclasses.field(default="relu", metadata={"static": True})
     loss: LossLike = dataclasses.field(default="softmax_cross_entropy", metadata={"static": True})
     precision: Precision = dataclasses.field(default="float32", metadata={"static": True})
@@ -59,15 +70,17 @@ class Config:
         object.__setattr__(self, "nu", checked_number("nu", self.nu, above=0.0))
         resolve_problem(self)
         resolve_rule(self)
-        for name, count in (("batch", self.batch), ("block", self.block)):
-            if count is None and name == "batch":
+        look_up("schedule", self.schedule, dict.fromkeys(SCHEDULES))
+        counts = {name: getattr(self, name) for name in ("batch", "block", "microbatches")}
+        for name, count in counts.items():
+            if count is None and name != "block":
                 continue
             if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
                 raise ValueError(f"{name} is {count!r}, but has to be a whole number, at least 1.")
-        if self.pipelined and self.batch is None:
+        if self.schedule != "synchronous" and self.batch is None:
             raise ValueError(
-                "pipelined sweeps move weights after every batch, but batch is None, all samples: "
-                "give batch a number."
+                f"schedule is {self.schedule!r}, by which weights move after every batch, but batch "
+                "is None, all samples: give batch a number."
             )
 
     def replace(self, **changes: Any) -> Config:

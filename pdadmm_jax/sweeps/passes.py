@@ -18,9 +18,10 @@ nu (z - a) is the negative gradient of the risk by a, as back-propagation comput
 differentiated is f by its own argument, and every product is one that line 1 or line 2 of
 Algorithm 1 has.
 
-On several stages samples stream in blocks: while a stage takes one block up, the next one takes
-the block before it, and others come down.  Each pipeline step sends one array up and one down
-between neighbouring stages, as an iteration of ``admm`` does.
+On several stages samples stream in blocks (``pipeline``): while a stage takes one block up, the next
+one takes the block before it, and others come down.  Each pipeline step sends one array up and one
+down between neighbouring stages, as an iteration of ``admm`` does.  Which weights a block meets is
+a matter of the schedule (``Config.schedule``).
 
 What is left of the paper's guarantees: each subproblem is solved exactly, and nothing moves where
 the risk is stationary (for large nu).  Lemma 1 does not apply, for there is no Lagrangian kept from
@@ -29,7 +30,7 @@ step to step: that nu is large enough shows in the loss, which falls, or does no
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -40,21 +41,33 @@ from jax import lax
 
 from pdadmm_jax._typing import Array, Bool, Float, PRNGKeyArray, Shaped
 from pdadmm_jax.numerics.differentiation import forward_mode_only
-from pdadmm_jax.parallel.mesh import P, on_stages, shards, weight_specs
+from pdadmm_jax.parallel.groups import LayerGroups, heights, join_stacks, split_stacks
+from pdadmm_jax.parallel.mesh import P, in_flight_specs, on_stages, shards, weight_specs
 from pdadmm_jax.parallel.stage import Stage
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.problem import at_precision_of
 from pdadmm_jax.sweeps.config import Config
-from pdadmm_jax.sweeps.pipeline import Batches, BatchMetrics, run_pass
+from pdadmm_jax.sweeps.layers import BatchMetrics
+from pdadmm_jax.sweeps.samples import Batches, batches_of
+from pdadmm_jax.sweeps.schedules import microbatches, run_pass
+from pdadmm_jax.sweeps.start import restarted_if_needed
 from pdadmm_jax.sweeps.state import State, check_state
+
+# Hidden layers of a stage that are written out one by one, which spares copies of their weights but
+# makes the program longer; of more than these, all in a loop over layers.
+_UNROLLED = 32
 
 
 class Info(NamedTuple):
     """What a pass reports; ``run`` returns the same with a leading axis over passes.
 
+    The entries are about the samples that came to the last layer between one update and the next.
+    Where no stage waits these are not the samples that entered meanwhile, and as long as the first
+    ones are on their way to the last layer, there are none.
+
     Attributes:
-        loss: mean risk of every batch's samples as they went up, before the weights moved.
-        converged: False for a batch with a z-problem that hit its iteration limit.
+        loss: their mean risk, at the weights that they met; NaN for no samples.
+        converged: False where a z-problem hit its iteration limit meanwhile.
         finite: False once a weight or a loss is NaN or infinite.
     """
 
@@ -142,69 +155,62 @@ def _one_pass(state: State, data: Data, config: Config, key: Array | None) -> tu
         raise ValueError(f"x has dtype {data.x.dtype}, but the weights {dtype}: cast one of them.")
     specs = results = None
     devices = 1
-    held = state.weights, state.rule_state
+    state = restarted_if_needed(state, data, config)
+    held = state.weights, state.rule_state, state.in_flight
     if placement is not None:
         devices = shards(placement.mesh)
-        own = weight_specs(placement.mesh, held)
+        weights, rule_state, in_flight = held
+        own = weight_specs(placement.mesh, (weights, rule_state))
+        own = (*own, in_flight_specs(placement.mesh, in_flight))
         specs, results = (own, P()), (own, P())
+    one_block = state.plan.reach and config.schedule != "synchronous"
+    number = microbatches(config, state.plan.reach)
     batches = batches_of(
-        data.x.shape[0], config.batch, 0 if config.pipelined else config.block, devices
+        data.x.shape[0], config.batch, 0 if one_block else config.block, devices, number
     )
     on_all = on_stages(partial(_stage_pass, batches), state.plan, placement, specs, results)
-    (weights, rule_state), info = on_all((held, key), data, config)
-    return State(weights, rule_state, state.iteration + 1, placement), info
+    held, info = on_all((held, key), data, config)
+    return state._replace(
+        weights=held[0], rule_state=held[1], in_flight=held[2], iteration=state.iteration + 1
+    ), info
 
 
 def _stage_pass(
-    batches: np.ndarray, stage: Stage, given: tuple[Any, Array | None], data: Data, config: Config
+    numbers: np.ndarray, stage: Stage, given: tuple[Any, Array | None], data: Data, config: Config
 ) -> tuple[Any, Info]:
     """One stage's part."""
-    (weights, rule_state), key = given
-    rows = jnp.asarray(batches)
+    held, key = given
+    rows = jnp.asarray(numbers)
     if key is not None:
         order = jax.random.permutation(key, jnp.arange(data.x.shape[0], dtype=jnp.int32))
-        rows = jnp.where(rows >= 0, order[rows], -1)
-    weights, rule_state, metrics = run_pass(
-        stage, weights, rule_state, Batches(data, rows), config, config.pipelined
-    )
-    return (weights, rule_state), _info_of(stage, weights, metrics)
+        rows = order[rows] if (numbers >= 0).all() else jnp.where(rows >= 0, order[rows], -1)
+    batches = Batches(data, rows, data.valid is None and bool((numbers >= 0).all()))
+    layers = heights(held[0])
+    if sum(layers) <= _UNROLLED:
+        held = _on_groups(partial(split_stacks, heights=layers), held)
+    carry, metrics = run_pass(stage, held, batches, config)
+    if sum(layers) <= _UNROLLED:
+        carry = _on_groups(partial(join_stacks, heights=layers), carry)
+    return carry, _info_of(stage, carry[0], metrics)
+
+
+def _on_groups(function: Callable[[LayerGroups], LayerGroups], tree: Any) -> Any:
+    """Applies a function to all groups of layers in a pytree."""
+
+    def grouped(one: Any) -> bool:
+        return isinstance(one, LayerGroups)
+
+    return jax.tree.map(lambda one: function(one) if grouped(one) else one, tree, is_leaf=grouped)
 
 
 def _info_of(stage: Stage, weights: Any, metrics: BatchMetrics) -> Info:
     collectives = stage.collectives
     totals = collectives.samples.total(jnp.stack(metrics))
-    metrics = BatchMetrics(*map(collectives.sum_over_stages, totals))
     broken = [~jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)]
-    finite = collectives.sum_over_stages(jnp.sum(jnp.stack(broken), dtype=jnp.int32)) == 0
-    loss = metrics.loss / metrics.number
-    return Info(loss, metrics.unconverged == 0, finite & jnp.isfinite(loss).all())
-
-
-def batches_of(samples: int, batch: int | None, block: int, devices: int) -> np.ndarray:
-    """Which rows pass together, on each of the devices that share the samples.
-
-    Args:
-        samples: rows of all devices.
-        batch: samples of all devices between two updates; None for all.
-        block: samples of all devices that pass at a time; 0 for whole batches.
-        devices: how many share the samples.
-
-    Returns:
-        Numbers of a device's own rows, (updates, blocks, rows); -1 for none.
-
-    Raises:
-        ValueError: a batch of which not every device has as many.
-    """
-    if batch is not None and batch % devices:
-        raise ValueError(
-            f"batch is {batch}, but {devices} data shards have to share it evenly: give a multiple."
-        )
-    own = samples // devices
-    batch = min(own if batch is None else batch // devices, own)
-    blocks = 1 if not block else math.ceil(batch / math.ceil(block / devices))
-    height = math.ceil(batch / blocks)
-    updates = math.ceil(own / batch)
-    within = np.arange(blocks * height)
-    rows = np.arange(updates)[:, None] * batch + within
-    rows = np.where((within < batch) & (rows < own), rows, -1)
-    return rows.reshape(updates, blocks, height).astype(np.int32)
+    broken = jnp.sum(jnp.stack(broken), dtype=totals.dtype)
+    # In one message: the last row says the same of every batch.
+    sums = collectives.sum_over_stages(jnp.vstack([totals, jnp.full(totals.shape[1], broken)]))
+    loss, number, unconverged, broken = sums
+    loss /= number
+    sound = jnp.isfinite(loss) | (number == 0)
+    return Info(loss, unconverged == 0, (broken[0] == 0) & sound.all())

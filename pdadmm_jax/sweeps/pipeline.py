@@ -1,354 +1,330 @@
-"""One stage's part of a pass over the samples, which stream through it in blocks (``passes``).
+"""One pipeline step of a stage, and the blocks of samples that are in flight meanwhile.
 
 A pipeline step is the time of one block in one stage.  A stage takes the block up that the stage
-below has done a step ago, and then another down that the stage above has done a step ago; where the
-last layer is, a block turns round.  With H boundaries between stages a block takes 2 H + 1 steps,
-and as many are in flight.  A network on a single device has one stage and nothing in flight.
+below has done a step ago, and then another one down that the stage above has done a step ago; where
+the last layer is, a block turns round.  With R boundaries between the first stage and the last
+layer, at step t
+
+    block t enters the pipeline,
+    block t - s goes up through stage s,
+    block t - R turns round in the last layer,
+    block t - 2 R + s comes down through stage s.
+
+A stage that has no block to take up or down computes nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from pdadmm_jax._typing import Array, Bool, Float, Int
-from pdadmm_jax.admm.updates import update_z_output
-from pdadmm_jax.numerics.products import multiply
 from pdadmm_jax.parallel.compression import transfer
-from pdadmm_jax.parallel.forward import Saved, affine, climb
-from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups, only
+from pdadmm_jax.parallel.forward import Climbed, Saved, climb
+from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups
 from pdadmm_jax.parallel.stage import Stage, choose, where
-from pdadmm_jax.problems.data import Data
-from pdadmm_jax.sweeps.rules import RuleState
-from pdadmm_jax.sweeps.weight_update import PassConfig, Sums, apply_rule, layer_sums, no_sums
+from pdadmm_jax.sweeps.layers import BatchMetrics, Descended, descend, turn
+from pdadmm_jax.sweeps.samples import Batches, Block
+from pdadmm_jax.sweeps.weight_update import PassConfig, Passed
+
+T = TypeVar("T")
 
 
 class InFlight(NamedTuple):
-    """A stage's buffers of blocks in flight."""
+    """A stage's buffers.
 
-    up: Float[Array, "rows h"]  # f(z) for the stage above
-    down: Float[Array, "rows h"]  # u for the stage below
-    edge: Saved
-    stacks: tuple[Saved, ...]
-
-
-class BatchMetrics(NamedTuple):
-    """Sums over the samples of a block, or of several."""
-
-    loss: Float[Array, "*updates"]  # of the risk, before the weights move
-    number: Float[Array, "*updates"]  # of samples
-    unconverged: Float[Array, "*updates"]  # layers whose z-problem hit its iteration limit
-
-
-class Batches(NamedTuple):
-    """The samples of a pass.
+    Block i is in slot i modulo their number.
 
     Attributes:
-        data: the samples at hand.
-        rows: which of them each block has, -1 for none.
+        steps: pipeline steps since the pipeline was empty.
+        up: f(z) for the stage above.
+        down: u for the stage below.
+        blocks: the samples.
+        saved: p and a of the hidden layers, and a of the first one.
+        r: nu (z - a) of all layers, where a batch is several blocks; else None.
+        p_last: inputs of the last layer; likewise.
+        previous: weights before the last update, where blocks still need them; else None.
     """
 
-    data: Data
-    rows: Int[Array, "updates blocks rows"]
+    steps: Int[Array, ""]
+    up: Float[Array, "1 1 rows h"]
+    down: Float[Array, "1 1 rows h"]
+    blocks: Block
+    saved: LayerGroups
+    r: LayerGroups | None
+    p_last: Float[Array, "1 slots rows h"] | None
+    previous: LayerGroups | None
 
 
-class Block(NamedTuple):
-    """Some of a pass's samples; of those that do not count, x is 0."""
-
-    x: Float[Array, "rows features"]
-    y: Array
-    valid: Bool[Array, " rows"]
-
-    def keep(self, rows: Array) -> Array:
-        """The rows of the samples that count, zero in place of the others."""
-        return Data.keep(Data(self.x, self.y, self.valid), rows)
-
-    @property
-    def number(self) -> Array:
-        """How many samples count."""
-        return jnp.sum(self.valid, dtype=self.x.dtype)
-
-
-def run_pass(
-    stage: Stage,
+def nothing_in_flight(
     weights: LayerGroups,
-    rule_state: RuleState,
-    batches: Batches,
-    config: PassConfig,
-    pipelined: bool,
-) -> tuple[LayerGroups, RuleState, BatchMetrics]:
-    """Passes all batches through a stage.
+    rows: int,
+    slots: int,
+    blocks: Block,
+    *,
+    keep_batch: bool,
+    keep_weights: bool,
+) -> InFlight:
+    """Empty buffers.
 
     Args:
-        stage: the stage.
-        weights: of its layers.
-        rule_state: what the update rule keeps of them.
-        batches: the samples.
-        config: numbers and structure.
-        pipelined: whether each layer's weights move as soon as a block, which then is a batch, has
-            come down to it, the blocks behind being in flight already; otherwise all weights move
-            together, after the batch's last block.
-
-    Returns:
-        The new weights and rule state, and the metrics of every batch, (updates,) each.
+        weights: groups as high as the buffers are to be.
+        rows: of a block.
+        slots: blocks that have room.
+        blocks: empty slots of samples.
+        keep_batch: whether r and the last layer's p are kept.
+        keep_weights: whether the weights before the last update are.
     """
-    schedule = _pipelined if pipelined else _batch_by_batch
-    return schedule(stage, weights, rule_state, batches, config)
+
+    def zeros(of: Weights, width: int) -> Array:
+        return jnp.zeros((of.W.shape[0], slots, rows, width), of.W.dtype)
+
+    def outputs(of: Weights) -> Array:
+        return zeros(of, of.W.shape[-1])
+
+    h = weights.first.W.shape[-1]
+    a = outputs(weights.first)
+    message = jnp.zeros((a.shape[0], 1, rows, h), a.dtype)
+    stacks = tuple(Saved(zeros(stack, h), outputs(stack)) for stack in weights.stacks)
+    return InFlight(
+        steps=jnp.zeros((), jnp.int32),
+        up=message,
+        down=message,
+        blocks=blocks,
+        saved=LayerGroups(None, stacks, Saved(None if weights.edge is None else a, a), None),
+        r=map_groups(outputs, weights) if keep_batch else None,
+        p_last=zeros(weights.last, h) if keep_batch else None,
+        previous=weights if keep_weights else None,
+    )
 
 
-def _batch_by_batch(
+class Step(NamedTuple):
+    """What a pipeline step leaves in a stage, beside the buffers.
+
+    Attributes:
+        left: p and r of every group of layers, as functions that read them where they are needed.
+        number: samples that passed every group.
+        moving: whether a block came down to every group.
+        metrics: of the blocks that turned round or came down.
+    """
+
+    left: LayerGroups
+    number: LayerGroups
+    moving: LayerGroups
+    metrics: BatchMetrics
+
+
+Meet = Callable[[Callable[[LayerGroups], T]], T]
+
+
+def pipeline_step(
     stage: Stage,
-    weights: LayerGroups,
-    rule_state: RuleState,
+    flight: InFlight,
+    rows: Int[Array, " rows"],
     batches: Batches,
+    blocks: int | None,
+    rising_meets: Meet[Any],
+    falling_meets: Meet[Any],
+    last: Weights,
     config: PassConfig,
-) -> tuple[LayerGroups, RuleState, BatchMetrics]:
-    """All weights move together, when nothing is in flight."""
-    zeros = stage.collectives.vary(map_groups(partial(no_sums, config=config), weights))
-    buffers = stage.collectives.vary(_empty_buffers(stage, weights, batches))
-
-    def one_batch(carry: Any, rows: Array) -> tuple[Any, BatchMetrics]:
-        weights, rule_state = carry
-        blocks = Batches(batches.data, rows)
-
-        def one_step(carry: tuple[Any, LayerGroups], t: Array) -> tuple[Any, BatchMetrics]:
-            buffers, sums = carry
-            buffers, new, metrics = _pipeline_step(stage, weights, buffers, blocks, t, config)
-            return (buffers, jax.tree.map(jnp.add, sums, new)), metrics
-
-        steps = _pipeline_steps(stage, len(rows))
-        (_, sums), metrics = lax.scan(one_step, (buffers, zeros), steps)
-        updated = apply_rule(stage, weights, rule_state, sums, config)
-        return updated, jax.tree.map(jnp.sum, metrics)
-
-    (weights, rule_state), metrics = lax.scan(one_batch, (weights, rule_state), batches.rows)
-    return weights, rule_state, metrics
-
-
-def _pipelined(
-    stage: Stage,
-    weights: LayerGroups,
-    rule_state: RuleState,
-    batches: Batches,
-    config: PassConfig,
-) -> tuple[LayerGroups, RuleState, BatchMetrics]:
-    """Every layer's weights move when a batch, one block, has come down to it."""
-    buffers = stage.collectives.vary(_empty_buffers(stage, weights, batches))
-    blocks = Batches(batches.data, batches.rows[:, 0])
-    updates = len(blocks.rows)
-
-    def one_step(carry: Any, t: Array) -> tuple[Any, BatchMetrics]:
-        buffers, weights, rule_state = carry
-        buffers, sums, metrics = _pipeline_step(stage, weights, buffers, blocks, t, config)
-        return (buffers, *apply_rule(stage, weights, rule_state, sums, config)), metrics
-
-    carry = buffers, weights, rule_state
-    steps = _pipeline_steps(stage, updates)
-    (_, weights, rule_state), metrics = lax.scan(one_step, carry, steps)
-    # A batch turns round ``reach`` steps after it has come; what the last ones meet after that
-    # counts as the last one's.
-    loss, number, unconverged = (every[stage.reach :] for every in metrics)
-    unconverged = unconverged[:updates].at[-1].add(jnp.sum(unconverged[updates:]))
-    return weights, rule_state, BatchMetrics(loss[:updates], number[:updates], unconverged)
-
-
-def _pipeline_steps(stage: Stage, blocks: int) -> Array:
-    """Numbers of the steps in which so many blocks go up and come down."""
-    return jnp.arange(blocks + 2 * stage.reach, dtype=jnp.int32)
-
-
-def _pipeline_step(
-    stage: Stage,
-    weights: LayerGroups,
-    buffers: InFlight | None,
-    blocks: Batches,
-    t: Array,
-    config: PassConfig,
-) -> tuple[InFlight | None, LayerGroups, BatchMetrics]:
+) -> tuple[InFlight, Step]:
     """One block up, another one down.
 
     Args:
-        stage: the stage.
-        weights: of its layers.
-        buffers: of the blocks in flight; None if it is the only stage.
-        blocks: samples and the rows of every block, (blocks, rows).
-        t: number of the step; blocks enter the first stage at the step of their number.
+        stage: one of several.
+        flight: buffers; ``steps`` is the number of this step.
+        rows: of the block that enters.
+        batches: where the rows are from.
+        blocks: how many enter before the pipeline is emptied; None for no end.
+        rising_meets: calls a function with the weights that the block going up meets.
+        falling_meets: the same for the block coming down.
+        last: weights that the block turning round meets.
         config: numbers and structure.
-
-    Returns:
-        The buffers after it, the layers' sums, and the metrics.
     """
-    collectives = stage.collectives
+    collectives, t = stage.collectives, flight.steps
     send = partial(transfer, message_dtype=collectives.message_dtype)
-    rising = _block(blocks, t - stage.position)
-    turning = _block(blocks, t - stage.reach)
-    falling = _block(blocks, t - 2 * stage.reach + stage.position)
+    rising, turning = t - stage.position, t - stage.reach
+    falling = t - 2 * stage.reach + stage.position
+
+    def under_way(block: Array) -> Bool[Array, ""]:
+        return (block >= 0) if blocks is None else (block >= 0) & (block < blocks)
+
+    below = send(flight.up[0, 0], collectives.shift_up)
+    above = send(flight.down[0, 0], collectives.shift_down)
+    flight, x = _enter(stage, flight, rows, batches, under_way(t))
 
     # Up, from the layer that the stage below has come to.
-    below = None if buffers is None else send(buffers.up, collectives.shift_up)
-    edge, stacks, top = climb(
-        stage, weights, below, rising.x, config.activation, config.precision, rising.keep
-    )
-    p_last = top if below is None else choose(stage.last_on_stack, top, below)
+    keep = _block(flight, rising, x).keep
+
+    def up(weights: LayerGroups) -> Climbed:
+        found = climb(stage, weights, below, x, config.activation, config.precision, keep)
+        return collectives.vary(found)
+
+    def rise() -> InFlight:
+        edge, stacks, top = rising_meets(up)
+        if flight.saved.edge.p is None:
+            edge = edge._replace(p=None)
+        saved = LayerGroups(None, stacks, edge, None)
+        put = partial(_put, block=rising)
+        return flight._replace(up=top[None, None], saved=jax.tree.map(put, flight.saved, saved))
+
+    flight = lax.cond(under_way(rising), rise, lambda: flight)
 
     # The last layer, where a block turns.
-    last, from_last, metrics = _turn(stage, weights.last, p_last, turning, config)
-    above = from_last
-    if buffers is not None:
-        received = send(buffers.down, collectives.shift_down)
-        above = choose(stage.last_on_stack, from_last, received)
-        buffers, edge, stacks = _save_and_load(stage, buffers, edge, stacks, t)
+    p_last = choose(stage.last_on_stack, flight.up[0, 0], below)
+    turns = stage.holds_last & under_way(turning)
+    turning_block = _block(flight, turning, x)
+    turned = turn(stage, last, p_last, turning_block, config, turns)
 
     # Down, from the layer that the stage above has come to.
-    down = _descend(stage, weights, above, edge, stacks, falling, config)
-    sums = LayerGroups(down.first, down.stacks, down.edge, last)
+    u = choose(stage.last_on_stack, turned.u, above)
+    falling_block = _block(flight, falling, x)
+
+    def fall(weights: LayerGroups) -> Descended:
+        saved = jax.tree.map(partial(_take, block=falling), flight.saved)
+        return descend(stage, weights, u, saved.edge, saved.stacks, falling_block, config)
+
+    falls = under_way(falling)
+    down = where(stage, falls, lambda _: falling_meets(fall), _no_descent(flight.saved, u))
+    lowest_is_last = jnp.logical_and(stage.holds_last, jnp.logical_not(stage.skips_edge))
+    message = choose(lowest_is_last, turned.u, down.u)
+    flight = flight._replace(down=message[None, None], steps=t + 1)
+
+    r = LayerGroups(down.first, down.stacks, down.edge, turned.r)
+    if flight.r is not None:
+        flight = _keep_batch(flight, r, p_last, falls, falling, turns, turning)
+    metrics = turned.metrics
     metrics = metrics._replace(unconverged=metrics.unconverged + down.unconverged)
-    if buffers is not None:
-        lowest_is_last = jnp.logical_and(stage.holds_last, jnp.logical_not(stage.skips_edge))
-        buffers = buffers._replace(up=top, down=choose(lowest_is_last, from_last, down.u))
-    return buffers, sums, metrics
-
-
-def _block(blocks: Batches, index: Array) -> Block:
-    """The block of this number; one without samples that count where there is none."""
-    data, number = blocks.data, blocks.rows.shape[0]
-    rows = blocks.rows[jnp.clip(index, 0, number - 1)]
-    valid = (rows >= 0) & (index >= 0) & (index < number)
-    if data.valid is not None:
-        valid &= data.valid[rows]
-    return Block(jnp.where(valid[:, None], data.x[rows], 0), data.y[rows], valid)
-
-
-def _turn(
-    stage: Stage, last: Weights, p: Array, block: Block, config: PassConfig
-) -> tuple[Sums, Array, BatchMetrics]:
-    """The last layer: forward, its z, its sums, and u for the layer below."""
-
-    def turn(_: Any) -> tuple[Sums, Array, BatchMetrics]:
-        weights = only(last)
-        a = affine(p, weights, config.precision)
-        z, converged = update_z_output(a, a, block.y, config.loss, config.nu)
-        r = block.keep(config.nu * (z - a))
-        loss = jnp.sum(block.keep(config.loss.value(a, block.y)))
-        metrics = BatchMetrics(loss, block.number, 1.0 - converged.astype(p.dtype))
-        return (
-            layer_sums(p, r, block.number, config),
-            multiply(r, weights.W.T, config.precision),
-            metrics,
-        )
-
-    zero = jnp.zeros((), p.dtype)
-    nothing = only(no_sums(last, config)), jnp.zeros_like(p), BatchMetrics(zero, zero, zero)
-    sums, u, metrics = where(stage, stage.holds_last, turn, nothing)
-    return _stacked(sums), u, metrics
-
-
-class Descended(NamedTuple):
-    """What comes of the way down a stage.
-
-    Attributes:
-        first: sums of the first layer.
-        stacks: sums of the stacks.
-        edge: sums of the hidden layer in the edge slot.
-        u: for the stage below.
-        unconverged: layers whose problems hit their iteration limit.
-    """
-
-    first: Sums
-    stacks: tuple[Sums, ...]
-    edge: Sums | None
-    u: Array
-    unconverged: Array
-
-
-def _descend(
-    stage: Stage,
-    weights: LayerGroups,
-    u: Array,
-    edge: Saved,
-    stacks: tuple[Saved, ...],
-    block: Block,
-    config: PassConfig,
-) -> Descended:
-    """The hidden layers and the first: their z, their sums, and u for the layers below."""
-
-    def respond(u: Array, p: Array, a: Array) -> tuple[Array, Sums, Array]:
-        change, converged = config.activation.respond(a, u / config.nu)
-        r = block.keep(config.nu * change)
-        return r, layer_sums(p, r, block.number, config), 1.0 - converged.astype(u.dtype)
-
-    def layer(u: Array, known: tuple[Weights, Saved]) -> tuple[Array, tuple[Sums, Array]]:
-        weights, (p, a) = known
-        assert p is not None  # hidden layers save it
-        r, sums, unconverged = respond(u, p, a)
-        return multiply(r, weights.W.T, config.precision), (sums, unconverged)
-
-    found: list[Sums] = []
-    unconverged = jnp.zeros((), u.dtype)
-    for stack, saved in zip(reversed(weights.stacks), reversed(stacks), strict=True):
-        if len(stack.W) == 1:
-            u, (sums, more) = layer(u, (only(stack), only(saved)))
-            sums = _stacked(sums)
-        else:
-            u, (sums, more) = lax.scan(layer, u, (stack, saved), reverse=True)
-        found.insert(0, sums)
-        unconverged += jnp.sum(more)
-
-    def first_layer(old: tuple[Sums, Array]) -> tuple[Sums, Array]:
-        _, sums, more = respond(u, block.x, edge.a[0])
-        return sums, old[1] + more
-
-    def edge_layer(old: tuple[Sums, Array, Array]) -> tuple[Sums, Array, Array]:
-        down, (sums, more) = layer(u, (only(weights.edge), only(edge)))
-        return sums, old[1] + more, down
-
-    nothing = only(no_sums(weights.first, config))
-    first, unconverged = where(stage, stage.holds_first, first_layer, (nothing, unconverged))
-    edge_sums, down = None, u
-    if weights.edge is not None:
-        nothing = only(no_sums(weights.edge, config))
-        operand = nothing, unconverged, u
-        sums, unconverged, down = where(stage, stage.holds_edge, edge_layer, operand)
-        edge_sums = _stacked(sums)
-    return Descended(_stacked(first), tuple(found), edge_sums, down, unconverged)
-
-
-def _save_and_load(
-    stage: Stage, buffers: InFlight, edge: Saved, stacks: tuple[Saved, ...], t: Array
-) -> tuple[InFlight, Saved, tuple[Saved, ...]]:
-    """Saves p and a of the block that goes up, and loads those of the block that comes down."""
-    slots = 2 * stage.reach + 1
-    save, load = t - stage.position, t + stage.position - 2 * stage.reach
-    kept = jax.tree.map(
-        lambda old, rows: lax.dynamic_update_index_in_dim(old, rows, save % slots, 0),
-        (buffers.edge, buffers.stacks),
-        (edge, stacks),
+    spread = partial(_spread, flight.saved)
+    return flight, Step(
+        left=_left(flight, r, p_last, falling),
+        number=spread(falling_block.number, turning_block.number),
+        moving=spread(falls, turns),
+        metrics=metrics,
     )
-    loaded = jax.tree.map(
-        lambda rows: lax.dynamic_index_in_dim(rows, load % slots, 0, keepdims=False), kept
+
+
+def batch_left(flight: InFlight, first: Array | int, blocks: int) -> LayerGroups:
+    """p and r of the blocks of a batch, as functions that read them where they are needed."""
+
+    def rows(slots: Array) -> Array:
+        taken = lax.dynamic_slice_in_dim(slots, first, blocks, axis=1)
+        return taken.reshape(len(taken), -1, taken.shape[-1])
+
+    def reader(p: Array, r: Array) -> Callable[[], Passed]:
+        return lambda: Passed(rows(p), rows(r))
+
+    assert flight.r is not None
+    assert flight.p_last is not None
+    p = _inputs(flight, flight.p_last)
+    return map_groups(reader, p, flight.r)
+
+
+def batch_number(flight: InFlight, first: Array | int, blocks: int, dtype: Any) -> Array:
+    """How many samples of a batch's blocks count."""
+    x, _, valid = flight.blocks
+    if valid is None:
+        return jnp.asarray(blocks * x.shape[2], dtype)
+    taken = lax.dynamic_slice_in_dim(valid, first, blocks, axis=1)
+    return jnp.sum(taken, dtype=dtype)
+
+
+def _enter(
+    stage: Stage, flight: InFlight, rows: Array, batches: Batches, entering: Array
+) -> tuple[InFlight, Array]:
+    """Saves the samples of the block that enters, and returns its x where the first layer is."""
+    vary, t, slots = stage.collectives.vary, flight.steps, flight.blocks
+    empty = jnp.zeros(slots.x.shape[2:], slots.x.dtype)
+    x = where(stage, stage.holds_first & entering, lambda _: batches.inputs(rows), empty)
+    x_slots = lax.cond(
+        stage.holds_first & entering, lambda: _put(slots.x, x[None], t), lambda: slots.x
     )
-    return buffers._replace(edge=kept[0], stacks=kept[1]), *loaded
+
+    def enter() -> tuple[Array, Array | None]:
+        kept, valid = slots.valid, batches.valid(rows)
+        if kept is not None:
+            kept = _put(kept, vary(jnp.ones(rows.shape, bool) if valid is None else valid)[None], t)
+        return _put(slots.y, vary(batches.data.y[rows])[None], t), kept
+
+    y, valid = lax.cond(entering, enter, lambda: (slots.y, slots.valid))
+    return flight._replace(blocks=Block(x_slots, y, valid)), x
 
 
-def _empty_buffers(stage: Stage, weights: LayerGroups, batches: Batches) -> InFlight | None:
-    """Nothing in flight; None for a stage that is the only one."""
-    if not stage.reach:
-        return None
-    rows, slots = batches.rows.shape[-1], 2 * stage.reach + 1
-    h, dtype = weights.first.W.shape[-1], batches.data.x.dtype
-    message = jnp.zeros((rows, h), dtype)
+def _keep_batch(
+    flight: InFlight,
+    r: LayerGroups,
+    p_last: Array,
+    falls: Array,
+    falling: Array,
+    turns: Array,
+    turning: Array,
+) -> InFlight:
+    """Keeps r of a block, and p of the last layer, until all of its batch have come down."""
+    old = flight.r
+    assert old is not None
+    lower, last = r._replace(last=None), r.last
+    kept = lax.cond(
+        falls,
+        lambda: jax.tree.map(partial(_put, block=falling), old._replace(last=None), lower),
+        lambda: old._replace(last=None),
+    )
+    at_last = lax.cond(
+        turns,
+        lambda: (_put(old.last, last, turning), _put(flight.p_last, p_last[None], turning)),
+        lambda: (old.last, flight.p_last),
+    )
+    return flight._replace(r=kept._replace(last=at_last[0]), p_last=at_last[1])
 
-    def of(layers: int) -> Saved:
-        empty = jnp.zeros((slots, layers, rows, h), dtype)
-        return Saved(empty, empty)
 
-    return InFlight(message, message, of(1), tuple(of(len(stack.W)) for stack in weights.stacks))
+def _left(flight: InFlight, r: LayerGroups, p_last: Array, falling: Array) -> LayerGroups:
+    """p and r of the block that came down and of the one that turned round."""
+
+    def reader(p: Array, r: Array) -> Callable[[], Passed]:
+        return lambda: Passed(_take(p, falling), r)
+
+    found = map_groups(reader, _inputs(flight, p_last[None, None]), r)
+    return found._replace(last=lambda: Passed(p_last[None], r.last))
 
 
-def _stacked(one: Sums) -> Sums:
-    """A group of a single layer."""
-    return jax.tree.map(lambda rows: rows[None], one)
+def _inputs(flight: InFlight, p_last: Array) -> LayerGroups:
+    """The slots with the inputs of every group of layers."""
+    stacks = tuple(saved.p for saved in flight.saved.stacks)
+    return LayerGroups(flight.blocks.x, stacks, flight.saved.edge.p, p_last)
+
+
+def _spread(saved: LayerGroups, lower: T, last: T) -> LayerGroups:
+    """One thing for all groups of layers but the last."""
+    edge = None if saved.edge.p is None else lower
+    return LayerGroups(lower, tuple(lower for _ in saved.stacks), edge, last)
+
+
+def _block(flight: InFlight, index: Array, x: Array) -> Block:
+    """The samples of a block, but for x, which only the first layer needs."""
+    taken = jax.tree.map(lambda slots: _take(slots, index)[0], flight.blocks._replace(x=None))
+    return taken._replace(x=x)
+
+
+def _put(slots: Array, rows: Array, block: Array) -> Array:
+    return lax.dynamic_update_index_in_dim(slots, rows, block % slots.shape[1], 1)
+
+
+def _take(slots: Array, block: Array) -> Array:
+    return lax.dynamic_index_in_dim(slots, block % slots.shape[1], 1, keepdims=False)
+
+
+def _no_descent(saved: LayerGroups, u: Array) -> Descended:
+    """What comes of no block."""
+
+    def zeros(one: Saved) -> Array:
+        n, _, *rest = one.a.shape
+        return jnp.zeros((n, *rest), one.a.dtype)
+
+    first = zeros(saved.edge)
+    edge = None if saved.edge.p is None else first
+    stacks = tuple(map(zeros, saved.stacks))
+    return Descended(first, stacks, edge, jnp.zeros_like(u), jnp.zeros((), u.dtype))

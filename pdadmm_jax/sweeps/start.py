@@ -19,7 +19,9 @@ from pdadmm_jax.parallel.mesh import (
     abstract_data,
     checked_mesh,
     create_on,
+    in_flight_specs,
     replicated_specs,
+    shards,
     weight_specs,
 )
 from pdadmm_jax.parallel.placement import Placement
@@ -34,6 +36,7 @@ from pdadmm_jax.problems.first_weights import (
 )
 from pdadmm_jax.sweeps.config import Config
 from pdadmm_jax.sweeps.rules import OptaxRule, RuleState
+from pdadmm_jax.sweeps.schedules import Stream, empty_pipeline, stream_of
 from pdadmm_jax.sweeps.separable import separable
 from pdadmm_jax.sweeps.state import State, check_state
 
@@ -128,12 +131,13 @@ def abstract(
         if placement is not None:
             weights = relayout_groups(weights, plan(widths, 1), placement.plan)
         rule_state = _rule_state(weights, config, len(widths) - 1, placement)
-        return _state_of(weights, rule_state, placement)
+        stream = stream_of(config, data, 1 if mesh is None else shards(mesh))
+        return _with_empty_pipeline(_state_of(weights, rule_state, stream, placement))
 
     state = jax.eval_shape(start)
     if mesh is None:
         return state, data
-    specs = replicated_specs(state) if stages is not None else weight_specs(mesh, state)
+    specs = replicated_specs(state) if stages is not None else _specs(mesh, state)
     return abstract_on(state, mesh, specs), abstract_data(data, mesh)
 
 
@@ -163,13 +167,22 @@ def reshard(state: State, mesh: Mesh | None, *, message_dtype: MessageType = "fu
         rule_state = state.rule_state
         if not coupled:
             rule_state = relayout_groups(rule_state, source, arrangement)
-        return State(weights, rule_state, state.iteration, target)
+        moved = State(weights, rule_state, state.iteration, state.stream, None, target)
+        return _with_empty_pipeline(moved)
 
     if target is None:
         return jax.device_put(jax.jit(lay_out)(state), jax.devices()[0])
     if set(state.iteration.devices()) != set(target.mesh.devices.flat):
         state = jax.device_get(state)
-    return create_on(target.mesh, lay_out, state, partial(weight_specs, target.mesh))
+    return create_on(target.mesh, lay_out, state, partial(_specs, target.mesh))
+
+
+def restarted_if_needed(state: State, data: Data, config: Config) -> State:
+    """The same state, its pipeline empty if batches are to stream otherwise than so far."""
+    stream = stream_of(config, data)
+    if stream == state.stream:
+        return state
+    return _with_empty_pipeline(state._replace(stream=stream))
 
 
 def _start(
@@ -181,20 +194,39 @@ def _start(
     message_dtype: MessageType,
 ) -> State:
     check_message_type(message_dtype)
-    weights = group(params, as_arrays(data).x.dtype)
+    data = as_arrays(data)
+    weights = group(params, data.x.dtype)
     depth = len(widths) - 1
+    stream = stream_of(config, data, 1 if mesh is None else shards(mesh))
+
+    def first(weights: LayerGroups, placement: Placement | None) -> State:
+        rule_state = _rule_state(weights, config, depth, placement)
+        return _with_empty_pipeline(_state_of(weights, rule_state, stream, placement))
+
     if mesh is None:
-        rule_state = jax.jit(lambda weights: _rule_state(weights, config, depth, None))(weights)
-        return _state_of(weights, rule_state, None)
+        return jax.jit(partial(first, placement=None))(weights)
     placement = placement_of(widths, mesh, message_dtype)
     weights = put_weights(weights, placement)
-    first = partial(_rule_state, config=config, depth=depth, placement=placement)
-    specs = partial(weight_specs, placement.mesh)
-    return _state_of(weights, create_on(placement.mesh, first, weights, specs), placement)
+    return create_on(mesh, partial(first, placement=placement), weights, partial(_specs, mesh))
 
 
-def _state_of(weights: LayerGroups, rule_state: RuleState, placement: Placement | None) -> State:
-    return State(weights, rule_state, jnp.asarray(0, jnp.int32), placement)
+def _state_of(
+    weights: LayerGroups, rule_state: RuleState, stream: Stream, placement: Placement | None
+) -> State:
+    return State(weights, rule_state, jnp.asarray(0, jnp.int32), stream, None, placement)
+
+
+def _with_empty_pipeline(state: State) -> State:
+    count = 1 if state.placement is None else shards(state.placement.mesh)
+    return state._replace(
+        in_flight=empty_pipeline(state.stream, state.weights, state.plan, count)
+    )
+
+
+def _specs(mesh: Mesh, state: State) -> State:
+    """How a state is split."""
+    specs = weight_specs(mesh, state._replace(in_flight=None))
+    return specs._replace(in_flight=in_flight_specs(mesh, state.in_flight))
 
 
 def _rule_state(

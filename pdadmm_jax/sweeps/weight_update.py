@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import operator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Float, Number
 from pdadmm_jax.numerics.products import multiply
-from pdadmm_jax.parallel.groups import LayerGroups, Weights, group, map_groups, ungroup
-from pdadmm_jax.parallel.stage import Stage, Truth, choose, when
+from pdadmm_jax.parallel.groups import (
+    LayerGroups,
+    Weights,
+    each_layer,
+    group,
+    heights,
+    join_stacks,
+    map_groups,
+    split_stacks,
+    ungroup,
+)
+from pdadmm_jax.parallel.stage import Stage, Truth, both, when
 from pdadmm_jax.problems.problem import Problem
 from pdadmm_jax.sweeps.rules import LayerStatistics, OptaxRule, Rule, RuleState, optax_update
 
@@ -26,71 +38,119 @@ class PassConfig(Problem, Protocol):
     def rule(self) -> Rule: ...
 
 
-class Sums(NamedTuple):
-    """Layer statistics added up over the samples that passed a layer, and how many they are."""
+class Passed(NamedTuple):
+    """What samples leave in the layers of a group as they pass.
 
-    statistics: LayerStatistics
-    number: Float[Array, "*n"]
+    Attributes:
+        p: inputs.
+        r: nu (z - a), zero for samples that do not count.
+    """
 
-
-def layer_sums(p: Array, r: Array, number: Array, config: PassConfig) -> Sums:
-    """A block's statistics of one layer, given its inputs p and r = nu (z - a)."""
-    gram = multiply(p.T, p) if config.rule.needs_gram else None
-    directions = multiply(p.T, r, config.precision)
-    statistics = LayerStatistics(directions, jnp.sum(r, 0), jnp.sum(p, 0), gram)
-    return Sums(statistics, number)
+    p: Float[Array, "n rows n_in"]
+    r: Float[Array, "n rows n_out"]
 
 
-def no_sums(weights: Weights, config: PassConfig) -> Sums:
+ScaledSums = Callable[[Array], LayerStatistics]
+
+
+def layer_sums(passed: Passed, config: PassConfig, scale: Array | float = 1.0) -> LayerStatistics:
+    """The statistics of the layers of a group, added up over the samples that have passed.
+
+    Args:
+        passed: p and r.
+        config: numbers and structure.
+        scale: multiplies the sums; where that is possible it multiplies r instead of W, which has
+            more entries.
+    """
+
+    def one(passed: Passed) -> LayerStatistics:
+        p, r = passed
+        r = scale * r
+        gram = scale * multiply(p.T, p) if config.rule.needs_gram else None
+        directions = multiply(p.T, r, config.precision)
+        return LayerStatistics(directions, jnp.sum(r, 0), scale * jnp.sum(p, 0), gram)
+
+    return each_layer(one, passed)
+
+
+def no_sums(weights: Weights, config: PassConfig) -> LayerStatistics:
     """The sums of no samples, of a group of layers."""
     W, b = weights
     p = jnp.zeros(W.shape[:2], W.dtype)
     gram = jnp.zeros((*p.shape, p.shape[-1]), W.dtype) if config.rule.needs_gram else None
-    statistics = LayerStatistics(jnp.zeros_like(W), jnp.zeros_like(b), p, gram)
-    return Sums(statistics, jnp.zeros(len(W), W.dtype))
+    return LayerStatistics(jnp.zeros_like(W), jnp.zeros_like(b), p, gram)
+
+
+def layers_held(stage: Stage, weights: LayerGroups) -> LayerGroups:
+    """Whether the stage holds layers of each group."""
+    stacks = tuple(True for _ in weights.stacks)
+    return LayerGroups(stage.holds_first, stacks, stage.holds_edge, stage.holds_last)
 
 
 def apply_rule(
-    stage: Stage, weights: LayerGroups, rule_state: RuleState, sums: LayerGroups, config: PassConfig
+    stage: Stage,
+    weights: LayerGroups,
+    rule_state: RuleState,
+    batch: LayerGroups,
+    number: LayerGroups,
+    active: LayerGroups,
+    config: PassConfig,
 ) -> tuple[LayerGroups, RuleState]:
-    """Adds the rule's updates to W and b of all layers, but those that no sample has come to."""
-    sums = jax.tree.map(stage.collectives.samples.total, sums)
-    if not isinstance(rule_state, LayerGroups):
-        return _apply_to_network(weights, rule_state, sums, config)
+    """Adds the rule's updates to W and b.
 
-    def one(weights: Weights, state: RuleState, sums: Sums) -> tuple[Weights, RuleState]:
-        updates, new_state = config.rule.update(_mean(sums), state, weights, config.nu)
-        moved = jax.tree.map(jnp.add, weights, updates)
-        return choose(sums.number > 0, (moved, new_state), (weights, state))
+    Args:
+        stage: the stage.
+        weights: of its layers.
+        rule_state: what the rule keeps of them.
+        batch: of every group of layers, a function of a number that returns the statistics of what
+            a batch has left in it, added up over the samples at hand and multiplied by the number.
+        number: how many samples have passed every group, on all devices of the stage.
+        active: which groups' weights are to move.
+        config: numbers and structure.
+    """
+
+    def mean(scaled: ScaledSums, number: Array) -> LayerStatistics:
+        own = scaled(1 / jnp.maximum(number, 1))
+        return jax.tree.map(stage.collectives.samples.total, own)
+
+    if not isinstance(rule_state, LayerGroups):
+        gradients = map_groups(lambda *given: mean(*given).gradient, batch, number)
+        step = partial(_apply_to_network, gradients=gradients, config=config)
+        return when(active.last, lambda old: step(*old), (weights, rule_state))
+
+    def one(
+        weights: Weights, state: RuleState, statistics: LayerStatistics
+    ) -> tuple[Weights, RuleState]:
+        updates, state = config.rule.update(statistics, state, weights, config.nu)
+        return jax.tree.map(jnp.add, weights, updates), state
 
     def on_group(
-        held: Truth, weights: Weights, state: RuleState, sums: Sums
+        held: Truth,
+        active: Truth,
+        weights: Weights,
+        state: RuleState,
+        scaled: ScaledSums,
+        number: Array,
     ) -> tuple[Weights, RuleState]:
-        return when(held, lambda old: jax.vmap(one)(*old, sums), (weights, state))
+        def move(old: tuple[Weights, RuleState]) -> tuple[Weights, RuleState]:
+            # Of a single layer too: without its axis the compiler would copy the rule's state.
+            return jax.vmap(one)(*old, mean(scaled, number))
 
-    stacks = tuple(True for _ in weights.stacks)
-    held = LayerGroups(stage.holds_first, stacks, stage.holds_edge, stage.holds_last)
-    pairs = map_groups(on_group, held, weights, rule_state, sums)
-    return _sides(pairs)
+        return when(both(held, active), move, (weights, state))
 
-
-def _sides(pairs: LayerGroups) -> tuple[LayerGroups, LayerGroups]:
-    """Two things of every group, out of pairs of them."""
+    held = layers_held(stage, weights)
+    pairs = map_groups(on_group, held, active, weights, rule_state, batch, number)
     new, states = (map_groups(operator.itemgetter(k), pairs) for k in range(2))
     return new, states
 
 
 def _apply_to_network(
-    weights: LayerGroups, state: RuleState, sums: LayerGroups, config: PassConfig
+    weights: LayerGroups, state: RuleState, gradients: LayerGroups, config: PassConfig
 ) -> tuple[LayerGroups, RuleState]:
     """The update of an Optax optimizer that has to see all layers at once, on a single stage."""
     assert isinstance(config.rule, OptaxRule)
-    gradients = map_groups(lambda one: jax.vmap(_mean)(one).gradient, sums)
     params = ungroup(weights)
-    updates, new_state = optax_update(config.rule.optimizer, ungroup(gradients), state, params)
-    moved = jax.tree.map(jnp.add, weights, group(updates, weights.last.W.dtype))
-    return choose(sums.last.number[0] > 0, (moved, new_state), (weights, state))
-
-
-def _mean(sums: Sums) -> LayerStatistics:
-    return jax.tree.map(lambda total: total / jnp.maximum(sums.number, 1), sums.statistics)
+    updates, state = optax_update(config.rule.optimizer, ungroup(gradients), state, params)
+    grouped = group(updates, weights.last.W.dtype)
+    grouped = join_stacks(split_stacks(grouped, heights(grouped)), heights(weights))
+    return jax.tree.map(jnp.add, weights, grouped), state
