@@ -296,13 +296,25 @@ def compiled(
     selected(itertools.product([6, 10], SCHEDULES), fast=[(6, name) for name in SCHEDULES]),
 )
 def test_one_array_up_and_one_down_cross_a_boundary_per_pipeline_step(depth, schedule):
-    microbatches = {"microbatches": 8} if schedule == "one_batch_late" else {}
-    batch = {"synchronous": None, "one_batch_late": 64, "streaming": 8}[schedule]
-    found = messages(compiled(depth, 4, schedule=schedule, batch=batch, **microbatches).as_text())
+    settings: dict = {
+        "synchronous": {},
+        "one_batch_late": {"batch": 80, "microbatches": 10},
+        "streaming": {"batch": 8},
+    }[schedule]
+    program = compiled(depth, 4, samples=320, schedule=schedule, **settings)
+    found = messages(program.as_text())
     inside = [one for one in found if one.in_loop]
-    assert [one.kind for one in inside] == ["collective-permute"] * 2
+    # Late batches are written out in pairs, with two kinds of steps each.
+    steps = 4 if schedule == "one_batch_late" else 1
+    assert [one.kind for one in inside] == ["collective-permute"] * 2 * steps
     assert {one.bytes for one in inside} == {8 * 32 * 4}
     assert {one.kind for one in found if not one.in_loop} <= {"all-reduce"}
+
+
+def test_two_stages_send_each_other_one_array_at_once():
+    found = messages(compiled(10, 2, batch=8, schedule="streaming").as_text())
+    inside = [one for one in found if one.in_loop]
+    assert [(one.kind, one.bytes) for one in inside] == [("collective-permute", 8 * 32 * 4)]
 
 
 @pytest.mark.parametrize(

@@ -338,6 +338,7 @@ def _collectives(placement: Placement, data: Data) -> Collectives:
     return Collectives(
         shift_up=partial(_shift, layer, plan.upward),
         shift_down=partial(_shift, layer, plan.downward),
+        swap=partial(_shift, layer, ((0, 1), (1, 0))) if plan.upward == ((0, 1),) else None,
         samples=_samples(axis, shards(mesh), data),
         sum_over_stages=(
             partial(lax.psum, axis_name=layer) if layer else Collectives().sum_over_stages

@@ -31,6 +31,8 @@ class Collectives(NamedTuple):
     Attributes:
         shift_up: sends an array to the next stage, returns what the previous one sent.
         shift_down: the other way.
+        swap: both at once between two stages in a chain, of which one sends up and the other down;
+            None for others.
         samples: reductions over the devices of this stage, which hold other samples.
         sum_over_stages: adds up over the stages.
         vary: declares values that depend on the stage and its samples, which JAX tells apart from
@@ -40,6 +42,7 @@ class Collectives(NamedTuple):
 
     shift_up: Callable[[Any], Any] = lambda message: message
     shift_down: Callable[[Any], Any] = lambda message: message
+    swap: Callable[[Any], Any] | None = None
     samples: SampleReductions = ALL_AT_HAND
     sum_over_stages: Callable[[Array], Array] = lambda array: array
     vary: Callable[[Any], Any] = lambda tree: tree

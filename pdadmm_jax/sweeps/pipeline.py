@@ -147,15 +147,13 @@ def pipeline_step(
         config: numbers and structure.
     """
     collectives, t = stage.collectives, flight.steps
-    send = partial(transfer, message_dtype=collectives.message_dtype)
     rising, turning = t - stage.position, t - stage.reach
     falling = t - 2 * stage.reach + stage.position
 
     def under_way(block: Array) -> Bool[Array, ""]:
         return (block >= 0) if blocks is None else (block >= 0) & (block < blocks)
 
-    below = send(flight.up[0, 0], collectives.shift_up)
-    above = send(flight.down[0, 0], collectives.shift_down)
+    below, above = _exchange(stage, flight.up[0, 0], flight.down[0, 0])
     flight, x = _enter(stage, flight, rows, batches, under_way(t))
 
     # Up, from the layer that the stage below has come to.
@@ -232,6 +230,16 @@ def batch_number(flight: InFlight, first: Array | int, blocks: int, dtype: Any) 
         return jnp.asarray(blocks * x.shape[2], dtype)
     taken = lax.dynamic_slice_in_dim(valid, first, blocks, axis=1)
     return jnp.sum(taken, dtype=dtype)
+
+
+def _exchange(stage: Stage, up: Array, down: Array) -> tuple[Array, Array]:
+    """What the stages below and above have sent."""
+    collectives = stage.collectives
+    send = partial(transfer, message_dtype=collectives.message_dtype)
+    if collectives.swap is not None:
+        received = send(choose(stage.position == 0, up, down), collectives.swap)
+        return received, received  # from the only neighbour, wherever that is
+    return send(up, collectives.shift_up), send(down, collectives.shift_down)
 
 
 def _enter(

@@ -328,7 +328,7 @@ def _one_batch_late(
             metrics = jax.tree.map(lambda old, new: old + jnp.sum(new), metrics, more)
         return (*moved, flight._replace(previous=weights)), metrics
 
-    return lax.scan(one_batch, carry, batches.rows)
+    return lax.scan(one_batch, carry, batches.rows, unroll=2)
 
 
 def _streaming(
