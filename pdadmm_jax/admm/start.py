@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from pdadmm_jax._checks import check_widths
+from pdadmm_jax._checks import check_inputs, check_widths
 from pdadmm_jax._typing import Array, Params, PRNGKeyArray
 from pdadmm_jax.admm.config import Config, check_config
 from pdadmm_jax.admm.exchange import first_messages, from_below, lowest
@@ -141,10 +141,10 @@ def abstract(
         message_dtype: type of the messages between stages.
 
     Raises:
-        ValueError: as ``init``.
+        ValueError: widths or inputs that do not fit each other.
     """
     widths = check_widths(widths)
-    check_data(data, widths, config)
+    check_inputs(data.x, widths[0])
     if mesh is None:
         return _abstract_start(data, widths, config, None), data
     mesh, samples = checked_mesh(mesh), data.x.shape[0]
