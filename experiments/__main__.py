@@ -171,11 +171,15 @@ def _parsed(name: str, options: Any, words: list[str], default: Any) -> Any:
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
-        lines = (
-            re.sub(r"[╭╮╰╯│─\s]+", " ", line).strip() for line in complaint.getvalue().splitlines()
-        )
-        title, *text = filter(None, lines)
-        raise UsageError(f"{title}: {' '.join(text)}") from None
+        raise UsageError(_one_line(complaint.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """The sentences in a box that tyro draws, in ASCII where the locale has nothing else."""
+    frame = r"[╭╮╰╯│─]+|-{3,}|^\s*[+|]-?|[+|]\s*$"
+    _, *rows = (re.sub(frame, " ", row).strip() for row in box.strip().splitlines())
+    parts = "\n".join(rows).split("\n\n")
+    return " ".join(f"{' '.join(part.split()).rstrip('.')}." for part in parts if part.strip())
 
 
 def _without_command(words: list[str]) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import chex
@@ -76,19 +76,31 @@ def check_shapes(**shaped: tuple[Any, tuple[int, ...]]) -> None:
             ) from None
 
 
-def check_widths(widths: tuple[int, ...]) -> None:
-    """Refuses a network without a hidden layer or with an empty one."""
+def check_key(key: Any) -> None:
+    """Refuses what is not a PRNG key, such as a seed."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = isinstance(key, (jax.Array, np.ndarray)) and key.dtype == np.uint32 and key.ndim == 1
+    if not typed and not raw:
+        raise TypeError(f"key is {key!r}, but has to be a PRNG key, such as jax.random.key(0).")
+
+
+def check_widths(widths: Any) -> tuple[int, ...]:
+    """Refuses a network without a hidden layer or with an empty one; the widths as a tuple."""
+    if not isinstance(widths, Iterable):
+        raise TypeError(f"widths is {widths!r}, but has to be (features, hidden, ..., outputs).")
+    widths = tuple(widths)
     if len(widths) < 3:
         raise ValueError(
-            f"widths {tuple(widths)} make {max(len(widths) - 1, 0)} layer(s), but pdADMM splits a "
+            f"widths {widths} make {max(len(widths) - 1, 0)} layer(s), but pdADMM splits a "
             "network of at least 2: give (features, hidden, ..., outputs)."
         )
     for index, width in enumerate(widths):
         if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
             raise ValueError(
-                f"widths[{index}] is {width!r} in {tuple(widths)}, but every width has to be a "
+                f"widths[{index}] is {width!r} in {widths}, but every width has to be a "
                 "whole number of at least 1."
             )
+    return widths
 
 
 def check_inputs(x: Any, features: int) -> None:
@@ -130,6 +142,32 @@ def check_finite(name: str, array: Any) -> None:
         )
 
 
+def check_array(name: str, value: Any) -> None:
+    """Refuses what is not an array of numbers."""
+    if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}, but has to be an array of NumPy or JAX: "
+            f"numpy.asarray({name})."
+        )
+    if not (jnp.issubdtype(value.dtype, np.number) or value.dtype == bool):
+        raise TypeError(f"{name} has dtype {value.dtype}, but has to hold numbers.")
+
+
+def check_config(config: Any, kind: type, algorithm: str) -> None:
+    """Refuses what is not the configuration of an algorithm.
+
+    Raises:
+        TypeError: another kind of object, such as the other algorithm's configuration.
+    """
+    if not isinstance(config, kind):
+        *_, module, _, name = f"...{type(config).__module__}.{type(config).__name__}".split(".")
+        given = f"{module}.{name}" if module in ("admm", "sweeps") else name
+        raise TypeError(f"config is a {given}, but {algorithm} takes {algorithm}.Config.")
+
+
+SHARED = ("step", "run", "reshard")  # functions of states that both algorithms have
+
+
 def check_state(
     state: Any, kinds: tuple[type, ...], algorithm: str, other: str, function: str
 ) -> None:
@@ -149,9 +187,10 @@ def check_state(
     if not isinstance(state, kinds):
         *_, module, _ = f"..{type(state).__module__}".split(".")
         if module == other:
+            way = f"use {other}.{function}, or" if function in SHARED else "it takes that of"
             raise TypeError(
                 f"{algorithm}.{function} was given the {type(state).__name__} that {other}.init "
-                f"makes: use {other}.{function}, or {algorithm}.init."
+                f"makes: {way} {algorithm}.init."
             )
         raise TypeError(
             f"{algorithm}.{function} was given a {type(state).__name__}, but takes the state that "

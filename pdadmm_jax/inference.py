@@ -12,17 +12,18 @@ import jax
 import jax.numpy as jnp
 
 from pdadmm_jax import admm, sweeps
+from pdadmm_jax._checks import check_array
 from pdadmm_jax._typing import AnyArray, Array, Float, Params, Scalar
 from pdadmm_jax.admm.relayout import nonfinite as _nonfinite_variables
 from pdadmm_jax.numerics.products import Precision
 from pdadmm_jax.parallel.forward import outputs
 from pdadmm_jax.parallel.groups import group, ungroup
-from pdadmm_jax.parallel.relayout import nonfinite_layers, replicated_weights
+from pdadmm_jax.parallel.relayout import nonfinite_rows, numbered, replicated_weights
 from pdadmm_jax.problems.activations import Activation
 from pdadmm_jax.problems.data import Data, as_arrays, check_targets
-from pdadmm_jax.problems.first_weights import chained_widths
+from pdadmm_jax.problems.first_weights import as_pairs, chained_widths
 from pdadmm_jax.problems.losses import Loss
-from pdadmm_jax.problems.problem import Problem
+from pdadmm_jax.problems.problem import Problem, check_problem
 
 _States = (admm.State, admm.ShardedState, sweeps.State)
 Network = admm.State | admm.ShardedState | sweeps.State | Params
@@ -40,7 +41,7 @@ def params(network: Network) -> list[tuple[Float[Array, "..."], Float[Array, "..
         all of them.
     """
     if not isinstance(network, _States):
-        return [(jnp.asarray(W), jnp.asarray(b)) for W, b in network]
+        return as_pairs(network)
     weights: Any = network.weights
     if network.placement is not None:
         weights = replicated_weights(weights, network.placement)
@@ -58,9 +59,12 @@ def forward(
         config: gives the activation and the precision.
 
     Raises:
+        TypeError: no weights, no array, or no configuration.
         ValueError: weights that do not chain, a batch of networks, or inputs of another width
             than the first layer takes.
     """
+    check_array("x", x)
+    check_problem(config)
     weights = params(network)
     features = chained_widths(weights)[0]
     if x.ndim != 2 or x.shape[1] != features:
@@ -122,15 +126,18 @@ def nonfinite(state: admm.State | admm.ShardedState | sweeps.State) -> list[str]
     """Which variables hold a NaN or an infinity, as "W of layer 3"; layers count from 1.
 
     Looks at every value: for the report after ``info.finite`` turned False.
+
+    Raises:
+        TypeError: no state.
     """
+    if not isinstance(state, _States):
+        raise TypeError(
+            f"nonfinite was given a {type(state).__name__}, but takes the state of an algorithm."
+        )
     if not isinstance(state, sweeps.State):
         return _nonfinite_variables(state)
-    found = nonfinite_layers(state.weights, state.plan, state.placement)
-    return [f"{path[-1].name} of layer {layer}" for layer, path in sorted(found, key=_by_layer)]
-
-
-def _by_layer(found: tuple[int, Any]) -> tuple[int, str]:
-    return found[0], found[1][-1].name
+    found = nonfinite_rows(numbered(state.weights, state.plan), state.placement)
+    return [f"{name} of layer {layer}" for layer, name in sorted(found)]
 
 
 def _outputs(network: Network, data: Data, config: Problem) -> tuple[Array, Data]:

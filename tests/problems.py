@@ -75,10 +75,10 @@ def worst_difference(state, data, v):
 
 
 def refused(match, call, *args, **kwargs):
-    """One line of ValueError; the test suite's own type checks, which users lack, are off."""
+    """One line of ValueError or TypeError; the suite's type checks, which users lack, are off."""
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
-        with pytest.raises(ValueError, match=match) as caught:
+        with pytest.raises((TypeError, ValueError), match=match) as caught:
             call(*args, **kwargs)
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)

@@ -312,6 +312,11 @@ def test_the_protocol_is_the_papers():
             "network.activation is tanh, but growth is for relu",
         ),
         (("compare", "--first-layers", 4), "the network has 4 layers: give a number from 2 to 3"),
+        (
+            ("compare", "--network.hidden", 9, "--first-layers", 2),
+            "first-layers is 2, but the network has 2 layers: leave it out",
+        ),
+        (("performance", "--sets", "digits"), "sets has digits, which the paper does not have"),
         (("compare", "--out", "/proc/none"), "choose another with --out"),
         (("performance", "--sets"), "sets and files are empty"),
         (("performance", "--files", "none.npz"), "file is none.npz, which is no file"),

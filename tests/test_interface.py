@@ -106,6 +106,63 @@ def test_the_other_algorithms_state_is_refused_with_the_right_function(algorithm
         jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.mark.parametrize("function", [admm.grow, admm.refresh, admm.terms])
+def test_the_way_out_names_no_function_that_does_not_exist(function):
+    name = function.__name__
+    match = rf"admm\.{name} was given the State that sweeps\.init makes: it takes that of admm.init"
+    refused(
+        match, function, started(sweeps), *((CONFIGS[admm], 1) if name == "grow" else (DATA, 0))
+    )
+
+
+@pytest.mark.parametrize(
+    ("match", "call"),
+    [
+        ("config is a sweeps.Config, but admm takes", lambda: start(config=CONFIGS[sweeps])),
+        ("config is a NoneType, but has to be", lambda: start(config=None)),
+        ("config is a sweeps.Config, but", lambda: step(config=CONFIGS[sweeps])),
+        ("config is a sweeps.Config, but", lambda: admm.certificate(CONFIGS[sweeps])),
+        ("config is a sweeps.Config, but", lambda: admm.certified(CONFIGS[sweeps])),
+        ("config is a sweeps.Config, but", lambda: admm.grow(started(admm), CONFIGS[sweeps], 1)),
+        ("config is a list, but", lambda: pdadmm.loss(started(admm), DATA, [])),
+        ("config is a list, but", lambda: pdadmm.forward(started(admm), X, [])),
+        ("data is a tuple, but has to be Data", lambda: start(data=(X, DATA.y))),
+        ("data is a tuple, but has to be Data", lambda: step(data=(X, DATA.y))),
+        ("x is a list, but has to be an array", lambda: start(data=pdadmm.Data([[1.0]], DATA.y))),
+        ("y has dtype <U1, but has to hold", lambda: start(data=pdadmm.Data(X, np.array(["a"])))),
+        ("x is a list, but", lambda: pdadmm.forward(started(admm), [[1.0] * 6], CONFIGS[admm])),
+        ("key is 0, but has to be a PRNG key", lambda: start(key=0)),
+        ("widths is 4, but has to be .features", lambda: start(widths=4)),
+        ("initializer is 'he', but has to be", lambda: start(initializer="he")),
+        (
+            r"W has shape \(3,\), but .* \(6, 8\)",
+            lambda: start(initializer=lambda *_: jnp.zeros(3)),
+        ),
+        ("weights are a State, but have", lambda: admm.from_params(started(admm), DATA, None)),
+        ("weights are a dict, but have", lambda: pdadmm.params({})),
+        (r"layer 1 is a str, but has to be \(W, b\)", lambda: pdadmm.params("a")),
+        ("W of layer 1 is a float, but", lambda: pdadmm.params([(1.0, 2.0)])),
+        ("nonfinite was given a list, but", lambda: pdadmm.nonfinite([])),
+        ("make 1 layer", lambda: admm.abstract(DATA, (6, 3), CONFIGS[admm])),
+        ("x has 6 features, but", lambda: admm.abstract(DATA, (5, 8, 3), CONFIGS[admm])),
+        ("function is 'tanh', but", lambda: pdadmm.NumericActivation("tanh")),
+        ("lipschitz is -1, but", lambda: pdadmm.NumericActivation(jnp.tanh, lipschitz=-1)),
+        ("function is 3, but", lambda: pdadmm.ConvexLoss(3)),
+        ("steps is '3', but has to be", lambda: step(steps="3")),
+    ],
+)
+def test_what_is_of_another_kind_is_named(match, call):
+    refused(match, call)
+
+
+def start(key=KEY, data=DATA, widths=WIDTHS, config=CONFIGS[admm], **options):
+    return admm.init(key, data, widths, config, **options)
+
+
+def step(data=DATA, config=CONFIGS[admm], steps=1):
+    return admm.run(started(admm), data, config, steps=steps)
+
+
 @BOTH
 def test_seeds_go_through_vmap(algorithm):
     """Starting, training and taking the weights of three networks at once, as one by one."""

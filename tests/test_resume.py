@@ -139,6 +139,16 @@ def test_another_configuration_is_refused(whole, words, complaint, capsys):
     assert complaint in line
 
 
+def test_another_configuration_is_refused_without_a_checkpoint_too(tmp_path, capsys):
+    words = ("--network.hidden", 8, "--iterations", 2, "--checkpoint.keep", 0, "--out", tmp_path)
+    assert train(*words) == 0
+    (run,) = tmp_path.iterdir()
+    assert train("--resume", run, "--algorithm", "sweeps") == 2
+    assert "algorithm was admm, not sweeps" in capsys.readouterr().err
+    assert train("--resume", run) == 0
+    assert "nothing is left to do" in capsys.readouterr().out
+
+
 def test_other_data_of_the_same_name_are_refused(cut, monkeypatch, capsys):
     run = cut(20)
     monkeypatch.setattr(build, "digest", lambda _: "another")

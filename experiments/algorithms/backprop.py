@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -93,7 +92,6 @@ def _pass_in_batches(
         return _step(state, pdadmm.Data(data.x[chosen], data.y[chosen], rows >= 0), config)
 
     batches = batches_of(samples, batch, block=0, devices=1)[:, 0]  # as the sweeps have them
-    assert len(batches) == math.ceil(samples / batch)
     state, losses = lax.scan(step, state, jnp.asarray(batches))
     return state, jnp.mean(losses)
 

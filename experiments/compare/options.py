@@ -88,9 +88,10 @@ class CompareConfig:
         self.network.check()
         layers = len(self.network.hidden) + 1
         if self.first_layers is not None and not 2 <= self.first_layers < layers:
+            fewer = f"give a number from 2 to {layers - 1}, or " if layers > 2 else ""
             raise ValueError(
-                f"first-layers is {self.first_layers}, but the network has {layers} layers: give "
-                f"a number from 2 to {layers - 1}, or leave it out."
+                f"first-layers is {self.first_layers}, but the network has {layers} layers: "
+                f"{fewer}leave it out."
             )
         if self.first_layers is not None and self.network.activation != "relu":
             raise ValueError(
@@ -138,7 +139,8 @@ class PerformanceConfig:
     """Width of its hidden layers."""
 
     initializer: InitializerName = "he"
-    """First weights, the same for all methods that begin with all layers."""
+    """First weights, the same for all methods that begin with all layers: He's, by which the tables
+    of docs/results.md were made, where other commands begin with orthogonal ones."""
 
     methods: tuple[MethodName, ...] = ALL
     """Methods to compare."""
@@ -163,6 +165,11 @@ class PerformanceConfig:
         check_counts(self, least={"layers": 2})
         if not self.sets and not self.files:
             raise ValueError("sets and files are empty: give at least one of either.")
+        if others := [name for name in self.sets if name not in SIX]:
+            raise ValueError(
+                f"sets has {others[0]}, which the paper does not have: choose among "
+                f"{', '.join(SIX)}, or give files."
+            )
         studies = self.studies()
         for one in studies:
             one.check()

@@ -60,6 +60,11 @@ class DataConfig:
             self._check_file(self.file)
         elif self.protocol == "paper" and ENTRIES[self.name].paper is None:
             raise DataError(f"protocol 'paper' is not defined for {self.name}: use 'full'")
+        elif self.archives is not None and not ENTRIES[self.name].archives:
+            raise DataError(
+                f"archives is {self.archives}, but {self.name} comes with the code: leave it out, "
+                "or name the dataset whose archives they are"
+            )
         if not 0 <= self.validation < 1 or math.isnan(self.validation):
             raise DataError(f"validation is {self.validation}: give a share from 0 up to below 1")
         if self.limit is not None and self.limit < 1:

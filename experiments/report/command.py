@@ -24,7 +24,7 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 3rem; border-top: 1px solid #ddd; 
 .table { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; vertical-align: top; }
-th { border-bottom-width: 2px; }
+th { border-bottom-width: 2px; } td[style$="right"] { white-space: nowrap; }
 code { background: #f4f4f4; padding: .1rem .3rem; overflow-wrap: anywhere; }
 img { max-width: 100%; }
 @media (max-width: 40rem) { body { font-size: 14px; margin: 1rem auto; }
@@ -152,7 +152,7 @@ def _overview(found: Found) -> SavedTable:
         for path, content in found
     ]
     columns = ["run", "result", "finished"]
-    return {"title": None, "columns": columns, "rows": rows, "right": [False] * len(columns)}
+    return {"title": None, "columns": columns, "rows": rows, "right": [False, False, True]}
 
 
 def _result(content: SavedContent) -> str:

@@ -372,4 +372,7 @@ def _draw(panels: Sequence[Axes], one: History, samples: int, look: dict[str, An
 def _exponents(setting: Setting) -> str:
     """How c_k falls in the runs of a setting, for the legend."""
     found = [exponent(one.report.squared_step) for one in finite_ones(setting.histories)]
-    return f", exponent {min(found):.2f} to {max(found):.2f}" if found else ""
+    if not found:
+        return ""
+    ends = dict.fromkeys(f"{one:.2f}" for one in (min(found), max(found)))  # one if they are alike
+    return f", exponent {' to '.join(ends)}"

@@ -121,7 +121,10 @@ class CommunicationConfig(StudyConfig):
         check_counts(self, least={"stages": 2})
         layers = len(self.network.hidden) + 1
         if self.stages > layers:
-            raise ValueError(f"stages is {self.stages}, but the network has {layers} layers.")
+            raise ValueError(
+                f"stages is {self.stages}, but the network has {layers} layers: "
+                f"give {layers} or less."
+            )
         if "full" not in self.message_dtypes:
             raise ValueError(
                 "message-dtypes lacks 'full', which the others are compared with: add it."

@@ -22,21 +22,9 @@ from pdadmm_jax.parallel.mesh import shards, stages
 class ADMMTrainer(Trainer):
     """ADMM over all samples at once."""
 
+    library = pdadmm.admm
     algorithm = ADMM
     monitored = "the Lagrangian"
-
-    def init(self) -> TrainState:
-        """The start from random weights."""
-        state = pdadmm.admm.init(
-            jax.random.key(self.options.seed),
-            self.splits.solved,
-            self.widths,
-            self.config,
-            initializer=build.INITIALIZERS[self.options.network.initializer],
-            mesh=self.mesh,
-            message_dtype=self.options.mesh.message_dtype,
-        )
-        return TrainState(state, self.config)
 
     def checkpoint(self, state: TrainState) -> tuple[Any, dict[str, Any]]:
         """What a checkpoint has to hold: arrays, and facts that JSON can hold.

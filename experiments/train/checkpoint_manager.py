@@ -17,7 +17,7 @@ from experiments.train import checkpoints
 from experiments.train.checkpoints import Found
 from experiments.train.divergence import Monitor
 from experiments.train.options import TrainConfig
-from experiments.train.resume import differences, from_plain, plain
+from experiments.train.resume import differences, from_plain, original_options, plain
 from experiments.train.trainer import Record, Trainer
 
 
@@ -159,6 +159,8 @@ def _taken_up(run: Path, options: TrainConfig, facts: dict[str, Any]) -> tuple[F
         )
     if found:
         _check_same(run, found, facts)
+    elif ended is not None:
+        _check_options(run, original_options(["--resume", str(run)]), facts)
     if options.iterations < done:
         raise ValueError(
             f"iterations is {options.iterations}, but {run} has done {done}: give more, or leave "
@@ -180,12 +182,7 @@ def _check_same(run: Path, found: Found, facts: dict[str, Any]) -> None:
         ValueError: with the list of differences.
     """
     then = found.facts
-    begun = plain(from_plain(TrainConfig, then["config"]))  # with options that came later
-    if different := differences(begun, facts["config"]):
-        raise ValueError(
-            f"{run} was begun under other options: {'; '.join(different)}. Leave them out, or "
-            "begin a new run."
-        )
+    _check_options(run, from_plain(TrainConfig, then["config"]), facts)
     if then["data"] != facts["data"]:
         raise ValueError(
             f"{run} was begun on other data than these of the same name: give those back, or begin "
@@ -198,6 +195,15 @@ def _check_same(run: Path, found: Found, facts: dict[str, Any]) -> None:
         for name in ("devices", "jax", "machine")
         if _kind(before.get(name)) != _kind(now[name])
     )
+
+
+def _check_options(run: Path, begun: TrainConfig | None, facts: dict[str, Any]) -> None:
+    """Refuses to resume under other options than those that the run was begun with."""
+    if different := differences(plain(begun), facts["config"]):  # with options that came later
+        raise ValueError(
+            f"{run} was begun under other options: {'; '.join(different)}. Leave them out, or "
+            "begin a new run."
+        )
 
 
 def _kind(text: str | None) -> str:

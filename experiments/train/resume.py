@@ -46,7 +46,7 @@ def original_options(words: list[str]) -> TrainConfig | None:
         config = _config_of_checkpoint(directory)
         if config is None:
             raise UsageError(
-                f"{path} is damaged or from another version ({_short(error)}), and no "
+                f"{path} is damaged, or of another command or version ({_short(error)}), and no "
                 "checkpoint has its options: begin a new run."
             ) from error
     # Where it is to run is said anew.

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 import pdadmm_jax as pdadmm
-from experiments import build
 from experiments.algorithms.loop import Chunk, TrainState
 from experiments.algorithms.sweeps import SWEEPS
 from experiments.train.checkpoints import Found, restore
@@ -23,21 +22,9 @@ from pdadmm_jax.parallel.mesh import stages
 class SweepsTrainer(Trainer):
     """Sweeps over all samples or over batches."""
 
+    library = pdadmm.sweeps
     algorithm = SWEEPS
     monitored = "the loss"
-
-    def init(self) -> TrainState:
-        """The start from random weights."""
-        state = pdadmm.sweeps.init(
-            jax.random.key(self.options.seed),
-            self.splits.solved,
-            self.widths,
-            self.config,
-            initializer=build.INITIALIZERS[self.options.network.initializer],
-            mesh=self.mesh,
-            message_dtype=self.options.mesh.message_dtype,
-        )
-        return TrainState(state, self.config)
 
     def checkpoint(self, state: TrainState) -> tuple[Any, dict[str, Any]]:
         """What a checkpoint has to hold: arrays as they lie, and facts that JSON can hold."""

@@ -6,16 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from experiments import build
 from experiments.algorithms import loop
 from experiments.algorithms.algorithm import Algorithm
 from experiments.algorithms.loop import Chunk, Schedule, Score, TrainState
-from experiments.build import Splits
 from experiments.train.checkpoints import Found
 from experiments.train.options import TrainConfig
 
@@ -32,21 +33,32 @@ class Trainer(ABC):
         widths: of the network that training begins with.
         config: the algorithm's configuration that it begins with.
         mesh: devices; None for a single one.
+        library: the module of the algorithm.
         algorithm: its iterations.
         monitored: what the number that is to fall is called.
     """
 
     options: TrainConfig
-    splits: Splits
+    splits: build.Splits
     widths: tuple[int, ...]
     config: Any
     mesh: Mesh | None
+    library: ClassVar[ModuleType]
     algorithm: ClassVar[Algorithm]
     monitored: ClassVar[str]
 
-    @abstractmethod
     def init(self) -> TrainState:
         """The start of a new run, from random weights."""
+        state = self.library.init(
+            jax.random.key(self.options.seed),
+            self.splits.solved,
+            self.widths,
+            self.config,
+            initializer=build.INITIALIZERS[self.options.network.initializer],
+            mesh=self.mesh,
+            message_dtype=self.options.mesh.message_dtype,
+        )
+        return TrainState(state, self.config)
 
     @abstractmethod
     def checkpoint(self, state: TrainState) -> tuple[Any, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from pdadmm_jax import _checks
 from pdadmm_jax._checks import checked_number
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
@@ -64,6 +65,11 @@ class Config:
     def replace(self, **changes: Any) -> Config:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def check_config(config: Any) -> None:
+    """Refuses what is not a configuration of Algorithm 1."""
+    _checks.check_config(config, Config, "admm")
 
 
 def paper(**changes: Any) -> Config:

@@ -7,8 +7,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from pdadmm_jax.admm.config import Config
+from pdadmm_jax.admm.config import Config, check_config
 from pdadmm_jax.admm.relayout import laid_out, relayout
 from pdadmm_jax.admm.state import (
     AnyState,
@@ -63,9 +64,10 @@ def grow(state: AnyState, config: Config, layers: int) -> AnyState:
         ValueError: a negative number of layers, or an activation with f(f(z)) != f(z), for which
             no identity layer preserves the function.
     """
-    if not isinstance(layers, int) or layers < 0:
-        raise ValueError(f"layers is {layers}, but has to be a whole number, 0 or more.")
+    if not isinstance(layers, (int, np.integer)) or layers < 0:
+        raise ValueError(f"layers is {layers!r}, but has to be a whole number, 0 or more.")
     check_state(state, "grow")
+    check_config(config)
     check_growable(config)
     if layers == 0:
         return state

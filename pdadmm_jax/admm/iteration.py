@@ -107,7 +107,7 @@ def run(
     del key
     check_state(state, "run")
     if not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ValueError(f"steps is {steps}, but has to be a whole number, at least 1.")
+        raise ValueError(f"steps is {steps!r}, but has to be a whole number, at least 1.")
     return _run(state, as_arrays(data), at_precision_of(config, dtype_of(state)), int(steps))
 
 

@@ -28,6 +28,7 @@ from pdadmm_jax.admm.state import (
     stage_variables,
 )
 from pdadmm_jax.parallel.compression import MessageType
+from pdadmm_jax.parallel.groups import LayerGroups
 from pdadmm_jax.parallel.mesh import (
     create_on,
     per_sample,
@@ -41,7 +42,8 @@ from pdadmm_jax.parallel.mesh import (
 from pdadmm_jax.parallel.plan import Plan, plan
 from pdadmm_jax.parallel.relayout import (
     exchange_rows,
-    finite_rows,
+    nonfinite_rows,
+    numbered,
     on_host,
     placement_of,
     relayout_groups,
@@ -195,21 +197,14 @@ def relayout(variables: StageVariables, source: Plan, target: Plan) -> StageVari
 
 def nonfinite(state: AnyState) -> list[str]:
     """Which variables hold a NaN or an infinity, as "W of layer 3"; layers count from 1."""
-    variables, plan, placement = split(state).variables, state.plan, state.placement
-    stacked = iter(plan.stack)
-    held: list[tuple[Any, Any]] = [
-        (variables.first, plan.firsts),
-        (variables.edge, plan.edge_hidden),
+    variables, plan = split(state).variables, state.plan
+    first, *_, last = weights = variables.weights
+    groups = [
+        *numbered(LayerGroups(first, variables.stacks, weights.edge, last), plan),
         (variables.edge_output, plan.edge_outputs),
         (variables.edge_input, plan.edge_inputs),
-        (variables.last, plan.lasts),
         (variables.last_output, plan.lasts),
-        *((stack, [next(stacked) for _ in range(len(stack.W))]) for stack in variables.stacks),
     ]
-    bad = set()
-    for group, layers in held:
-        for path, finite in jax.tree.leaves_with_path(finite_rows(group, placement)):
-            rows = zip(layers, np.asarray(finite), strict=True)
-            name = _VARIABLES.index(path[-1].name)
-            bad |= {(layer, name) for layer, ok in rows if layer and not ok}
-    return [f"{_VARIABLES[variable]} of layer {layer}" for layer, variable in sorted(bad)]
+    found = nonfinite_rows(groups, state.placement)
+    ordered = sorted(found, key=lambda one: (one[0], _VARIABLES.index(one[1])))
+    return [f"{name} of layer {layer}" for layer, name in ordered]

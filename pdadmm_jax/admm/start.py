@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from pdadmm_jax._checks import check_widths
+from pdadmm_jax._checks import check_inputs, check_widths
 from pdadmm_jax._typing import Array, Params, PRNGKeyArray
-from pdadmm_jax.admm.config import Config
+from pdadmm_jax.admm.config import Config, check_config
 from pdadmm_jax.admm.exchange import first_messages, from_below, lowest
 from pdadmm_jax.admm.relayout import laid_out
 from pdadmm_jax.admm.state import (
@@ -82,8 +82,7 @@ def init(
     Raises:
         ValueError: widths, inputs, labels or a mesh that do not fit each other.
     """
-    data, widths = as_arrays(data), tuple(widths)
-    check_widths(widths)
+    data, widths = as_arrays(data), check_widths(widths)
     check_data(data, widths, config)
     params = random_params(key, widths, initializer, data.x.dtype)
     return _forward_start(params, data, widths, config, mesh, message_dtype)
@@ -140,7 +139,12 @@ def abstract(
             having all of them, of a share of the samples: as a state of another mesh can be read
             from a checkpoint, to be given to ``reshard``.
         message_dtype: type of the messages between stages.
+
+    Raises:
+        ValueError: widths or inputs that do not fit each other.
     """
+    widths = check_widths(widths)
+    check_inputs(data.x, widths[0])
     if mesh is None:
         return _abstract_start(data, widths, config, None), data
     mesh, samples = checked_mesh(mesh), data.x.shape[0]
@@ -183,6 +187,7 @@ def _forward_start(
     message_dtype: MessageType,
 ) -> Any:
     """State with z = a = p W + b, p = q = f(z of the layer below) and u = 0."""
+    check_config(config)
     check_message_type(message_dtype)
     weights, placement = group(params, data.x.dtype), None
     if mesh is not None:

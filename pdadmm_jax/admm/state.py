@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pdadmm_jax import _checks
 from pdadmm_jax._typing import Array, Float, Int
-from pdadmm_jax.admm.config import Config
+from pdadmm_jax.admm.config import Config, check_config
 from pdadmm_jax.parallel.groups import LayerGroups, Weights
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan
@@ -221,6 +221,7 @@ def check_state(state: Any, function: str) -> None:
 
 def check_match(state: AnyState, data: Data, config: Config) -> None:
     """Refuses data of other samples, width or dtype than the state was made for, or other y."""
+    check_config(config)
     W, z = state.weights.first.W, split(state).variables.edge_output.z
     expected = (z.shape[1], W.shape[1])
     if data.x.shape != expected:

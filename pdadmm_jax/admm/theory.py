@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Number
-from pdadmm_jax.admm.config import Config
+from pdadmm_jax.admm.config import Config, check_config
 
 
 class Certificate(NamedTuple):
@@ -52,6 +52,7 @@ def lemma_1(nu: Number, rho: Number, lipschitz: float, proximal: Number = 1.0) -
 
 def certificate(config: Config) -> Certificate:
     """Whether these penalties, with this activation, lie in the certified region."""
+    check_config(config)
     return lemma_1(config.nu, config.rho, config.activation.lipschitz, config.proximal)
 
 
@@ -72,6 +73,7 @@ def certified(config: Config, margin: float = 1.05) -> Config:
         ValueError: no rho is certified, because the activation's Lipschitz constant is unknown or
             the proximal term is switched off; or a margin of 1 or less.
     """
+    check_config(config)
     if not margin >= 1 + 1e-6:
         raise ValueError(
             f"margin is {margin}, but has to be 1.000001 or more: the region is open, and single "

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from pdadmm_jax._typing import Array
 from pdadmm_jax.parallel.compression import MessageType, check_message_type
-from pdadmm_jax.parallel.groups import LayerGroups, map_groups
+from pdadmm_jax.parallel.groups import LayerGroups
 from pdadmm_jax.parallel.mesh import checked_mesh, put, replicate, shardings, stages, weight_specs
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan, plan
@@ -110,33 +110,30 @@ def replicated_weights(weights: LayerGroups, placement: Placement) -> LayerGroup
     return replicate(relayout_groups(weights, placement.plan, canonical), placement.mesh)
 
 
-def nonfinite_layers(
-    groups: LayerGroups, plan: Plan, placement: Placement | None
-) -> list[tuple[int, Any]]:
-    """Which layers hold a NaN or an infinity: (layer from 1, path of the variable)."""
+def numbered(groups: LayerGroups, plan: Plan) -> list[tuple[Any, Numbers]]:
+    """Every group of layers with the layers that its rows belong to."""
     stacked = iter(plan.stack)
-    numbers = LayerGroups(
-        first=plan.firsts,
-        stacks=tuple(
-            tuple(next(stacked) for _ in range(len(jax.tree.leaves(stack)[0])))
-            for stack in groups.stacks
-        ),
-        edge=plan.edge_hidden,
-        last=plan.lasts,
-    )
-    found = []
+    stacks = [
+        (stack, [next(stacked) for _ in jax.tree.leaves(stack)[0]]) for stack in groups.stacks
+    ]
+    hidden = [] if groups.edge is None else [(groups.edge, plan.edge_hidden)]
+    return [(groups.first, plan.firsts), *hidden, *stacks, (groups.last, plan.lasts)]
 
-    def look(variables: Any, layers: Numbers) -> None:
-        for path, finite in jax.tree.leaves_with_path(finite_rows(variables, placement)):
+
+def nonfinite_rows(
+    groups: Sequence[tuple[Any, Numbers]], placement: Placement | None
+) -> set[tuple[int, str]]:
+    """Which variables hold a NaN or an infinity: (layer from 1, name)."""
+    found = set()
+    for variables, layers in groups:
+        for path, finite in jax.tree.leaves_with_path(_finite_rows(variables, placement)):
             rows = zip(layers, np.asarray(finite), strict=True)
-            found.extend((layer, path) for layer, ok in rows if layer and not ok)
-
-    map_groups(look, groups, numbers)
+            found |= {(layer, path[-1].name) for layer, ok in rows if layer and not ok}
     return found
 
 
 @partial(jax.jit, static_argnums=1)
-def finite_rows(variables: Any, placement: Placement | None) -> Any:
+def _finite_rows(variables: Any, placement: Placement | None) -> Any:
     """Whether all is finite, for every variable and row of a group of layers."""
     finite = jax.tree.map(lambda rows: jnp.isfinite(rows).all(range(1, rows.ndim)), variables)
     return finite if placement is None else replicate(finite, placement.mesh)

@@ -139,12 +139,26 @@ class NumericActivation:
         lipschitz: S, needed by the certified mode alone.
         idempotent: whether f(f(z)) = f(z).
         iterations: bound on the descent steps of the numeric solve.
+
+    Raises:
+        TypeError: no function.
+        ValueError: lipschitz not above 0.
     """
 
     function: Callable[[Array], Array]
     lipschitz: float = float("inf")
     idempotent: bool = False
     iterations: int = 60
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(
+                f"function is {self.function!r}, but has to be one of arrays, such as jax.nn.silu."
+            )
+        if not self.lipschitz > 0:
+            raise ValueError(
+                f"lipschitz is {self.lipschitz}, but has to be above 0; leave it out if unknown."
+            )
 
     def __str__(self) -> str:
         return getattr(self.function, "__name__", repr(self.function)).lstrip("_")

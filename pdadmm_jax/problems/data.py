@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._checks import check_inputs
+from pdadmm_jax._checks import check_array, check_inputs
 from pdadmm_jax._typing import Array, Bool, Float, Shaped
-from pdadmm_jax.problems.problem import Problem, check_representable
+from pdadmm_jax.problems.problem import Problem, check_problem, check_representable
 
 
 class Data(NamedTuple):
@@ -46,7 +46,15 @@ class Data(NamedTuple):
 
 
 def as_arrays(data: Data) -> Data:
-    """The data as JAX arrays, doubles as singles unless x64 is on."""
+    """The data as JAX arrays, doubles as singles unless x64 is on.
+
+    Raises:
+        TypeError: no ``Data``, or no arrays of numbers in it.
+    """
+    if not isinstance(data, Data):
+        raise TypeError(f"data is a {type(data).__name__}, but has to be Data(x, y).")
+    check_array("x", data.x)
+    check_array("y", data.y)
     return jax.tree.map(jnp.asarray, data)
 
 
@@ -65,6 +73,7 @@ def check_data(data: Data, widths: Sequence[int], problem: Problem) -> None:
 
 def check_targets(data: Data, outputs: int, problem: Problem) -> None:
     """Refuses targets that fit neither the inputs nor the loss."""
+    check_problem(problem)
     x, y, valid = data
     if y.ndim not in (1, 2) or y.shape[0] != x.shape[0]:
         raise ValueError(

@@ -9,7 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._checks import check_finite, check_widths, is_concrete
+from pdadmm_jax._checks import (
+    check_array,
+    check_finite,
+    check_key,
+    check_shapes,
+    check_widths,
+    is_concrete,
+)
 from pdadmm_jax._typing import Array, Params, PRNGKeyArray
 from pdadmm_jax.problems.data import Data, check_data
 from pdadmm_jax.problems.problem import Problem
@@ -34,22 +41,49 @@ def random_params(
         dtype: of the weights.
 
     Raises:
-        ValueError: widths that make no network.
+        ValueError: widths that make no network, or weights of another shape than asked for.
+        TypeError: no PRNG key, or an initializer that is no function.
     """
-    check_widths(tuple(widths))
+    widths = check_widths(widths)
+    check_key(key)
     initializer = initializer or jax.nn.initializers.orthogonal(2**0.5)
+    if not callable(initializer):
+        raise TypeError(
+            f"initializer is {initializer!r}, but has to be a function of (key, shape, dtype), "
+            "such as jax.nn.initializers.he_normal()."
+        )
     keys = jax.random.split(key, len(widths) - 1)
-    shapes = itertools.pairwise(widths)
-    return [
-        (initializer(k, shape, dtype), jnp.zeros(shape[1], dtype))
-        for k, shape in zip(keys, shapes, strict=True)
-    ]
+    weights = []
+    for k, shape in zip(keys, itertools.pairwise(widths), strict=True):
+        W = initializer(k, shape, dtype)
+        check_shapes(W=(W, shape))
+        weights.append((W, jnp.zeros(shape[1], dtype)))
+    return weights
 
 
 def zero_params(widths: Sequence[int], dtype: Any) -> Params:
     """Weights of zeros, for their shapes."""
     shapes = itertools.pairwise(widths)
     return [(jnp.zeros(shape, dtype), jnp.zeros(shape[1], dtype)) for shape in shapes]
+
+
+def as_pairs(params: Any) -> list[tuple[Array, Array]]:
+    """The weights as JAX arrays.
+
+    Raises:
+        TypeError: they are no (W, b) pairs.
+    """
+    if not isinstance(params, Sequence) or hasattr(params, "_fields"):
+        raise TypeError(
+            f"weights are a {type(params).__name__}, but have to be a list of (W, b), as "
+            "params(state) gives it."
+        )
+    for layer, pair in enumerate(params, start=1):
+        if not isinstance(pair, Sequence) or len(pair) != 2:
+            raise TypeError(f"layer {layer} is a {type(pair).__name__}, but has to be (W, b).")
+        for name, array in zip("Wb", pair, strict=True):
+            check_array(f"{name} of layer {layer}", array)
+    return [(jnp.asarray(W), jnp.asarray(b)) for W, b in params]
 
 
 def chained_widths(params: Params) -> tuple[int, ...]:
@@ -70,8 +104,7 @@ def chained_widths(params: Params) -> tuple[int, ...]:
                 f"{params[index - 1][0].shape[1]}: W has shape (n_in, n_out); transpose it?"
             )
     found = tuple(W.shape[0] for W, _ in params[:1]) + tuple(W.shape[1] for W, _ in params)
-    check_widths(found)
-    return found
+    return check_widths(found)
 
 
 def check_params(params: Params, data: Data, problem: Problem) -> tuple[int, ...]:
@@ -81,9 +114,10 @@ def check_params(params: Params, data: Data, problem: Problem) -> tuple[int, ...
         The network's widths.
 
     Raises:
+        TypeError: they are no (W, b) pairs.
         ValueError: naming the layer.
     """
-    widths = chained_widths(params)
+    widths = chained_widths(as_pairs(params))
     check_data(data, widths, problem)
     for layer, (W, b) in enumerate(params, start=1):
         for name, array in (("W", W), ("b", b)):

@@ -215,11 +215,20 @@ class ConvexLoss:
             nu is of order 1 or above, tens where the quadratic term is weak and logits are far.
         classification: whether the largest output is the predicted class, so that there is an
             accuracy.
+
+    Raises:
+        TypeError: no function.
     """
 
     function: Callable[[Array, Array], Array]
     iterations: int = 100
     classification: bool = True
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(
+                f"function is {self.function!r}, but has to be one of a sample's outputs and y."
+            )
 
     def check(self, y: Array, outputs: int) -> None:
         del y, outputs  # any target will do: the function knows

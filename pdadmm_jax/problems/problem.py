@@ -35,6 +35,18 @@ class Problem(Protocol):
     def precision(self) -> Precision: ...
 
 
+def check_problem(config: Any) -> None:
+    """Refuses what says nothing of the problem.
+
+    Raises:
+        TypeError: it is no configuration.
+    """
+    if not isinstance(config, Problem):
+        raise TypeError(
+            f"config is a {type(config).__name__}, but has to be an admm.Config or sweeps.Config."
+        )
+
+
 def resolve_problem(config: Any) -> None:
     """Puts objects in the place of names in a frozen configuration, and checks its precision.
 
