@@ -73,9 +73,7 @@ def transcribed(params, data, config, passes=2, batch=None, **more):
     cuts = range(0, len(x), batch or len(x))
     batches = [(x[k : k + (batch or len(x))], y[k : k + (batch or len(x))]) for k in cuts]
     name = str(config.activation).split("(")[0]
-    params, losses = reference.sweep(
-        params, rules, batches * passes, nu, *FUNCTIONS[name], **more
-    )
+    params, losses = reference.sweep(params, rules, batches * passes, nu, *FUNCTIONS[name], **more)
     return params, np.asarray(losses)
 
 
@@ -280,9 +278,7 @@ def test_ten_layers_learn_the_digits_in_few_passes(passes):
     assert float(pdadmm.accuracy(pdadmm.params(state), validation, config)) > 0.93
 
 
-def compiled(
-    depth, stages, samples=64, shards=1, width=32, message_dtype="full", **settings
-):
+def compiled(depth, stages, samples=64, shards=1, width=32, message_dtype="full", **settings):
     params, data = problem(depth, samples, width=width)
     config = sweeps.Config(**{"block": 8} | settings)
     mesh = pdadmm.make_mesh(stages, shards, jax.devices()[: stages * shards])
@@ -352,7 +348,9 @@ def test_wrong_settings_are_refused():
     refused("rule is <function adam.*Optax optimizer", sweeps.Config, rule=optax.adam)
     refused("unknown loss 'hinge'; known are softmax_cross", sweeps.Config, loss="hinge")
     refused("batch is None", sweeps.Config, schedule="streaming")
-    refused("unknown schedule 'streamin'; did you mean 'streaming'", sweeps.Config, schedule="streamin")
+    refused(
+        "unknown schedule 'streamin'; did you mean 'streaming'", sweeps.Config, schedule="streamin"
+    )
     refused("microbatches is 0", sweeps.Config, microbatches=0)
     refused(r"momentum is 1\.0.*of at least 0 and below 1", sweeps.Proximal, momentum=1.0)
     refused("ridge is 0", sweeps.Proximal, ridge=0)

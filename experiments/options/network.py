@@ -12,6 +12,7 @@ LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", 
 SolverName = Literal["search", "layer", "unit", "exact"]
 PrecisionName = Literal["float32", "tf32", "bfloat16"]
 InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
+ScheduleName = Literal["synchronous", "one_batch_late", "streaming"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class SweepsConfig:
-    """Synchronised sweeps, the recommended recipe: the options of --algorithm sweeps."""
+    """Sweeps, the recommended recipe: the options of --algorithm sweeps."""
 
     batch: int | None = None
     """Samples between two updates of the weights, by Adam's rule; by default all of them, and W by
@@ -107,17 +108,26 @@ class SweepsConfig:
     block: int = 1024
     """Samples that a layer works on at a time; memory grows with it, not with their number."""
 
-    pipelined: bool = False
-    """Let batches follow each other without waiting: no stage is idle, but weights are updated
-    late."""
+    schedule: ScheduleName = "synchronous"
+    """What stages do while a batch is in others: wait; let the next batch enter, whose samples meet
+    the weights before the last update; or move each layer's weights as soon as a batch has come
+    down to it, those of low stages many batches late."""
+
+    microbatches: int | None = None
+    """Blocks that a batch is split into, but for streaming; by default twice the number of
+    boundaries between stages, the fewest with which one_batch_late never waits."""
 
     def check(self) -> None:
         """Raises ValueError for numbers of samples below 1."""
         if self.batch is not None:
             check_count("sweeps.batch", self.batch)
+        if self.microbatches is not None:
+            check_count("sweeps.microbatches", self.microbatches)
         check_count("sweeps.block", self.block)
 
     def unused(self) -> list[str]:
         """The options given for the rule that is not used."""
-        others = ("rate", "pipelined") if self.batch is None else ("ridge", "momentum")
+        others = (
+            ("rate", "schedule", "microbatches") if self.batch is None else ("ridge", "momentum")
+        )
         return [name for name in changed_options(self) if name in others]

@@ -50,7 +50,7 @@ from pdadmm_jax.admm.state import (
 from pdadmm_jax.admm.updates import pull_on_p
 from pdadmm_jax.numerics.differentiation import forward_mode_only
 from pdadmm_jax.parallel.groups import Weights
-from pdadmm_jax.parallel.mesh import P, on_stages, state_specs
+from pdadmm_jax.parallel.mesh import P, on_stages, settled, state_specs
 from pdadmm_jax.parallel.stage import Stage, when
 from pdadmm_jax.problems.data import Data, as_arrays
 from pdadmm_jax.problems.problem import at_precision_of
@@ -77,6 +77,7 @@ def step(
     """
     del key
     check_state(state, "step")
+    state = settled(state, state.placement)
     return _step(state, as_arrays(data), at_precision_of(config, dtype_of(state)))
 
 
@@ -108,6 +109,7 @@ def run(
     check_state(state, "run")
     if not isinstance(steps, (int, np.integer)) or steps < 1:
         raise ValueError(f"steps is {steps!r}, but has to be a whole number, at least 1.")
+    state = settled(state, state.placement)
     return _run(state, as_arrays(data), at_precision_of(config, dtype_of(state)), int(steps))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,15 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from pdadmm_jax._checks import is_concrete
 from pdadmm_jax._typing import Array
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.parallel.sample_reductions import SampleReductions
 from pdadmm_jax.parallel.stage import Collectives, stage_of
 from pdadmm_jax.problems.data import Data
+
+T = TypeVar("T")
 
 LAYER, DATA = "layer", "data"
 
@@ -197,6 +200,21 @@ def shard_data(data: Data, mesh: Mesh, *, evenly: bool = False) -> Data:
             data._replace(valid=valid),
         )
     return put(full, shardings(mesh, data_specs(mesh, full, evenly=evenly)))
+
+
+def settled(tree: T, placement: Placement | None) -> T:
+    """The same arrays, which a program on the devices of this host's processor may be given.
+
+    XLA runs the programs of such devices on few threads.  If several programs are dispatched before
+    the first has ended, devices may work on different ones, each waiting in a collective for the
+    others, until XLA ends the process.  So their arrays are waited for; others are not.
+    """
+    if placement is None or not all(map(is_concrete, jax.tree.leaves(tree))):
+        return tree
+    devices = placement.mesh.devices.flat
+    if placement.mesh.size > 1 and devices[0].platform == "cpu":
+        jax.block_until_ready(tree)
+    return tree
 
 
 def create_on(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pdadmm_jax import _checks
 from pdadmm_jax._checks import check_widths, checked_number, look_up
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
@@ -79,13 +80,18 @@ class Config:
                 raise ValueError(f"{name} is {count!r}, but has to be a whole number, at least 1.")
         if self.schedule != "synchronous" and self.batch is None:
             raise ValueError(
-                f"schedule is {self.schedule!r}, by which weights move after every batch, but batch "
-                "is None, all samples: give batch a number."
+                f"schedule is {self.schedule!r}, by which weights move after every batch, but "
+                "batch is None, all samples: give batch a number."
             )
 
     def replace(self, **changes: Any) -> Config:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def check_config(config: Any) -> None:
+    """Refuses what is not a configuration of sweeps."""
+    _checks.check_config(config, Config, "sweeps")
 
 
 def recommended(widths: Sequence[int], batch: int | None = None, **changes: Any) -> Config:
@@ -113,8 +119,7 @@ def recommended(widths: Sequence[int], batch: int | None = None, **changes: Any)
     Raises:
         ValueError: widths that make no network, or fields out of range.
     """
-    check_widths(tuple(widths))
-    depth = len(widths) - 1
+    depth = len(check_widths(widths)) - 1
     nu = 100.0 if batch is not None else _nu_of_depth(depth)
     settings = {"batch": batch, "nu": nu, "rule": "proximal" if batch is None else "adam"}
     return Config(**settings | changes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -83,9 +82,7 @@ def turn(
 
     zero = jnp.zeros((), p.dtype)
     r = jnp.zeros((1, len(p), last.W.shape[-1]), p.dtype)
-    return where(
-        stage, here, at_last, Turned(r, jnp.zeros_like(p), BatchMetrics(zero, zero, zero))
-    )
+    return where(stage, here, at_last, Turned(r, jnp.zeros_like(p), BatchMetrics(zero, zero, zero)))
 
 
 def descend(

@@ -18,10 +18,10 @@ nu (z - a) is the negative gradient of the risk by a, as back-propagation comput
 differentiated is f by its own argument, and every product is one that line 1 or line 2 of
 Algorithm 1 has.
 
-On several stages samples stream in blocks (``pipeline``): while a stage takes one block up, the next
-one takes the block before it, and others come down.  Each pipeline step sends one array up and one
-down between neighbouring stages, as an iteration of ``admm`` does.  Which weights a block meets is
-a matter of the schedule (``Config.schedule``).
+On several stages samples stream in blocks (``pipeline``): while a stage takes one block up, the
+next one takes the block before it, and others come down.  Each pipeline step sends one array up and
+one down between neighbouring stages, as an iteration of ``admm`` does.  Which weights a block meets
+is a matter of the schedule (``Config.schedule``).
 
 What is left of the paper's guarantees: each subproblem is solved exactly, and nothing moves where
 the risk is stationary (for large nu).  Lemma 1 does not apply, for there is no Lagrangian kept from
@@ -39,14 +39,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from pdadmm_jax._checks import check_key
 from pdadmm_jax._typing import Array, Bool, Float, PRNGKeyArray, Shaped
 from pdadmm_jax.numerics.differentiation import forward_mode_only
 from pdadmm_jax.parallel.groups import LayerGroups, heights, join_stacks, split_stacks
-from pdadmm_jax.parallel.mesh import P, in_flight_specs, on_stages, shards, weight_specs
+from pdadmm_jax.parallel.mesh import (
+    P,
+    in_flight_specs,
+    on_stages,
+    settled,
+    shards,
+    weight_specs,
+)
 from pdadmm_jax.parallel.stage import Stage
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.problem import at_precision_of
-from pdadmm_jax.sweeps.config import Config
+from pdadmm_jax.sweeps.config import Config, check_config
 from pdadmm_jax.sweeps.layers import BatchMetrics
 from pdadmm_jax.sweeps.samples import Batches, batches_of
 from pdadmm_jax.sweeps.schedules import microbatches, run_pass
@@ -97,7 +105,8 @@ def step(
             shards, or reverse-mode differentiation through the step; forward mode works.
     """
     check_state(state, "step")
-    return _step(state, as_arrays(data), at_precision_of(config, data.x.dtype), key)
+    state, data, config = _checked(state, data, config, key)
+    return _step(state, data, config, key)
 
 
 def run(
@@ -126,13 +135,28 @@ def run(
     """
     check_state(state, "run")
     if not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ValueError(f"steps is {steps}, but has to be a whole number, at least 1.")
-    config = at_precision_of(config, data.x.dtype)
-    return _run(state, as_arrays(data), config, key, int(steps))
+        raise ValueError(f"steps is {steps!r}, but has to be a whole number, at least 1.")
+    state, data, config = _checked(state, data, config, key)
+    return _run(state, data, config, key, int(steps))
+
+
+def _checked(
+    state: State, data: Data, config: Config, key: Array | None
+) -> tuple[State, Data, Config]:
+    """What a pass is given, in the form it takes; see ``step`` for the errors raised."""
+    check_config(config)
+    if key is not None:
+        check_key(key)
+    data = as_arrays(data)
+    check_data(data, state.plan.widths, config)
+    if data.x.dtype != (dtype := state.weights.first.W.dtype):
+        raise ValueError(f"x has dtype {data.x.dtype}, but the weights {dtype}: cast one of them.")
+    return settled(state, state.placement), data, at_precision_of(config, dtype)
 
 
 @jax.jit
 def _step(state: State, data: Data, config: Config, key: Array | None) -> tuple[State, Info]:
+    state = restarted_if_needed(state, data, config)
     return forward_mode_only(_one_pass(state, data, config, key))
 
 
@@ -140,6 +164,7 @@ def _step(state: State, data: Data, config: Config, key: Array | None) -> tuple[
 def _run(
     state: State, data: Data, config: Config, key: Array | None, steps: int
 ) -> tuple[State, Info]:
+    state = restarted_if_needed(state, data, config)
     keys = None if key is None else jax.random.split(key, steps)
 
     def body(state: State, key: Array | None) -> tuple[State, Info]:
@@ -149,13 +174,9 @@ def _run(
 
 
 def _one_pass(state: State, data: Data, config: Config, key: Array | None) -> tuple[State, Info]:
-    placement, dtype = state.placement, state.weights.first.W.dtype
-    check_data(data, state.plan.widths, config)
-    if data.x.dtype != dtype:
-        raise ValueError(f"x has dtype {data.x.dtype}, but the weights {dtype}: cast one of them.")
+    placement = state.placement
     specs = results = None
     devices = 1
-    state = restarted_if_needed(state, data, config)
     held = state.weights, state.rule_state, state.in_flight
     if placement is not None:
         devices = shards(placement.mesh)

@@ -274,7 +274,9 @@ def _keep_batch(
 ) -> InFlight:
     """Keeps r of a block, and p of the last layer, until all of its batch have come down."""
     old = flight.r
+    p_old = flight.p_last
     assert old is not None
+    assert p_old is not None
     lower, last = r._replace(last=None), r.last
     kept = lax.cond(
         falls,
@@ -283,8 +285,8 @@ def _keep_batch(
     )
     at_last = lax.cond(
         turns,
-        lambda: (_put(old.last, last, turning), _put(flight.p_last, p_last[None], turning)),
-        lambda: (old.last, flight.p_last),
+        lambda: (_put(old.last, last, turning), _put(p_old, p_last[None], turning)),
+        lambda: (old.last, p_old),
     )
     return flight._replace(r=kept._replace(last=at_last[0]), p_last=at_last[1])
 

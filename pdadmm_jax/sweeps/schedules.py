@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pdadmm_jax._typing import Array
-from pdadmm_jax.parallel.forward import climb
+from pdadmm_jax.parallel.forward import Saved, climb
 from pdadmm_jax.parallel.groups import LayerGroups, map_groups
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.parallel.stage import Stage, both, choose, when
@@ -177,7 +177,7 @@ def _alone(
         down = descend(stage, weights, last.u, edge, stacks, block, config)
         left = LayerGroups(
             Passed(block.x[None], down.first),
-            tuple(Passed(one.p, r) for one, r in zip(stacks, down.stacks, strict=True)),
+            tuple(map(_passed, stacks, down.stacks)),
             None,
             Passed(top[None], last.r),
         )
@@ -291,7 +291,9 @@ def _one_batch_late(
             entered, rows = entering
 
             def meets(steps: Any, function: Callable[[LayerGroups], T]) -> T:
-                return lax.cond(entered >= steps, lambda: function(weights), lambda: function(before))
+                return lax.cond(
+                    entered >= steps, lambda: function(weights), lambda: function(before)
+                )
 
             last = choose(entered >= stage.reach, weights.last, before.last)
             rising = partial(meets, stage.position)
@@ -352,6 +354,11 @@ def _streaming(
         return (*moved, flight), step.metrics
 
     return lax.scan(one_step, carry, batches.rows[:, 0])
+
+
+def _passed(saved: Saved, r: Array) -> Passed:
+    assert saved.p is not None  # hidden layers save it
+    return Passed(saved.p, r)
 
 
 def _add(stage: Stage, totals: LayerGroups, step: Step, config: PassConfig) -> LayerGroups:

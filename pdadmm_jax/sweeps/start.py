@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from pdadmm_jax._checks import check_widths
+from pdadmm_jax._checks import check_inputs, check_widths
 from pdadmm_jax._typing import Params, PRNGKeyArray
 from pdadmm_jax.parallel.compression import MessageType, check_message_type
 from pdadmm_jax.parallel.groups import LayerGroups, group, map_groups, ungroup
@@ -34,7 +34,7 @@ from pdadmm_jax.problems.first_weights import (
     random_params,
     zero_params,
 )
-from pdadmm_jax.sweeps.config import Config
+from pdadmm_jax.sweeps.config import Config, check_config
 from pdadmm_jax.sweeps.rules import OptaxRule, RuleState
 from pdadmm_jax.sweeps.schedules import Stream, empty_pipeline, stream_of
 from pdadmm_jax.sweeps.separable import separable
@@ -66,10 +66,9 @@ def init(
     Raises:
         ValueError: widths, inputs, labels or a mesh that do not fit each other.
     """
-    widths = tuple(widths)
-    check_widths(widths)
-    check_data(as_arrays(data), widths, config)
-    params = random_params(key, widths, initializer, as_arrays(data).x.dtype)
+    data, widths = as_arrays(data), check_widths(widths)
+    check_data(data, widths, config)
+    params = random_params(key, widths, initializer, data.x.dtype)
     return _start(params, data, widths, config, mesh, message_dtype)
 
 
@@ -93,7 +92,8 @@ def from_params(
     Raises:
         ValueError: weights, inputs or labels that do not fit each other.
     """
-    widths = check_params(params, as_arrays(data), config)
+    data = as_arrays(data)
+    widths = check_params(params, data, config)
     return _start(params, data, widths, config, mesh, message_dtype)
 
 
@@ -118,7 +118,13 @@ def abstract(
         stages: arrange the layers for so many stages instead of those of the mesh, with all of
             them on every device: what ``reshard`` takes.
         message_dtype: type of the messages between stages.
+
+    Raises:
+        ValueError: widths or inputs that do not fit each other.
     """
+    check_config(config)
+    widths = check_widths(widths)
+    check_inputs(data.x, widths[0])
     placement = None
     if mesh is not None:
         mesh = checked_mesh(mesh)
@@ -193,8 +199,8 @@ def _start(
     mesh: Mesh | None,
     message_dtype: MessageType,
 ) -> State:
+    check_config(config)
     check_message_type(message_dtype)
-    data = as_arrays(data)
     weights = group(params, data.x.dtype)
     depth = len(widths) - 1
     stream = stream_of(config, data, 1 if mesh is None else shards(mesh))
@@ -218,9 +224,7 @@ def _state_of(
 
 def _with_empty_pipeline(state: State) -> State:
     count = 1 if state.placement is None else shards(state.placement.mesh)
-    return state._replace(
-        in_flight=empty_pipeline(state.stream, state.weights, state.plan, count)
-    )
+    return state._replace(in_flight=empty_pipeline(state.stream, state.weights, state.plan, count))
 
 
 def _specs(mesh: Mesh, state: State) -> State:
