@@ -74,6 +74,11 @@ COMMANDS: dict[str, Command] = {
         benchmark.SpeedConfig,
         "Time iterations against their matrix products alone, and against Adam.",
     ),
+    "speed sweeps": Command(
+        "benchmark.sweeps",
+        benchmark.SweepsSpeedConfig,
+        "Time passes of sweeps against passes of Adam over the same batches.",
+    ),
     "speed literal": Command(
         "benchmark.literal",
         benchmark.LiteralConfig,

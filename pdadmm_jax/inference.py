@@ -150,7 +150,7 @@ def _outputs(network: Network, data: Data, config: Problem) -> tuple[Array, Data
 def _forward(
     weights: list[tuple[Array, Array]], x: Array, activation: Activation, precision: Precision
 ) -> Array:
-    return outputs(group(weights, x.dtype), x, activation, precision)
+    return outputs(group(weights, x.dtype, unrolled=True), x, activation, precision)
 
 
 @partial(jax.jit, static_argnums=2)

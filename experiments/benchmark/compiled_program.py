@@ -30,6 +30,8 @@ _COLLECTIVES = (
     "reduce-scatter",
 )
 
+_NO_TRAFFIC = ("parameter", "get-tuple-element", "tuple", "constant", "bitcast", "while")
+
 
 class Instruction(NamedTuple):
     """One instruction: name, shapes of its result, operation, and the rest of its line."""
@@ -121,6 +123,43 @@ def products(text: str) -> Products:
     assert entry is not None
     branches: list[int] = []
     return Products(_multiply_adds(module, entry.group(1), branches), branches)
+
+
+def loop_traffic(text: str) -> dict[str, int]:
+    """Bytes that the loop with the most products reads and writes in a turn, by what they are for.
+
+    Every instruction reads its operands and writes its result once, whatever a cache may spare;
+    of the operand of a gather only what it takes is read.  Loops inside of the loop are left out.
+    """
+    module = _computations(text)
+    calls = _calls(module)
+
+    def count(body: str) -> int:
+        return sum(_is_product(module, calls, one) for one in module[body])
+
+    bodies = sorted(_loop_bodies(module), key=count)
+    found = {"products": 0, "element by element": 0, "copies": 0, "gathers": 0}
+    sizes: dict[str, int] = {}
+    for one in module[bodies[-1]] if bodies else []:
+        size = sum(math.prod(dims) * _width(dtype) for dtype, dims in one.shapes)
+        sizes[one.name] = size
+        if one.operation in _NO_TRAFFIC:
+            continue
+        operands = sum(sizes.get(name, 0) for name in _NAME.findall(one.rest.split("), ")[0]))
+        inner = {
+            other.operation
+            for name in _NAME.findall(one.rest)
+            if name in module
+            for called in _reachable(calls, name)
+            for other in module[called]
+        } | {one.operation}
+        if inner & {"dot", "convolution"}:
+            found["products"] += size + operands
+        elif "gather" in inner:
+            found["gathers"] += 2 * size
+        else:
+            found["copies" if inner == {"copy"} else "element by element"] += size + operands
+    return found
 
 
 def independent_products(text: str) -> list[int]:

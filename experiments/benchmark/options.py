@@ -44,6 +44,42 @@ class SpeedConfig(BenchmarkConfig):
 
 
 @dataclass(frozen=True)
+class SweepsSpeedConfig:
+    """Times passes of sweeps against passes of Adam over the same batches, on random data."""
+
+    hidden: tuple[int, ...] = ()
+    """Widths of the hidden layers; without them four networks are timed in batches and one with all
+    samples at once."""
+
+    features: int = 196
+    """Inputs of the network given."""
+
+    batch: int | None = None
+    """Samples between two updates of the network given; by default all of them, and W by its own
+    subproblem."""
+
+    samples: int = 6400
+    """Training samples of the network given."""
+
+    passes: int = 2
+    """Passes per dispatch."""
+
+    repeats: int = 7
+    """Dispatches of each program that are timed, in turn, after one that warms up."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that make no problem."""
+        check_counts(self, least={})
+        for width in self.hidden:
+            check_count("hidden", width)
+        if self.batch is not None and self.batch > self.samples:
+            raise ValueError(f"batch is {self.batch}, but there are {self.samples} samples.")
+
+
+@dataclass(frozen=True)
 class LiteralConfig(BenchmarkConfig):
     """Times iterations against Algorithm 1 as it is published, which is run one by one."""
 

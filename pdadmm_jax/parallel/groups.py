@@ -61,17 +61,25 @@ def map_groups(function: Callable[..., Any], *groups: LayerGroups) -> LayerGroup
     )
 
 
-def group(params: Params, dtype: Any) -> LayerGroups:
+# Hidden layers of a stage that programs have one by one, which spares copies of their weights but
+# makes the program longer; of more than these, all in a loop over layers.
+UNROLLED = 32
+
+
+def group(params: Params, dtype: Any, *, unrolled: bool = False) -> LayerGroups:
     """The weights of a network, in the groups of a single stage.
 
     Args:
         params: (W, b) of every layer.
         dtype: of the result.
+        unrolled: have a stack for every layer, unless there are too many.
     """
     first, *hidden, last = (
         Weights(jnp.asarray(W, dtype)[None], jnp.asarray(b, dtype)[None]) for W, b in params
     )
     stacks = [list(same) for _, same in itertools.groupby(hidden, lambda one: one.W.shape)]
+    if unrolled and len(hidden) <= UNROLLED:
+        stacks = [[one] for one in hidden]
     return LayerGroups(first, tuple(map(_joined, stacks)), None, last)
 
 

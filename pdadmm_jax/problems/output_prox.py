@@ -38,7 +38,7 @@ def softmax_prox(
     Returns:
         The minimiser, and whether the level converged for every sample.
     """
-    given, a = a, a - jnp.max(a, axis=-1, keepdims=True)  # only differences of logits matter
+    given, a = a, _shifted(a)
     upper = a + t / nu
     # From below: the softmax's largest entry is at most 1, and logsumexp >= mean + log C.
     below = jnp.maximum(
@@ -78,7 +78,7 @@ def hinge_prox(
     Returns:
         The minimiser, and whether the level converged for every sample.
     """
-    given, a = a, a - jnp.max(a, axis=-1, keepdims=True)
+    given, a = a, _shifted(a)
     margin = 1 - t
     upper = a + t / nu
     below = jnp.maximum(
@@ -117,6 +117,8 @@ def _climb(
         The level, and whether the last step of every sample was within rounding.
     """
     tolerance = 16 * jnp.finfo(below.dtype).eps
+    # The root does not depend on them, nor does its derivative, which the steps find as they go.
+    start, below = lax.stop_gradient((start, below))
 
     def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         level, _, count = carry
@@ -136,6 +138,15 @@ def _climb(
     carry = (start, rising, jnp.asarray(0, jnp.int32))
     level, rising, _ = lax.while_loop(unfinished, body, carry)
     return level, ~rising
+
+
+def _shifted(a: Array) -> Array:
+    """The same logits but for a shift, which changes no minimiser, with 0 for the largest.
+
+    The shift is no variable: JAX divides the derivative of a maximum by the number of entries equal
+    to it, of which there are none if the compiler computes them twice and rounds otherwise.
+    """
+    return a - lax.stop_gradient(jnp.max(a, axis=-1, keepdims=True))
 
 
 def wright_omega(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

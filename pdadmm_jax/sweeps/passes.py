@@ -42,7 +42,7 @@ from jax import lax
 from pdadmm_jax._checks import check_key
 from pdadmm_jax._typing import Array, Bool, Float, PRNGKeyArray, Shaped
 from pdadmm_jax.numerics.differentiation import forward_mode_only
-from pdadmm_jax.parallel.groups import LayerGroups, heights, join_stacks, split_stacks
+from pdadmm_jax.parallel.groups import UNROLLED, LayerGroups, heights, join_stacks, split_stacks
 from pdadmm_jax.parallel.mesh import (
     P,
     in_flight_specs,
@@ -55,15 +55,10 @@ from pdadmm_jax.parallel.stage import Stage
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.problem import at_precision_of
 from pdadmm_jax.sweeps.config import Config, check_config
-from pdadmm_jax.sweeps.layers import BatchMetrics
 from pdadmm_jax.sweeps.samples import Batches, batches_of
 from pdadmm_jax.sweeps.schedules import microbatches, run_pass
 from pdadmm_jax.sweeps.start import restarted_if_needed
 from pdadmm_jax.sweeps.state import State, check_state
-
-# Hidden layers of a stage that are written out one by one, which spares copies of their weights but
-# makes the program longer; of more than these, all in a loop over layers.
-_UNROLLED = 32
 
 
 class Info(NamedTuple):
@@ -156,63 +151,74 @@ def _checked(
 
 @jax.jit
 def _step(state: State, data: Data, config: Config, key: Array | None) -> tuple[State, Info]:
-    state = restarted_if_needed(state, data, config)
-    return forward_mode_only(_one_pass(state, data, config, key))
+    state, info = _passes(state, data, config, None if key is None else key[None], steps=1)
+    return forward_mode_only((state, jax.tree.map(lambda every: every[0], info)))
 
 
 @partial(jax.jit, static_argnums=4)
 def _run(
     state: State, data: Data, config: Config, key: Array | None, steps: int
 ) -> tuple[State, Info]:
-    state = restarted_if_needed(state, data, config)
     keys = None if key is None else jax.random.split(key, steps)
-
-    def body(state: State, key: Array | None) -> tuple[State, Info]:
-        return _one_pass(state, data, config, key)
-
-    return forward_mode_only(lax.scan(body, state, keys, length=steps))
+    return forward_mode_only(_passes(state, data, config, keys, steps))
 
 
-def _one_pass(state: State, data: Data, config: Config, key: Array | None) -> tuple[State, Info]:
-    placement = state.placement
+def _passes(
+    state: State, data: Data, config: Config, keys: Array | None, steps: int
+) -> tuple[State, Info]:
+    state, placement = restarted_if_needed(state, data, config), state.placement
     specs = results = None
     devices = 1
     held = state.weights, state.rule_state, state.in_flight
     if placement is not None:
         devices = shards(placement.mesh)
-        weights, rule_state, in_flight = held
-        own = weight_specs(placement.mesh, (weights, rule_state))
-        own = (*own, in_flight_specs(placement.mesh, in_flight))
+        own = weight_specs(placement.mesh, held[:2])
+        own = (*own, in_flight_specs(placement.mesh, state.in_flight))
         specs, results = (own, P()), (own, P())
     one_block = state.plan.reach and config.schedule != "synchronous"
     number = microbatches(config, state.plan.reach)
     batches = batches_of(
         data.x.shape[0], config.batch, 0 if one_block else config.block, devices, number
     )
-    on_all = on_stages(partial(_stage_pass, batches), state.plan, placement, specs, results)
-    held, info = on_all((held, key), data, config)
+    function = partial(_stage_passes, batches, steps)
+    on_all = on_stages(function, state.plan, placement, specs, results)
+    held, info = on_all((held, keys), data, config)
     return state._replace(
-        weights=held[0], rule_state=held[1], in_flight=held[2], iteration=state.iteration + 1
+        weights=held[0], rule_state=held[1], in_flight=held[2], iteration=state.iteration + steps
     ), info
 
 
-def _stage_pass(
-    numbers: np.ndarray, stage: Stage, given: tuple[Any, Array | None], data: Data, config: Config
+def _stage_passes(
+    numbers: np.ndarray,
+    steps: int,
+    stage: Stage,
+    given: tuple[Any, Array | None],
+    data: Data,
+    config: Config,
 ) -> tuple[Any, Info]:
-    """One stage's part."""
-    held, key = given
-    rows = jnp.asarray(numbers)
-    if key is not None:
-        order = jax.random.permutation(key, jnp.arange(data.x.shape[0], dtype=jnp.int32))
-        rows = order[rows] if (numbers >= 0).all() else jnp.where(rows >= 0, order[rows], -1)
-    batches = Batches(data, rows, data.valid is None and bool((numbers >= 0).all()))
+    """One stage's part of some passes."""
+    held, keys = given
+    rows, full = jnp.asarray(numbers), bool((numbers >= 0).all())
+
+    def one_pass(carry: Any, key: Array | None) -> tuple[Any, Array]:
+        own = rows
+        if key is not None:
+            order = jax.random.permutation(key, jnp.arange(data.x.shape[0], dtype=jnp.int32))
+            own = order[rows] if full else jnp.where(rows >= 0, order[rows], -1)
+        batches = Batches(data, own, complete=full and data.valid is None)
+        carry, metrics = run_pass(stage, carry, batches, config)
+        broken = [~jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(carry[0])]
+        broken = jnp.sum(jnp.stack(broken), dtype=metrics.loss.dtype)
+        totals = stage.collectives.samples.total(jnp.stack(metrics))
+        return carry, jnp.vstack([totals, jnp.full(totals.shape[1], broken)])
+
     layers = heights(held[0])
-    if sum(layers) <= _UNROLLED:
+    if sum(layers) <= UNROLLED:
         held = _on_groups(partial(split_stacks, heights=layers), held)
-    carry, metrics = run_pass(stage, held, batches, config)
-    if sum(layers) <= _UNROLLED:
-        carry = _on_groups(partial(join_stacks, heights=layers), carry)
-    return carry, _info_of(stage, carry[0], metrics)
+    held, sums = lax.scan(one_pass, held, keys, length=steps)
+    if sum(layers) <= UNROLLED:
+        held = _on_groups(partial(join_stacks, heights=layers), held)
+    return held, _info_of(*jnp.moveaxis(stage.collectives.sum_over_stages(sums), 1, 0))
 
 
 def _on_groups(function: Callable[[LayerGroups], LayerGroups], tree: Any) -> Any:
@@ -224,14 +230,8 @@ def _on_groups(function: Callable[[LayerGroups], LayerGroups], tree: Any) -> Any
     return jax.tree.map(lambda one: function(one) if grouped(one) else one, tree, is_leaf=grouped)
 
 
-def _info_of(stage: Stage, weights: Any, metrics: BatchMetrics) -> Info:
-    collectives = stage.collectives
-    totals = collectives.samples.total(jnp.stack(metrics))
-    broken = [~jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)]
-    broken = jnp.sum(jnp.stack(broken), dtype=totals.dtype)
-    # In one message: the last row says the same of every batch.
-    sums = collectives.sum_over_stages(jnp.vstack([totals, jnp.full(totals.shape[1], broken)]))
-    loss, number, unconverged, broken = sums
+def _info_of(loss: Array, number: Array, unconverged: Array, broken: Array) -> Info:
+    """What is reported of sums over all devices, (passes, updates) each."""
     loss /= number
     sound = jnp.isfinite(loss) | (number == 0)
-    return Info(loss, unconverged == 0, (broken[0] == 0) & sound.all())
+    return Info(loss, unconverged == 0, (broken == 0).all(-1) & sound.all(-1))

@@ -35,7 +35,6 @@ from pdadmm_jax.sweeps.samples import Batches, Block
 from pdadmm_jax.sweeps.weight_update import (
     PassConfig,
     Passed,
-    ScaledSums,
     apply_rule,
     layer_sums,
     layers_held,
@@ -199,7 +198,7 @@ def _alone(
             nothing = map_groups(partial(no_sums, config=config), weights)
             nothing = stage.collectives.vary(nothing)
             totals, every = lax.scan(one_block, nothing, rows)
-            metrics, batch = jax.tree.map(jnp.sum, every), _scaled(totals)
+            metrics, batch = jax.tree.map(jnp.sum, every), _known(totals)
         total = stage.collectives.samples.total(metrics.number)
         number = map_groups(lambda _: total, weights)
         counts = True if batches.complete else total > 0
@@ -248,7 +247,7 @@ def _synchronous(
         if totals is None:
             batch = _sums_of(batch_left(flight, 0, blocks), config)
         else:
-            batch = _scaled(totals)
+            batch = _known(totals)
         own = batches.valid(rows)
         dtype = weights.last.W.dtype
         count = jnp.asarray(rows.size, dtype) if own is None else jnp.sum(own, dtype=dtype)
@@ -390,21 +389,17 @@ def _buffers(
 
 
 def _sums_of(left: LayerGroups, config: PassConfig) -> LayerGroups:
-    """The sums over samples that have left p and r, as functions of a factor."""
+    """The sums over samples that have left p and r, where they are needed."""
 
-    def of_group(left: Callable[[], Passed]) -> ScaledSums:
-        return lambda scale: layer_sums(left(), config, scale)
+    def of_group(left: Callable[[], Passed]) -> Callable[[], LayerStatistics]:
+        return lambda: layer_sums(left(), config)
 
     return map_groups(of_group, left)
 
 
-def _scaled(totals: LayerGroups) -> LayerGroups:
-    """Sums that are there, as functions of a factor."""
-
-    def of_group(total: LayerStatistics) -> ScaledSums:
-        return lambda scale: jax.tree.map(lambda own: scale * own, total)
-
-    return map_groups(of_group, totals)
+def _known(totals: LayerGroups) -> LayerGroups:
+    """Sums that are there, in the same form."""
+    return map_groups(lambda total: lambda: total, totals)
 
 
 def _call(weights: LayerGroups, function: Any) -> Any:

@@ -50,25 +50,14 @@ class Passed(NamedTuple):
     r: Float[Array, "n rows n_out"]
 
 
-ScaledSums = Callable[[Array], LayerStatistics]
-
-
-def layer_sums(passed: Passed, config: PassConfig, scale: Array | float = 1.0) -> LayerStatistics:
-    """The statistics of the layers of a group, added up over the samples that have passed.
-
-    Args:
-        passed: p and r.
-        config: numbers and structure.
-        scale: multiplies the sums; where that is possible it multiplies r instead of W, which has
-            more entries.
-    """
+def layer_sums(passed: Passed, config: PassConfig) -> LayerStatistics:
+    """The statistics of the layers of a group, added up over the samples that have passed."""
 
     def one(passed: Passed) -> LayerStatistics:
         p, r = passed
-        r = scale * r
-        gram = scale * multiply(p.T, p) if config.rule.needs_gram else None
+        gram = multiply(p.T, p) if config.rule.needs_gram else None
         directions = multiply(p.T, r, config.precision)
-        return LayerStatistics(directions, jnp.sum(r, 0), scale * jnp.sum(p, 0), gram)
+        return LayerStatistics(directions, jnp.sum(r, 0), jnp.sum(p, 0), gram)
 
     return each_layer(one, passed)
 
@@ -102,16 +91,17 @@ def apply_rule(
         stage: the stage.
         weights: of its layers.
         rule_state: what the rule keeps of them.
-        batch: of every group of layers, a function of a number that returns the statistics of what
-            a batch has left in it, added up over the samples at hand and multiplied by the number.
+        batch: of every group of layers, a function that returns the statistics of what a batch has
+            left in it, added up over the samples at hand.
         number: how many samples have passed every group, on all devices of the stage.
         active: which groups' weights are to move.
         config: numbers and structure.
     """
 
-    def mean(scaled: ScaledSums, number: Array) -> LayerStatistics:
-        own = scaled(1 / jnp.maximum(number, 1))
-        return jax.tree.map(stage.collectives.samples.total, own)
+    def mean(sums: Callable[[], LayerStatistics], number: Array) -> LayerStatistics:
+        share = 1 / jnp.maximum(number, 1)  # a factor is multiplied along the way, a divisor is not
+        total = stage.collectives.samples.total
+        return jax.tree.map(lambda own: share * total(own), sums())
 
     if not isinstance(rule_state, LayerGroups):
         gradients = map_groups(lambda *given: mean(*given).gradient, batch, number)
@@ -129,12 +119,12 @@ def apply_rule(
         active: Truth,
         weights: Weights,
         state: RuleState,
-        scaled: ScaledSums,
+        sums: Callable[[], LayerStatistics],
         number: Array,
     ) -> tuple[Weights, RuleState]:
         def move(old: tuple[Weights, RuleState]) -> tuple[Weights, RuleState]:
             # Of a single layer too: without its axis the compiler would copy the rule's state.
-            return jax.vmap(one)(*old, mean(scaled, number))
+            return jax.vmap(one)(*old, mean(sums, number))
 
         return when(both(held, active), move, (weights, state))
 

@@ -1,0 +1,171 @@
+"""``python -m experiments speed sweeps``: passes of sweeps against passes of Adam.
+
+Both run in turn, in one process, over the same batches, with the same optimizer on what they
+compute: gradients by back-propagation there, directions by layer-local solves here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+import pdadmm_jax as pdadmm
+from experiments import build
+from experiments.benchmark.compiled_program import loop_traffic
+from experiments.benchmark.options import SweepsSpeedConfig
+from experiments.benchmark.programs import Program, compiled, median, timed_in_turn
+from experiments.report.measurement import Measurement, table
+from experiments.runtime import run_directory as runs
+from experiments.runtime.errors import usage_errors
+
+OPTIMIZER = optax.adam(1e-3)
+CLASSES = 10
+
+
+class Case(NamedTuple):
+    """A network and its batches.
+
+    Attributes:
+        features: inputs of the network.
+        hidden: widths of its hidden layers.
+        batch: samples between two updates; None for all.
+        samples: of a pass.
+    """
+
+    features: int
+    hidden: tuple[int, ...]
+    batch: int | None
+    samples: int
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """(features, hidden, ..., classes)."""
+        return (self.features, *self.hidden, CLASSES)
+
+    @property
+    def name(self) -> str:
+        """Widths and batch, as a table shows them."""
+        same = len(set(self.hidden)) == 1 and len(self.hidden) > 1
+        hidden = f"{len(self.hidden)}x{self.hidden[0]}" if same else "-".join(map(str, self.hidden))
+        return f"{self.features}-{hidden}-{CLASSES}, {self.batch or 'all'} at once"
+
+
+CASES = (
+    Case(784, (300,) * 3, 128, 6400),
+    Case(196, (500,) * 9, 128, 6400),
+    Case(784, (1000,) * 3, 256, 12_800),
+    Case(64, (100,) * 3, 128, 1152),
+    Case(196, (500,) * 9, None, 6400),
+)
+
+
+def main(options: SweepsSpeedConfig) -> int:
+    """Measures and reports; returns the exit code.
+
+    Raises:
+        UsageError: the configuration cannot be carried out.
+    """
+    cases = CASES
+    if options.hidden:
+        samples = options.samples - options.samples % (options.batch or 1)  # whole batches alone
+        cases = (Case(options.features, options.hidden, options.batch, max(samples, 1)),)
+    with usage_errors():
+        for case in cases:
+            build.check_fits(case.widths, min(case.samples, case.batch or 1024), 1)
+    measurement = Measurement("sweeps-speed", options)
+    measurement.show(
+        f"milliseconds per pass, median of {options.repeats} in turn, and what a batch reads and "
+        f"writes, on {runs.environment()['devices']}"
+    )
+    made = table("", "Adam, ms", "MB", "sweeps, ms", "MB", "ratio")
+    found = {}
+    for case in cases:
+        programs = [adam(case, options.passes), sweeps(case, options.passes)]
+        seconds = timed_in_turn(programs, options.passes, options.repeats)
+        traffic = {program.name: loop_traffic(program.text) for program in programs}
+        ratios = [own / other for other, own in zip(*seconds.values(), strict=True)]
+        cells = [
+            cell
+            for name, rounds in seconds.items()
+            for cell in (f"{1e3 * median(rounds):.2f}", f"{sum(traffic[name].values()) / 1e6:.1f}")
+        ]
+        made.add_row(case.name, *cells, f"{median(ratios):.3f}")
+        found[case.name] = {
+            "seconds": seconds,
+            "ratio": median(ratios),
+            "compile_seconds": {program.name: program.compile_seconds for program in programs},
+            "bytes": traffic,
+        }
+    measurement.show(made)
+    for name, one in found.items():
+        measurement.show(f"{name}: {_in_words(one['bytes'])}")
+    measurement.save(found)
+    return 0
+
+
+def _in_words(traffic: dict[str, dict[str, int]]) -> str:
+    own, other = traffic["sweeps"], traffic["Adam"]
+    kinds = (f"{kind} {own[kind] / 1e6:.1f} ({other[kind] / 1e6:.1f})" for kind in own)
+    return f"MB of a batch (Adam's): {', '.join(kinds)}"
+
+
+def data_of(case: Case) -> pdadmm.Data:
+    """Random samples."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.random((case.samples, case.features), np.float32))
+    return pdadmm.Data(x, jnp.asarray(rng.integers(0, CLASSES, case.samples), jnp.int32))
+
+
+def sweeps(case: Case, passes: int) -> Program:
+    """Passes of sweeps, with all that they report."""
+    config = pdadmm.sweeps.recommended(case.widths, case.batch)
+    if case.batch is not None:
+        config = config.replace(rule=OPTIMIZER)
+
+    def run(carry: Any, data: pdadmm.Data, config: pdadmm.sweeps.Config) -> Any:
+        state, key = carry
+        key, own = jax.random.split(key)
+        own = None if case.batch is None else own
+        return pdadmm.sweeps.run(state, data, config, own, steps=passes)[0], key
+
+    data = data_of(case)
+    state = pdadmm.sweeps.init(jax.random.key(0), data, case.widths, config)
+    return compiled("sweeps", run, (state, jax.random.key(1)), (data, config))
+
+
+def adam(case: Case, passes: int) -> Program:
+    """Passes of Optax's Adam on gradients of the mean loss, batches in a random order."""
+    data = data_of(case)
+    batch = case.batch or case.samples
+    problem = pdadmm.sweeps.Config()
+
+    def loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+        return pdadmm.loss(params, pdadmm.Data(x, y), problem)
+
+    def step(carry: Any, x: jax.Array, y: jax.Array) -> tuple[Any, jax.Array]:
+        params, moments = carry
+        value, slope = jax.value_and_grad(loss)(params, x, y)
+        updates, moments = OPTIMIZER.update(slope, moments, params)
+        return (optax.apply_updates(params, updates), moments), value
+
+    def one_pass(carry: Any, key: jax.Array, data: pdadmm.Data) -> tuple[Any, jax.Array]:
+        if case.batch is None:
+            return step(carry, data.x, data.y)
+        order = jax.random.permutation(key, case.samples)
+        batches = order[: case.samples // batch * batch].reshape(-1, batch)
+        return lax.scan(lambda old, rows: step(old, data.x[rows], data.y[rows]), carry, batches)
+
+    def run(carry: Any, data: pdadmm.Data) -> Any:
+        carry, key = carry
+        key, own = jax.random.split(key)
+        keys = jax.random.split(own, passes)
+        return lax.scan(lambda old, key: one_pass(old, key, data), carry, keys)[0], key
+
+    params = pdadmm.random_params(jax.random.key(0), case.widths)
+    carry = (params, OPTIMIZER.init(params)), jax.random.key(1)
+    return compiled("Adam", run, carry, (data,))
