@@ -122,8 +122,8 @@ class LeakyReLU:
         Returns:
             The way from a to the minimiser, not rounded by a, and the flag True.
         """
-        left = self.slope * pull
-        upward = jnp.where(a + 0.5 * (1 + self.slope) * pull >= 0, pull, left)
+        left = self.slope * pull if self.slope else jnp.zeros_like(pull)
+        upward = jnp.where(a >= -0.5 * (1 + self.slope) * pull, pull, left)
         downward = jnp.minimum(jnp.maximum(pull, -a), left)
         return jnp.where(pull < 0, downward, upward), jnp.asarray(True)
 

@@ -17,6 +17,7 @@ from jax import lax
 
 from pdadmm_jax._typing import Array, Bool, Float, Number, Shaped
 from pdadmm_jax.numerics.loops import varying_with
+from pdadmm_jax.numerics.reductions import row_sums
 
 LEVEL_STEPS = 16  # ten suffice for 1,000 classes at any nu; the rest is margin
 
@@ -58,8 +59,8 @@ def softmax_prox(
     scale = jnp.mean(jnp.abs(a), axis=-1, keepdims=True)
     # A step leaves less than its square, for the second derivative, sum_i omega / (1 + omega)^3, is
     # less than the first.
-    level, converged = _climb(move_at, start, below, scale, steps, left=jnp.square)
-    return given + move_at(level)[0], converged
+    move, converged = _climb(move_at, start, below, scale, steps, left=jnp.square)
+    return given + move, converged
 
 
 def hinge_prox(
@@ -91,8 +92,8 @@ def hinge_prox(
         return jnp.where(capped, level - margin - a, t / nu), capped.astype(a.dtype)
 
     scale = jnp.mean(jnp.abs(a), axis=-1, keepdims=True)
-    level, converged = _climb(move_at, below, below, scale, steps, left=jnp.abs)
-    return given + move_at(level)[0], converged
+    move, converged = _climb(move_at, below, below, scale, steps, left=jnp.abs)
+    return given + move, converged
 
 
 def _climb(
@@ -114,30 +115,31 @@ def _climb(
         left: of a step of up to 1, a bound on the next one.
 
     Returns:
-        The level, and whether the last step of every sample was within rounding.
+        z - a at the root, and whether what is left of the way there is within rounding.
     """
     tolerance = 16 * jnp.finfo(below.dtype).eps
     # The root does not depend on them, nor does its derivative, which the steps find as they go.
     start, below = lax.stop_gradient((start, below))
 
-    def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        level, _, count = carry
-        move, rate = move_at(level)
-        rate = jnp.sum(rate, axis=-1, keepdims=True)
-        rise = jnp.where(rate > 0, -jnp.sum(move, axis=-1, keepdims=True) / rate, 0.0)
+    def body(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        level, _, _, count = carry
+        move, rates = move_at(level)
+        total, rate = (sums[..., None] for sums in row_sums(move, rates))
+        rise = jnp.where(rate > 0, -total / rate, 0.0)
         step = jnp.maximum(level + rise, below) - level
         bound = jnp.where(jnp.abs(step) < 0.5, left(step), jnp.abs(step))
         rising = bound > tolerance * (1 + scale + jnp.abs(level))
-        return level + step, jnp.any(rising), count + 1
+        return level + step, move + rates * step, jnp.any(rising), count + 1
 
-    def unfinished(carry: tuple[Array, Array, Array]) -> Array:
-        _, rising, count = carry
+    def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
+        _, _, rising, count = carry
         return rising & (count < steps)
 
     rising = varying_with(jnp.asarray(True), on=start)
-    carry = (start, rising, jnp.asarray(0, jnp.int32))
-    level, rising, _ = lax.while_loop(unfinished, body, carry)
-    return level, ~rising
+    nothing = jnp.zeros_like(move_at(start)[0])
+    carry = (start, varying_with(nothing, on=start), rising, jnp.asarray(0, jnp.int32))
+    _, move, rising, _ = lax.while_loop(unfinished, body, carry)
+    return move, ~rising
 
 
 def _shifted(a: Array) -> Array:
@@ -152,19 +154,19 @@ def _shifted(a: Array) -> Array:
 def wright_omega(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The solution w > 0 of w + log(w) = x, to rounding.
 
-    A start within a few per cent, then two fourth-order corrections (Fritsch, Shafer and Crowley,
-    CACM algorithm 443, 1973).
+    A start within a few per cent, then fourth-order corrections (Fritsch, Shafer and Crowley, CACM
+    algorithm 443, 1973), one for singles and two for doubles.
     """
-    small, large = x < -2, x > 4
+    small, large = x < -1, x > 4
     exp = jnp.exp(jnp.minimum(x, 0))
     log = jnp.log(jnp.where(large, x, 4))
     d = x - 1
     middle = 1 + d * (0.5 + d / 16 * (1 - d / 12))
-    w = jnp.where(small, exp * (1 - exp), jnp.where(large, x - log + log / x, middle))
+    w = jnp.where(small, exp / (1 + exp), jnp.where(large, x - log + log / x, middle))
     # Below, w = exp(x) to every digit, and log(w) would end in log(0).
     tiny = x < jnp.log(jnp.finfo(x.dtype).eps)
     w = jnp.where(tiny, 1.0, w)
-    for _ in range(2):
+    for _ in range(2 if x.dtype == jnp.float64 else 1):
         r = jnp.where(tiny, 0.0, x - w - jnp.log(w))
         s, k = r / (1 + w), 1 + w + 2 / 3 * r
         w = w * (1 + s * (k - s / 2) / (k - s))
