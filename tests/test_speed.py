@@ -53,6 +53,19 @@ def test_speed_compares_iterations_with_their_products_and_adam(tmp_path, precis
     assert found["memory"]["in_place"] >= found["memory"]["state"]
 
 
+def test_speed_of_sweeps_is_compared_with_adam(tmp_path):
+    """With as few bytes too: a batch reads and writes what one of Adam does."""
+    network = ("--hidden", 64, 64, 48, "--features", 32, "--batch", 100, "--samples", 250)
+    out, found = finished("speed sweeps", tmp_path, *network, "--passes", 1, "--repeats", 2)
+    assert "32-2x64-48-10, 100 at once" in out
+    (one,) = found.values()
+    assert one["seconds"].keys() == {"Adam", "sweeps"}
+    assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in one["seconds"].values())
+    adam, sweeps = one["bytes"]["Adam"], one["bytes"]["sweeps"]
+    assert sweeps["products"] == adam["products"]
+    assert sweeps["copies"] <= 1.01 * adam["copies"] + 1000
+
+
 @pytest.mark.slow
 def test_literal_compares_iterations_with_the_published_ones(tmp_path):
     out, found = finished("speed literal", tmp_path, *SMALL)
@@ -113,6 +126,11 @@ def test_precision_shows_drift_with_and_without_refreshing(tmp_path):
             "10 layers of up to 2,000,000 neurons on 10,000 samples need",
         ),
         (("speed", "literal", "--samples", 0), "samples is 0: give 1 or more"),
+        (("speed", "sweeps", "--hidden", 0), "hidden is 0: give 1 or more"),
+        (
+            ("speed", "sweeps", "--hidden", 9, "--batch", 70, "--samples", 60),
+            "batch is 70, but there are 60 samples",
+        ),
         (("speed", "sizes", "--repeats", 0), "repeats is 0: give 1 or more"),
         (("speed", "startup", "--layers", 10, 1), "layers is 1: give 2 or more"),
         (("speed", "precision", "--iterations", 100), "iterations is 100: give at least 2 x 100"),

@@ -76,7 +76,9 @@ class SweepsSpeedConfig:
         for width in self.hidden:
             check_count("hidden", width)
         if self.batch is not None and self.batch > self.samples:
-            raise ValueError(f"batch is {self.batch}, but there are {self.samples} samples.")
+            raise ValueError(
+                f"batch is {self.batch}, but there are {self.samples} samples: give a smaller one."
+            )
 
 
 @dataclass(frozen=True)

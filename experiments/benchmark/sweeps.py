@@ -6,6 +6,7 @@ compute: gradients by back-propagation there, directions by layer-local solves h
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -50,8 +51,8 @@ class Case(NamedTuple):
     @property
     def name(self) -> str:
         """Widths and batch, as a table shows them."""
-        same = len(set(self.hidden)) == 1 and len(self.hidden) > 1
-        hidden = f"{len(self.hidden)}x{self.hidden[0]}" if same else "-".join(map(str, self.hidden))
+        groups = [(width, len(list(same))) for width, same in itertools.groupby(self.hidden)]
+        hidden = "-".join(f"{n}x{width}" if n > 1 else f"{width}" for width, n in groups)
         return f"{self.features}-{hidden}-{CLASSES}, {self.batch or 'all'} at once"
 
 
@@ -77,7 +78,7 @@ def main(options: SweepsSpeedConfig) -> int:
     with usage_errors():
         for case in cases:
             build.check_fits(case.widths, min(case.samples, case.batch or 1024), 1)
-    measurement = Measurement("sweeps-speed", options)
+    measurement = Measurement("sweeps", options)
     measurement.show(
         f"milliseconds per pass, median of {options.repeats} in turn, and what a batch reads and "
         f"writes, on {runs.environment()['devices']}"

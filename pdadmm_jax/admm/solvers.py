@@ -18,13 +18,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 
 from pdadmm_jax._checks import checked_number
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Array, Number
+from pdadmm_jax.numerics.linear_solve import solve
 from pdadmm_jax.parallel.sample_reductions import ALL_AT_HAND, SampleReductions
 
 
@@ -141,7 +140,7 @@ class UnitStep:
 @pytree_dataclass
 @dataclasses.dataclass(frozen=True)
 class Exact:
-    """The minimiser of phi(V + D) + (damping * mean / 2) ||D||^2, by Cholesky.
+    """The minimiser of phi(V + D) + (damping * mean / 2) ||D||^2, by a Cholesky factor.
 
     ``mean`` is the mean diagonal entry of weight * gram.  The proximal term keeps the system
     regular in single precision where the Gram matrix is not; being zero at D = 0 it cannot cost
@@ -161,39 +160,12 @@ class Exact:
         gradient = problem.gradient
         curvature = problem.weight * problem.gram()
         mean = jnp.trace(curvature) / curvature.shape[0]
-        factor = (cholesky(curvature, problem.floor + self.damping * mean), True)
+        ridge = problem.floor + self.damping * mean
         if problem.axis == 0:
-            delta = -jax.scipy.linalg.cho_solve(factor, gradient)
+            delta = -solve(curvature, ridge, gradient)
         else:
-            delta = -jax.scipy.linalg.cho_solve(factor, gradient.T).T
+            delta = -solve(curvature, ridge, gradient.T).T
         return SolverStep(delta, problem.image(delta), mean + problem.floor)
-
-
-def cholesky(matrix: Array, ridge: Array) -> Array:
-    """Lower Cholesky factor of matrix + ridge I, the ridge raised as far as rounding makes it need.
-
-    A singular Gram matrix comes out of its sums slightly indefinite.  The first ridge has the size
-    of their rounding, as the trace bounds it; every failure makes it eight times larger, so that
-    it soon exceeds the matrix itself.
-    """
-    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-    trace = jnp.trace(matrix)
-
-    def factor(ridge: Array) -> Array:
-        return jnp.linalg.cholesky(matrix + ridge * identity)
-
-    def failed(carry: tuple[Array, Array, Array]) -> Array:
-        lower, _, count = carry
-        return ~jnp.isfinite(lower).all() & (count < 9)
-
-    def retry(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        _, extra, count = carry
-        return factor(ridge + 8 * extra), 8 * extra, count + 1
-
-    # Nothing curves (p = 0, mu = 0): the gradient is zero, and any positive ridge will do.
-    extra = jnp.where(trace + ridge > 0, 4 * jnp.finfo(matrix.dtype).eps * trace, 1)
-    start = (factor(ridge + extra), extra, jnp.asarray(0, jnp.int32))
-    return lax.while_loop(failed, retry, start)[0]
 
 
 def _gradient_step(

@@ -213,10 +213,12 @@ def _stage_passes(
         return carry, jnp.vstack([totals, jnp.full(totals.shape[1], broken)])
 
     layers = heights(held[0])
-    if sum(layers) <= UNROLLED:
+    # Systems of equations take long to compile, and layers of one shape share theirs.
+    unrolled = sum(layers) <= UNROLLED
+    if unrolled:
         held = _on_groups(partial(split_stacks, heights=layers), held)
     held, sums = lax.scan(one_pass, held, keys, length=steps)
-    if sum(layers) <= UNROLLED:
+    if unrolled:
         held = _on_groups(partial(join_stacks, heights=layers), held)
     return held, _info_of(*jnp.moveaxis(stage.collectives.sum_over_stages(sums), 1, 0))
 

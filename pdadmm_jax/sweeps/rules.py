@@ -17,7 +17,7 @@ import optax
 from pdadmm_jax._checks import checked_number
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Array, Float, Number
-from pdadmm_jax.admm.solvers import cholesky
+from pdadmm_jax.numerics.linear_solve import solve
 from pdadmm_jax.parallel.groups import Weights
 from pdadmm_jax.problems.problem import resolve
 
@@ -113,9 +113,8 @@ class Proximal:
         gram = self.average * gram + (1 - self.average) * new
         weight = self.average * weight + (1 - self.average)  # so that the first counts in full
         mean = gram / weight
-        factor = cholesky(mean, self.ridge * jnp.trace(mean) / len(mean))
         directions = jnp.concatenate([statistics.W, statistics.b[None]]) / nu
-        step = jax.scipy.linalg.cho_solve((factor, True), directions)
+        step = solve(mean, self.ridge * jnp.trace(mean) / len(mean), directions)
         velocity = jax.tree.map(
             lambda old, new: self.momentum * old + new, velocity, Weights(step[:-1], step[-1])
         )

@@ -1,0 +1,30 @@
+"""Positive definite systems by products."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pdadmm_jax.numerics import linear_solve
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("n", [1, 5, 33, 130, 301])
+def test_systems_are_solved_by_halves(n):
+    """Of a Gram matrix that is regular by its ridge alone, as samples fewer than inputs make it."""
+    rng = np.random.default_rng(n)
+    p, right = rng.normal(size=(n // 2 + 1, n)), rng.normal(size=(n, 7))
+    ridge = jnp.asarray(1e-4 * np.trace(p.T @ p) / n)
+    found = linear_solve.solve(jnp.asarray(p.T @ p), ridge, jnp.asarray(right))
+    expected = np.linalg.solve(p.T @ p + ridge * np.eye(n), right)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+
+
+def test_a_system_that_rounding_makes_indefinite_gets_a_larger_ridge():
+    p = jnp.ones((4, 200)) * jnp.linspace(1, 1e3, 200)
+    found = linear_solve.solve(p.T @ p, jnp.float32(0), p.T @ jnp.ones((4, 3)))
+    assert bool(jnp.isfinite(found).all())
+    np.testing.assert_allclose(p @ found, jnp.ones((4, 3)), rtol=1e-2)
+    nothing = linear_solve.solve(jnp.zeros((70, 70)), jnp.float32(0), jnp.zeros((70, 2)))
+    assert not nothing.any()
