@@ -176,6 +176,40 @@ def test_one_batch_late_is_one_batch_late(rule, depth, stages, shards):
         assert_close(info.loss, turned.reshape(4, 12).mean(1))
 
 
+def test_another_batch_or_mesh_begins_with_an_empty_pipeline():
+    params, data = problem(6, samples=60)
+    config = sweeps.Config(batch=10, schedule="streaming")
+    mesh = pdadmm.make_mesh(3)
+    state = sweeps.from_params(params, data, config, mesh=mesh)
+    data = pdadmm.shard_data(data, mesh)
+    state, info = sweeps.step(state, data, config)
+    assert int(state.in_flight.steps) == 6
+    reach = state.plan.reach
+    assert list(np.isnan(info.loss)) == [step < reach for step in range(6)]
+    assert bool(info.finite)
+    state, info = sweeps.step(state, data, config.replace(batch=20))
+    assert int(state.in_flight.steps) == 3
+    assert list(np.isnan(info.loss)) == [step < reach for step in range(3)]
+    elsewhere = sweeps.reshard(state, pdadmm.make_mesh(2))
+    assert int(elsewhere.in_flight.steps) == 0
+    waiting, info = sweeps.step(state, data, config.replace(schedule="synchronous"))
+    assert waiting.in_flight is None
+    assert np.isfinite(info.loss).all()
+
+
+def test_programs_of_a_processors_own_devices_are_waited_for(monkeypatch):
+    """Several at once end in XLA's rendezvous time-out."""
+    params, data = problem(4)
+    config, waited = sweeps.Config(), []
+    monkeypatch.setattr(jax, "block_until_ready", waited.append)
+    sweeps.step(sweeps.from_params(params, data, config), data, config)
+    assert not waited
+    mesh = pdadmm.make_mesh(2)
+    state = sweeps.from_params(params, data, config, mesh=mesh)
+    sweeps.step(state, pdadmm.shard_data(data, mesh), config)
+    assert len(waited) == 1
+
+
 @pytest.mark.x64
 @pytest.mark.parametrize("depth", selected([6, 10], fast=[6]))  # a ring, and a chain
 def test_rounded_messages_are_those_of_the_transcription(depth):

@@ -17,7 +17,6 @@ from experiments.train.sweeps import SweepsTrainer
 from tests.commands import last_of, saved, train
 from tests.run_directories import cut_off, directory_in, lines_of, unlike
 
-SWEEPS = ("--algorithm", "sweeps")
 SMALL = ("--network.hidden", "20", "20", "--data.limit", "150", "--checkpoint.every", "10")
 SWEEPS = ("--algorithm", "sweeps")
 WAYS = {"all": (), "batches": ("--sweeps.batch", 32, "--sweeps.rate", 0.003)}
@@ -54,6 +53,22 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(whole, tmp_path, aft
     out, err = capsys.readouterr()
     assert err == ""
     assert ("resuming after iteration" in out) == (after > 0)
+    assert unlike(run, whole) == []
+
+
+def test_a_pipeline_that_stays_full_is_resumed_as_it_was(tmp_path, capsys):
+    """With a first pass that ends before any batch has come to the last layer."""
+    words = ("--network.hidden", 8, 8, 8, 8, "--mesh.layer", 4, "--data.limit", 100)
+    words += ("--sweeps.batch", 50, "--sweeps.schedule", "streaming", "--iterations", 12)
+    words += ("--algorithm", "sweeps", "--checkpoint.every", 4, "--evaluate-every", 2)
+    words += ("--checkpoint.keep", 9)
+    assert train(*words, "--out", tmp_path) == 0
+    whole = directory_in(tmp_path)
+    assert lines_of(whole)[0]["loss"] is None
+    assert lines_of(whole)[-1]["loss"] > 0
+    run = cut_off(whole, tmp_path / "run", 8)
+    assert train("--resume", run) == 0
+    assert "resuming after iteration 8" in capsys.readouterr().out
     assert unlike(run, whole) == []
 
 

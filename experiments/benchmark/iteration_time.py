@@ -1,4 +1,4 @@
-"""``python -m experiments time``: how long an iteration takes, on random data.
+"""``python -m experiments time``: how long an iteration or a pass takes, on random data.
 
 As one of several processes too, which is how ``scaling`` uses it.
 """
@@ -22,7 +22,8 @@ from experiments.options.sizes import SizeConfig
 from experiments.runtime import cluster
 from experiments.runtime import run_directory as runs
 from experiments.runtime.errors import usage_errors
-from pdadmm_jax.parallel.mesh import exchange_once
+from pdadmm_jax.parallel.mesh import exchange_once, shards
+from pdadmm_jax.parallel.placement import Placement
 
 
 class Timing(NamedTuple):
@@ -68,22 +69,32 @@ def main(options: TimeConfig) -> int:
 
 def measure(options: TimeConfig, mesh: Any) -> Timing:
     """Times runs of a few iterations, after one that warms up."""
-    config = pdadmm.admm.Config()
+    algorithm: Any = pdadmm.admm if options.batch is None else pdadmm.sweeps
+    if options.batch is None:
+        config: Any = pdadmm.admm.Config()
+    else:
+        config = pdadmm.sweeps.recommended(
+            options.widths,
+            options.batch,
+            schedule=options.schedule,
+            microbatches=options.microbatches,
+        )
     state, data = problem(options, config, mesh, options.mesh.message_dtype)
-    run = jax.jit(partial(pdadmm.admm.run, steps=options.iterations), donate_argnums=0)
-    compiled = run.lower(state, data, config).compile()
+    run = jax.jit(partial(algorithm.run, steps=options.iterations), donate_argnums=0)
+    with usage_errors():
+        compiled = run.lower(state, data, config).compile()
     seconds = []
     for _ in range(options.repeats + 1):
         begin = time.perf_counter()
         state, _ = jax.block_until_ready(compiled(state, data, config))
         seconds.append((time.perf_counter() - begin) / options.iterations)
-    once = jax.jit(pdadmm.admm.step).lower(state, data, config).compile().as_text() or ""
+    once = jax.jit(algorithm.step).lower(state, data, config).compile().as_text() or ""
     sent = [one for one in messages(once) if one.kind == "collective-permute"]
     done = products(once)
     return Timing(
         seconds=float(np.median(seconds[1:])),
         slowest=max(seconds[1:]),
-        message_seconds=time_message(state) if sent else 0.0,
+        message_seconds=time_message(state.placement, sent[0].bytes) if sent else 0.0,
         message_bytes=sent[0].bytes if sent else 0,
         messages=len(sent),
         always=done.always,
@@ -94,7 +105,7 @@ def measure(options: TimeConfig, mesh: Any) -> Timing:
 
 def problem(
     options: SizeConfig,
-    config: pdadmm.admm.Config,
+    config: pdadmm.admm.Config | pdadmm.sweeps.Config,
     mesh: Any = None,
     dtype: MessageDtype = "full",
 ) -> Any:
@@ -103,29 +114,36 @@ def problem(
     Raises:
         UsageError: its state alone is larger than the memory of the devices.
     """
+    sweeps = isinstance(config, pdadmm.sweeps.Config)
+    held = min(options.samples, config.batch or config.block) if sweeps else options.samples
     with usage_errors():
-        build.check_fits(options.widths, options.samples, 1 if mesh is None else mesh.size)
+        build.check_fits(options.widths, held, 1 if mesh is None else mesh.size)
     rng = np.random.default_rng(0)
     x: Any = rng.random((options.samples, options.features), np.float32)
     y: Any = rng.integers(0, options.classes, options.samples).astype(np.int32)
     data = pdadmm.Data(x, y)
     if mesh is not None:
         data = pdadmm.shard_data(data, mesh)
-    state = pdadmm.admm.init(
-        jax.random.key(0), data, options.widths, config, mesh=mesh, message_dtype=dtype
-    )
+    init: Any = pdadmm.sweeps.init if sweeps else pdadmm.admm.init
+    with usage_errors():
+        state = init(
+            jax.random.key(0), data, options.widths, config, mesh=mesh, message_dtype=dtype
+        )
     return state, jax.tree.map(jax.numpy.asarray, data)
 
 
-def time_message(state: pdadmm.admm.ShardedState, repeats: int = 20) -> float:
-    """Seconds that one message takes which nothing hides."""
-    message = jax.jit(partial(exchange_once, placement=state.placement))
-    assert state.messages is not None
-    q_above = state.messages.q_above
+def time_message(placement: Placement, size: int, repeats: int = 20) -> float:
+    """Seconds that messages of so many bytes take which nothing hides, one up and one down."""
+    shape = placement.plan.stages, shards(placement.mesh), size // 4
+
+    @jax.jit
+    def exchange(number: jax.Array) -> Any:
+        return exchange_once(jax.numpy.full(shape, number), placement)
+
     seconds = []
-    for _ in range(repeats + 1):
+    for turn in range(repeats + 1):
         begin = time.perf_counter()
-        jax.block_until_ready(message(q_above))
+        jax.block_until_ready(exchange(jax.numpy.float32(turn)))
         seconds.append(time.perf_counter() - begin)
     return float(np.median(seconds[1:]))
 
@@ -133,9 +151,10 @@ def time_message(state: pdadmm.admm.ShardedState, repeats: int = 20) -> float:
 def describe(options: TimeConfig, found: Timing) -> str:
     """The measurement in words."""
     done = found.always + sum(found.branches)
+    what = "iteration" if options.batch is None else f"pass of sweeps in batches of {options.batch}"
     text = (
         f"{options.layers} layers x {options.neurons}, {options.samples} samples on "
-        f"{found.devices}: {found.seconds:.4f} s per iteration (slowest {found.slowest:.4f} s), "
+        f"{found.devices}: {found.seconds:.4f} s per {what} (slowest {found.slowest:.4f} s), "
         f"{2 * done / found.seconds / 1e9:.1f} GFLOP/s per device in products"
     )
     if not found.messages:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.options.checks import MOST_DEVICES, MOST_OF, check_count, check_counts, check_seed
 from experiments.options.devices import ClusterConfig
-from experiments.options.network import PrecisionName
+from experiments.options.network import PrecisionName, ScheduleName
 from experiments.options.sizes import ProblemConfig, SizeConfig
 
 
@@ -189,7 +189,16 @@ class CompileConfig(ProblemConfig):
 
 @dataclass(frozen=True)
 class TimeConfig(ProblemConfig):
-    """Times iterations on random data."""
+    """Times iterations on random data: those of Algorithm 1, or passes of sweeps in batches."""
+
+    batch: int | None = None
+    """Samples between two updates of sweeps, with Adam's rule; without it Algorithm 1 is timed."""
+
+    schedule: ScheduleName = "synchronous"
+    """Of the sweeps on several stages."""
+
+    microbatches: int | None = None
+    """Blocks that a batch of the sweeps is split into, but for streaming."""
 
     repeats: int = 3
     """Dispatches that are timed, after one that warms up."""
@@ -205,6 +214,8 @@ class TimeConfig(ProblemConfig):
     def check(self) -> None:
         """Raises ValueError for numbers that make no problem, or processes no cluster."""
         super().check()
+        if self.batch is None and (self.schedule != "synchronous" or self.microbatches):
+            raise ValueError("schedule and microbatches are for sweeps: give batch too.")
         self.cluster.check(self.distributed)
 
 

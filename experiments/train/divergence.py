@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ def observe(
 
     Args:
         monitor: what is known of those before.
-        values: one for each.
+        values: one for each; NaN for none.
         layers: depth of the network.
         before: number of the last iteration before them.
         factor: how often the lowest value makes a rise.
@@ -58,6 +59,8 @@ def observe(
         monitor = Monitor(layers, raised=monitor.raised)
     first, lowest, rise = monitor.first, monitor.lowest, None
     for iteration, value in enumerate(map(float, values), start=before + 1):
+        if math.isnan(value):  # no sample has come to the last layer yet
+            continue
         first = value if first is None else first
         lowest = value if lowest is None else lowest
         if value > factor * max(lowest, _LEAST * abs(first)):

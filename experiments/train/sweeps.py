@@ -54,7 +54,7 @@ class SweepsTrainer(Trainer):
 
     def records(self, chunk: Chunk) -> list[Record]:
         """The mean loss of every pass."""
-        loss = np.mean(chunk.info.loss, 1)
+        loss = _mean_losses(chunk)
         lines = [
             {
                 "iteration": chunk.before + 1 + i,
@@ -71,9 +71,10 @@ class SweepsTrainer(Trainer):
 
     def monitor(self, chunk: Chunk) -> np.ndarray:
         """The loss of every pass."""
-        loss = np.mean(chunk.info.loss, 1)
+        loss = _mean_losses(chunk)
         if not chunk.before:  # where the first pass began: what follows may be a rise
-            loss[0] = chunk.info.loss[0, 0]
+            known = ~np.isnan(chunk.info.loss[0])
+            loss[0] = chunk.info.loss[0, np.argmax(known)]
         return loss
 
     def nonfinite_after(self, state: TrainState) -> list[str]:
@@ -106,6 +107,15 @@ class SweepsTrainer(Trainer):
 
     def _stages(self) -> int:
         return stages(self.mesh) if self.mesh else 1
+
+
+def _mean_losses(chunk: Chunk) -> np.ndarray:
+    """Of every pass, over the batches that came to the last layer; NaN if none did or one broke."""
+    loss, finite = np.asarray(chunk.info.loss), np.asarray(chunk.info.finite)
+    known = ~np.isnan(loss)
+    total = np.where(known, loss, 0).sum(1)
+    mean = total / np.where(known.any(1), known.sum(1), np.nan)
+    return np.where(finite, mean, loss.mean(1))
 
 
 def _numbers(config: pdadmm.sweeps.Config) -> dict[str, float]:
