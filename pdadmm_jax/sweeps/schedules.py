@@ -270,8 +270,8 @@ def _one_batch_late(
     """Every batch meets the weights before the last update, and no stage waits.
 
     Of M >= 2 R blocks of a batch the last has come down everywhere 2 R steps after the next batch
-    began to enter.  There the weights of all stages move.  Blocks that entered before, all of that
-    next batch, meet the weights as they were before, before and after.
+    began to enter.  Then the weights of all stages move.  The next batch, some of whose blocks are
+    in flight, meets them as they were, on its way up and on its way down; so both are kept.
     """
     blocks, round_trip = batches.rows.shape[1], 2 * stage.reach
 
@@ -283,10 +283,7 @@ def _one_batch_late(
         number = flight.steps // blocks - 1  # of the batch whose last blocks are in flight
 
         def step_before(flight: InFlight, entering: tuple[Array, Array]) -> Any:
-            """A block of the batch entering meets the newest weights, one of the last batch those
-
-            of one update before.
-            """
+            """Blocks of the batch that enters meet the newest weights, others those before."""
             entered, rows = entering
 
             def meets(steps: Any, function: Callable[[LayerGroups], T]) -> T:
