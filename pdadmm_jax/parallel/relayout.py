@@ -114,7 +114,8 @@ def numbered(groups: LayerGroups, plan: Plan) -> list[tuple[Any, Numbers]]:
     """Every group of layers with the layers that its rows belong to."""
     stacked = iter(plan.stack)
     stacks = [
-        (stack, [next(stacked) for _ in jax.tree.leaves(stack)[0]]) for stack in groups.stacks
+        (stack, [next(stacked) for _ in range(jax.tree.leaves(stack)[0].shape[0])])
+        for stack in groups.stacks
     ]
     hidden = [] if groups.edge is None else [(groups.edge, plan.edge_hidden)]
     return [(groups.first, plan.firsts), *hidden, *stacks, (groups.last, plan.lasts)]
