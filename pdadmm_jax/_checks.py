@@ -16,12 +16,15 @@ from jax.core import Tracer
 T = TypeVar("T")
 
 
-def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
+def look_up(kind: str, name: Any, known: Mapping[str, T]) -> T:
     """The entry of this name.
 
     Raises:
-        ValueError: unknown name; the message has the nearest known one and the whole list.
+        ValueError: no name or an unknown one; the message has the nearest known one and the whole
+            list.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"{kind} is {name!r}, but has to be one of {', '.join(known)}.")
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1)
@@ -82,6 +85,13 @@ def check_key(key: Any) -> None:
     raw = isinstance(key, (jax.Array, np.ndarray)) and key.dtype == np.uint32 and key.ndim == 1
     if not typed and not raw:
         raise TypeError(f"key is {key!r}, but has to be a PRNG key, such as jax.random.key(0).")
+
+
+def check_steps(steps: Any) -> int:
+    """Refuses what is no number of steps of a run; the number as Python's."""
+    if not isinstance(steps, (int, np.integer)) or steps < 1:
+        raise ValueError(f"steps is {steps!r}, but has to be a whole number, at least 1.")
+    return int(steps)
 
 
 def check_widths(widths: Any) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from experiments.benchmark.compiled_program import memory_of, messages
 from experiments.data import DataConfig, load
 from pdadmm_jax import admm, sweeps
 from pdadmm_jax.sweeps.samples import batches_of
-from pdadmm_jax.sweeps.schedules import SCHEDULES
+from pdadmm_jax.sweeps.stream import SCHEDULES
 from tests import reference_sweeps as reference
 from tests.problems import refused
 from tests.selection import selected
@@ -386,6 +386,7 @@ def test_wrong_settings_are_refused():
         "unknown schedule 'streamin'; did you mean 'streaming'", sweeps.Config, schedule="streamin"
     )
     refused("microbatches is 0", sweeps.Config, microbatches=0)
+    refused("schedule is None, but has to be one of synchronous", sweeps.Config, schedule=None)
     refused(r"momentum is 1\.0.*of at least 0 and below 1", sweeps.Proximal, momentum=1.0)
     refused("ridge is 0", sweeps.Proximal, ridge=0)
     refused("rate is -1", sweeps.Adam, rate=-1)

@@ -145,6 +145,20 @@ def test_values_that_blow_up_are_named(tmp_path, capsys):
             (*SWEEPS, "--sweeps.batch", 9, "--mesh.layer", 8, "--mesh.data", 2),
             "batch is 9, but 2 data shards have to share it evenly",
         ),
+        (
+            (
+                *SWEEPS,
+                "--sweeps.batch",
+                9,
+                "--sweeps.schedule",
+                "one_batch_late",
+                "--sweeps.microbatches",
+                1,
+                "--mesh.layer",
+                2,
+            ),
+            "microbatches is 1, but a block needs 2 steps through 2 stages and back",
+        ),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(words, complaint, capsys):

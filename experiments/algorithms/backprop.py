@@ -86,12 +86,14 @@ def _pass_in_batches(
     """A step for every batch of a random order, the last of which may be smaller."""
     samples = data.x.shape[0]
     order = jax.random.permutation(key, samples)
+    batches = batches_of(samples, batch, block=0, devices=1)[:, 0]  # as the sweeps have them
+    full = bool((batches >= 0).all())
 
     def step(state: State, rows: Array) -> tuple[State, Array]:
         chosen = order[rows]
-        return _step(state, pdadmm.Data(data.x[chosen], data.y[chosen], rows >= 0), config)
+        valid = None if full else rows >= 0
+        return _step(state, pdadmm.Data(data.x[chosen], data.y[chosen], valid), config)
 
-    batches = batches_of(samples, batch, block=0, devices=1)[:, 0]  # as the sweeps have them
     state, losses = lax.scan(step, state, jnp.asarray(batches))
     return state, jnp.mean(losses)
 

@@ -30,6 +30,7 @@ _COLLECTIVES = (
     "reduce-scatter",
 )
 
+_PRODUCTS = {"dot", "convolution"}  # TPUs call them convolutions
 _NO_TRAFFIC = ("parameter", "get-tuple-element", "tuple", "constant", "bitcast", "while")
 
 
@@ -146,19 +147,13 @@ def loop_traffic(text: str) -> dict[str, int]:
         if one.operation in _NO_TRAFFIC:
             continue
         operands = sum(sizes.get(name, 0) for name in _NAME.findall(one.rest.split("), ")[0]))
-        inner = {
-            other.operation
-            for name in _NAME.findall(one.rest)
-            if name in module
-            for called in _reachable(calls, name)
-            for other in module[called]
-        } | {one.operation}
-        if inner & {"dot", "convolution"}:
+        done = _operations(module, calls, one)
+        if done & _PRODUCTS:
             found["products"] += size + operands
-        elif "gather" in inner:
+        elif "gather" in done:
             found["gathers"] += 2 * size
         else:
-            found["copies" if inner == {"copy"} else "element by element"] += size + operands
+            found["copies" if done == {"copy"} else "element by element"] += size + operands
     return found
 
 
@@ -208,14 +203,16 @@ def scheduled_products(text: str) -> list[int]:
     return counts
 
 
-def _is_product(module: Module, calls: Graph, instruction: Instruction) -> bool:
-    """Whether it multiplies matrices: itself, fused with others, or in a branch.
-
-    TPUs call it a convolution.
-    """
+def _operations(module: Module, calls: Graph, instruction: Instruction) -> set[str]:
+    """What an instruction does: itself, fused with others, or in a branch."""
     names = [name for name in _NAME.findall(instruction.rest) if name in module]
     inner = [one for name in names for called in _reachable(calls, name) for one in module[called]]
-    return any(one.operation in ("dot", "convolution") for one in (instruction, *inner))
+    return {one.operation for one in (instruction, *inner)}
+
+
+def _is_product(module: Module, calls: Graph, instruction: Instruction) -> bool:
+    """Whether it multiplies matrices."""
+    return bool(_operations(module, calls, instruction) & _PRODUCTS)
 
 
 def _multiply_adds(module: Module, name: str, branches: list[int]) -> int:

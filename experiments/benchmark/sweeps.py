@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
 import pdadmm_jax as pdadmm
 from experiments import build
+from experiments.algorithms import backprop
+from experiments.algorithms.backprop import BACKPROP
 from experiments.benchmark.compiled_program import loop_traffic
 from experiments.benchmark.options import SweepsSpeedConfig
 from experiments.benchmark.programs import Program, compiled, median, timed_in_turn
@@ -24,8 +25,7 @@ from experiments.report.measurement import Measurement, table
 from experiments.runtime import run_directory as runs
 from experiments.runtime.errors import usage_errors
 
-OPTIMIZER = optax.adam(1e-3)
-CLASSES = 10
+RATE, CLASSES = 1e-3, 10
 
 
 class Case(NamedTuple):
@@ -124,49 +124,25 @@ def data_of(case: Case) -> pdadmm.Data:
 
 def sweeps(case: Case, passes: int) -> Program:
     """Passes of sweeps, with all that they report."""
+    key, data = jax.random.key(0), data_of(case)
     config = pdadmm.sweeps.recommended(case.widths, case.batch)
     if case.batch is not None:
-        config = config.replace(rule=OPTIMIZER)
+        config = config.replace(rule=optax.adam(RATE))
+    state = pdadmm.sweeps.init(key, data, case.widths, config)
 
-    def run(carry: Any, data: pdadmm.Data, config: pdadmm.sweeps.Config) -> Any:
-        state, key = carry
-        key, own = jax.random.split(key)
-        own = None if case.batch is None else own
-        return pdadmm.sweeps.run(state, data, config, own, steps=passes)[0], key
+    def run(state: Any, data: pdadmm.Data, config: pdadmm.sweeps.Config, key: Any) -> Any:
+        return pdadmm.sweeps.run(state, data, config, key, steps=passes)[0]
 
-    data = data_of(case)
-    state = pdadmm.sweeps.init(jax.random.key(0), data, case.widths, config)
-    return compiled("sweeps", run, (state, jax.random.key(1)), (data, config))
+    return compiled("sweeps", run, state, (data, config, key if case.batch else None))
 
 
 def adam(case: Case, passes: int) -> Program:
-    """Passes of Optax's Adam on gradients of the mean loss, batches in a random order."""
-    data = data_of(case)
-    batch = case.batch or case.samples
-    problem = pdadmm.sweeps.Config()
+    """Passes of Optax's Adam on gradients of the mean loss, as ``compare`` makes them."""
+    key, data = jax.random.key(0), data_of(case)
+    config = backprop.Config(RATE, pdadmm.admm.Config(), optax.adam, case.batch)
+    state = BACKPROP.from_params(pdadmm.random_params(key, case.widths), data, config)
 
-    def loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-        return pdadmm.loss(params, pdadmm.Data(x, y), problem)
+    def run(state: Any, data: pdadmm.Data, config: backprop.Config, key: Any) -> Any:
+        return BACKPROP.run(state, data, config, key, passes)[0]
 
-    def step(carry: Any, x: jax.Array, y: jax.Array) -> tuple[Any, jax.Array]:
-        params, moments = carry
-        value, slope = jax.value_and_grad(loss)(params, x, y)
-        updates, moments = OPTIMIZER.update(slope, moments, params)
-        return (optax.apply_updates(params, updates), moments), value
-
-    def one_pass(carry: Any, key: jax.Array, data: pdadmm.Data) -> tuple[Any, jax.Array]:
-        if case.batch is None:
-            return step(carry, data.x, data.y)
-        order = jax.random.permutation(key, case.samples)
-        batches = order[: case.samples // batch * batch].reshape(-1, batch)
-        return lax.scan(lambda old, rows: step(old, data.x[rows], data.y[rows]), carry, batches)
-
-    def run(carry: Any, data: pdadmm.Data) -> Any:
-        carry, key = carry
-        key, own = jax.random.split(key)
-        keys = jax.random.split(own, passes)
-        return lax.scan(lambda old, key: one_pass(old, key, data), carry, keys)[0], key
-
-    params = pdadmm.random_params(jax.random.key(0), case.widths)
-    carry = (params, OPTIMIZER.init(params)), jax.random.key(1)
-    return compiled("Adam", run, carry, (data,))
+    return compiled("Adam", run, state, (data, config, key))

@@ -26,8 +26,11 @@ from experiments.train.options import TrainConfig
 from experiments.train.sweeps import SweepsTrainer
 from experiments.train.trainer import Trainer
 from pdadmm_jax.admm.growth import check_growable
+from pdadmm_jax.parallel.mesh import stages
+from pdadmm_jax.parallel.plan import plan
 from pdadmm_jax.problems.problem import check_representable
 from pdadmm_jax.sweeps.samples import batches_of
+from pdadmm_jax.sweeps.stream import microbatches
 
 
 def main(options: TrainConfig) -> int:
@@ -84,6 +87,7 @@ def trainer_of(options: TrainConfig, dataset: Dataset) -> Trainer:
         check_representable(config, dtype)
         build.check_fits(widths, min(samples, config.batch or config.block), devices)
         batches_of(samples, config.batch, config.block, options.mesh.data)  # or is refused
+        microbatches(config, plan(widths, 1 if mesh is None else stages(mesh)).reach)  # likewise
         return SweepsTrainer(options, build.splits(dataset, dtype, mesh), widths, config, mesh)
     config = build.admm(options.network, options.method)
     check_representable(config, dtype)

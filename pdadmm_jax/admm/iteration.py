@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
+from pdadmm_jax._checks import check_steps
 from pdadmm_jax._typing import Array, PRNGKeyArray, Shaped
 from pdadmm_jax.admm import stacked
 from pdadmm_jax.admm.config import Config
@@ -107,10 +107,9 @@ def run(
     """
     del key
     check_state(state, "run")
-    if not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ValueError(f"steps is {steps!r}, but has to be a whole number, at least 1.")
+    steps = check_steps(steps)
     state = settled(state, state.placement)
-    return _run(state, as_arrays(data), at_precision_of(config, dtype_of(state)), int(steps))
+    return _run(state, as_arrays(data), at_precision_of(config, dtype_of(state)), steps)
 
 
 # Numbers reach these two as arrays of the state's dtype, whatever kind the user wrote, so that no

@@ -61,6 +61,11 @@ def map_groups(function: Callable[..., Any], *groups: LayerGroups) -> LayerGroup
     )
 
 
+def alike(groups: LayerGroups, value: Any) -> LayerGroups:
+    """The same thing for every group of layers."""
+    return map_groups(lambda _: value, groups)
+
+
 # Hidden layers of a stage that programs have one by one, which spares copies of their weights but
 # makes the program longer; of more than these, all in a loop over layers.
 UNROLLED = 32

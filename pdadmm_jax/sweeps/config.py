@@ -16,7 +16,7 @@ from pdadmm_jax._typing import Number
 from pdadmm_jax.numerics.products import Precision
 from pdadmm_jax.problems.problem import ActivationLike, LossLike, resolve_problem
 from pdadmm_jax.sweeps.rules import Proximal, resolve_rule
-from pdadmm_jax.sweeps.schedules import SCHEDULES
+from pdadmm_jax.sweeps.stream import SCHEDULES
 
 RuleLike = Any  # a Rule, the name of one, or an Optax optimizer
 

@@ -39,7 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pdadmm_jax._checks import check_key
+from pdadmm_jax._checks import check_key, check_steps
 from pdadmm_jax._typing import Array, Bool, Float, PRNGKeyArray, Shaped
 from pdadmm_jax.numerics.differentiation import forward_mode_only
 from pdadmm_jax.parallel.groups import UNROLLED, LayerGroups, heights, join_stacks, split_stacks
@@ -56,9 +56,10 @@ from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.problem import at_precision_of
 from pdadmm_jax.sweeps.config import Config, check_config
 from pdadmm_jax.sweeps.samples import Batches, batches_of
-from pdadmm_jax.sweeps.schedules import microbatches, run_pass
+from pdadmm_jax.sweeps.schedules import run_pass
 from pdadmm_jax.sweeps.start import restarted_if_needed
 from pdadmm_jax.sweeps.state import State, check_state
+from pdadmm_jax.sweeps.stream import microbatches
 
 
 class Info(NamedTuple):
@@ -129,10 +130,9 @@ def run(
         ValueError: as ``step``, or no steps.
     """
     check_state(state, "run")
-    if not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ValueError(f"steps is {steps!r}, but has to be a whole number, at least 1.")
+    steps = check_steps(steps)
     state, data, config = _checked(state, data, config, key)
-    return _run(state, data, config, key, int(steps))
+    return _run(state, data, config, key, steps)
 
 
 def _checked(

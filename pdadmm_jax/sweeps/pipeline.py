@@ -62,24 +62,17 @@ class InFlight(NamedTuple):
 
 
 def nothing_in_flight(
-    weights: LayerGroups,
-    rows: int,
-    slots: int,
-    blocks: Block,
-    *,
-    keep_batch: bool,
-    keep_weights: bool,
+    weights: LayerGroups, blocks: Block, *, keep_batch: bool, keep_weights: bool
 ) -> InFlight:
     """Empty buffers.
 
     Args:
         weights: groups as high as the buffers are to be.
-        rows: of a block.
-        slots: blocks that have room.
         blocks: empty slots of samples.
         keep_batch: whether r and the last layer's p are kept.
         keep_weights: whether the weights before the last update are.
     """
+    _, slots, rows, _ = blocks.x.shape
 
     def zeros(of: Weights, width: int) -> Array:
         return jnp.zeros((of.W.shape[0], slots, rows, width), of.W.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +57,11 @@ class Batches(NamedTuple):
             return None
         return rows >= 0 if self.data.valid is None else (rows >= 0) & self.data.valid[rows]
 
+    def number(self, rows: Array) -> Array:
+        """How many of these rows count."""
+        valid, dtype = self.valid(rows), self.data.x.dtype
+        return jnp.asarray(rows.size, dtype) if valid is None else jnp.sum(valid, dtype=dtype)
+
     def inputs(self, rows: Array) -> Array:
         """x of these rows, zero where none count."""
         valid, x = self.valid(rows), self.data.x[rows]
@@ -65,6 +70,29 @@ class Batches(NamedTuple):
     def block(self, rows: Array) -> Block:
         """The samples of these rows."""
         return Block(self.inputs(rows), self.data.y[rows], self.valid(rows))
+
+    def no_blocks(self, slots: int) -> Block:
+        """Empty slots for blocks of one stage."""
+        x, y, _ = self.data
+        shape = 1, slots, self.rows.shape[-1]
+        empty = no_blocks(shape, x.shape[1], x.dtype, y.shape[1:], y.dtype)
+        return empty._replace(valid=None) if self.complete else empty
+
+
+def no_blocks(
+    shape: tuple[int, int, int], features: int, dtype: Any, target: tuple[int, ...], label: Any
+) -> Block:
+    """Empty slots for blocks.
+
+    Args:
+        shape: stages, slots and rows.
+        features: of a sample.
+        dtype: of x.
+        target: shape of a sample's label.
+        label: its dtype.
+    """
+    x, y = jnp.zeros((*shape, features), dtype), jnp.zeros((*shape, *target), label)
+    return Block(x, y, jnp.zeros(shape, bool))
 
 
 def batches_of(

@@ -5,8 +5,6 @@ On a single stage there is nothing to wait for, and all schedules are the synchr
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -17,10 +15,8 @@ from jax import lax
 
 from pdadmm_jax._typing import Array
 from pdadmm_jax.parallel.forward import Saved, climb
-from pdadmm_jax.parallel.groups import LayerGroups, map_groups
-from pdadmm_jax.parallel.plan import Plan
+from pdadmm_jax.parallel.groups import LayerGroups, alike, map_groups
 from pdadmm_jax.parallel.stage import Stage, both, choose, when
-from pdadmm_jax.problems.data import Data
 from pdadmm_jax.sweeps.layers import BatchMetrics, descend, turn
 from pdadmm_jax.sweeps.pipeline import (
     InFlight,
@@ -44,8 +40,6 @@ from pdadmm_jax.sweeps.weight_update import (
 T = TypeVar("T")
 Carry = tuple[LayerGroups, RuleState, InFlight | None]
 
-SCHEDULES = ("synchronous", "one_batch_late", "streaming")
-
 
 class ScheduleConfig(PassConfig, Protocol):
     """What a schedule has to know."""
@@ -61,80 +55,6 @@ class ScheduleConfig(PassConfig, Protocol):
 
     @property
     def microbatches(self) -> int | None: ...
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class Stream:
-    """What blocks are in flight between passes is arranged for; part of a state's structure.
-
-    Attributes:
-        schedule: its name.
-        batch: samples between two updates; 0 for all.
-        microbatches: as the configuration has it.
-        features: of a sample.
-        targets: shape and dtype of a sample's label.
-    """
-
-    schedule: str
-    batch: int
-    microbatches: int | None
-    features: int
-    targets: tuple[tuple[int, ...], str]
-
-
-def stream_of(config: ScheduleConfig, data: Data, shards: int = 1) -> Stream:
-    """How a configuration streams these data, or their shapes."""
-    samples = data.x.shape[0] + -data.x.shape[0] % shards
-    batch = 0 if config.batch is None else min(config.batch, samples)
-    targets = data.y.shape[1:], jnp.dtype(data.y.dtype).name
-    return Stream(config.schedule, batch, config.microbatches, data.x.shape[1], targets)
-
-
-def microbatches(config: Any, reach: int) -> int:
-    """Into how many blocks a batch is split at least.
-
-    Raises:
-        ValueError: fewer than the schedule needs on these stages.
-    """
-    if not reach or config.schedule == "streaming":
-        return 1
-    fewest = 2 * reach if config.schedule == "one_batch_late" else 1
-    if config.microbatches is None:
-        return 2 * reach
-    if config.microbatches < fewest:
-        raise ValueError(
-            f"microbatches is {config.microbatches}, but a block needs {fewest} steps through "
-            f"{reach + 1} stages and back: give at least {fewest}, or None to have it chosen."
-        )
-    return config.microbatches
-
-
-def empty_pipeline(
-    stream: Stream, weights: LayerGroups, plan: Plan, shards: int
-) -> InFlight | None:
-    """What is in flight between passes before the first one; None if nothing ever is.
-
-    Args:
-        stream: how batches stream.
-        weights: of all stages, in their arrangement.
-        plan: the arrangement.
-        shards: devices that share the samples of a stage.
-    """
-    if not plan.reach or stream.schedule == "synchronous":
-        return None
-    late = stream.schedule == "one_batch_late"
-    number = microbatches(stream, plan.reach)
-    rows = shards * math.ceil(stream.batch // shards / number)
-    slots = 2 * number if late else 2 * plan.reach + 1
-    shape, dtype = stream.targets
-    first = weights.first.W
-    blocks = Block(
-        x=jnp.zeros((plan.stages, slots, rows, stream.features), first.dtype),
-        y=jnp.zeros((plan.stages, slots, rows, *shape), dtype),
-        valid=jnp.zeros((plan.stages, slots, rows), bool),
-    )
-    return nothing_in_flight(weights, rows, slots, blocks, keep_batch=late, keep_weights=late)
 
 
 def run_pass(
@@ -200,10 +120,16 @@ def _alone(
             totals, every = lax.scan(one_block, nothing, rows)
             metrics, batch = jax.tree.map(jnp.sum, every), _known(totals)
         total = stage.collectives.samples.total(metrics.number)
-        number = map_groups(lambda _: total, weights)
-        counts = True if batches.complete else total > 0
-        active = map_groups(lambda _: counts, weights)
-        moved = apply_rule(stage, weights, rule_state, batch, number, active, config)
+        active = True if batches.complete else total > 0
+        moved = apply_rule(
+            stage,
+            weights,
+            rule_state,
+            batch,
+            alike(weights, total),
+            alike(weights, active),
+            config,
+        )
         return moved, metrics
 
     weights, rule_state, _ = carry
@@ -220,9 +146,12 @@ def _synchronous(
     # The products that move the weights take the whole batch at once if it has no more samples
     # than may pass at a time; else block by block, so that memory does not grow with the batch.
     at_once = config.batch is not None and config.batch <= config.block
-    slots = max(blocks, 1) if at_once else 2 * stage.reach + 1
+    slots = blocks if at_once else 2 * stage.reach + 1
     vary = stage.collectives.vary
-    flight = _buffers(stage, weights, batches, slots, keep_batch=at_once)
+    nothing = nothing_in_flight(
+        weights, batches.no_blocks(slots), keep_batch=at_once, keep_weights=False
+    )
+    flight = vary(nothing)._replace(steps=nothing.steps)
 
     def one_batch(carry: Any, rows: Array) -> tuple[Any, BatchMetrics]:
         weights, rule_state, flight = carry
@@ -237,25 +166,28 @@ def _synchronous(
                 totals = _add(stage, totals, step, config)
             return (flight, totals), step.metrics
 
-        nothing = None
+        totals = None
         if not at_once:
-            nothing = vary(map_groups(partial(no_sums, config=config), weights))
+            totals = vary(map_groups(partial(no_sums, config=config), weights))
         steps = jnp.concatenate([rows, jnp.full((2 * stage.reach, rows.shape[1]), -1, rows.dtype)])
         flight = flight._replace(steps=jnp.zeros((), jnp.int32))
-        (flight, totals), every = lax.scan(one_step, (flight, nothing), steps)
+        (flight, totals), every = lax.scan(one_step, (flight, totals), steps)
         metrics = jax.tree.map(jnp.sum, every)
         if totals is None:
             batch = _sums_of(batch_left(flight, 0, blocks), config)
         else:
             batch = _known(totals)
-        own = batches.valid(rows)
-        dtype = weights.last.W.dtype
-        count = jnp.asarray(rows.size, dtype) if own is None else jnp.sum(own, dtype=dtype)
-        total = stage.collectives.samples.total(count)
-        number = map_groups(lambda _: total, weights)
-        counts = True if batches.complete else total > 0
-        active = map_groups(lambda _: counts, weights)
-        moved = apply_rule(stage, weights, rule_state, batch, number, active, config)
+        total = stage.collectives.samples.total(batches.number(rows))
+        active = True if batches.complete else total > 0
+        moved = apply_rule(
+            stage,
+            weights,
+            rule_state,
+            batch,
+            alike(weights, total),
+            alike(weights, active),
+            config,
+        )
         return (*moved, flight), metrics
 
     (weights, rule_state, _), metrics = lax.scan(
@@ -316,8 +248,8 @@ def _one_batch_late(
             weights,
             rule_state,
             _sums_of(batch_left(flight, slot, blocks), config),
-            map_groups(lambda _: total, weights),
-            map_groups(lambda _: (number >= 0) & (total > 0), weights),
+            alike(weights, total),
+            alike(weights, (number >= 0) & (total > 0)),
             config,
         )
         metrics = jax.tree.map(jnp.sum, metrics)
@@ -367,22 +299,6 @@ def _add(stage: Stage, totals: LayerGroups, step: Step, config: PassConfig) -> L
         return when(both(held, moving), add, totals)
 
     return map_groups(on_group, layers_held(stage, totals), step.moving, totals, step.left)
-
-
-def _buffers(
-    stage: Stage, weights: LayerGroups, batches: Batches, slots: int, *, keep_batch: bool
-) -> InFlight:
-    """A stage's empty buffers, for a pass that ends with nothing in flight."""
-    data, rows = batches.data, batches.rows.shape[-1]
-    blocks = Block(
-        x=jnp.zeros((1, slots, rows, data.x.shape[1]), data.x.dtype),
-        y=jnp.zeros((1, slots, rows, *data.y.shape[1:]), data.y.dtype),
-        valid=None if batches.complete else jnp.zeros((1, slots, rows), bool),
-    )
-    flight = nothing_in_flight(
-        weights, rows, slots, blocks, keep_batch=keep_batch, keep_weights=False
-    )
-    return stage.collectives.vary(flight)._replace(steps=flight.steps)
 
 
 def _sums_of(left: LayerGroups, config: PassConfig) -> LayerGroups:

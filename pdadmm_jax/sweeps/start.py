@@ -36,9 +36,9 @@ from pdadmm_jax.problems.first_weights import (
 )
 from pdadmm_jax.sweeps.config import Config, check_config
 from pdadmm_jax.sweeps.rules import OptaxRule, RuleState
-from pdadmm_jax.sweeps.schedules import Stream, empty_pipeline, stream_of
 from pdadmm_jax.sweeps.separable import separable
 from pdadmm_jax.sweeps.state import State, check_state
+from pdadmm_jax.sweeps.stream import Stream, empty_pipeline, stream_of
 
 
 def init(

@@ -11,7 +11,7 @@ from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.sweeps.pipeline import InFlight
 from pdadmm_jax.sweeps.rules import RuleState
-from pdadmm_jax.sweeps.schedules import Stream
+from pdadmm_jax.sweeps.stream import Stream
 
 
 class State(NamedTuple):

@@ -1,0 +1,87 @@
+"""How batches stream between passes, and the empty buffers for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pdadmm_jax.parallel.groups import LayerGroups
+from pdadmm_jax.parallel.plan import Plan
+from pdadmm_jax.problems.data import Data
+from pdadmm_jax.sweeps.pipeline import InFlight, nothing_in_flight
+from pdadmm_jax.sweeps.samples import no_blocks
+
+SCHEDULES = ("synchronous", "one_batch_late", "streaming")
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """What blocks are in flight between passes is arranged for; part of a state's structure.
+
+    Attributes:
+        schedule: its name.
+        batch: samples between two updates; 0 for all.
+        microbatches: as the configuration has it.
+        features: of a sample.
+        targets: shape and dtype of a sample's label.
+    """
+
+    schedule: str
+    batch: int
+    microbatches: int | None
+    features: int
+    targets: tuple[tuple[int, ...], str]
+
+
+def stream_of(config: Any, data: Data, shards: int = 1) -> Stream:
+    """How a configuration streams these data, or their shapes."""
+    samples = data.x.shape[0] + -data.x.shape[0] % shards
+    batch = 0 if config.batch is None else min(config.batch, samples)
+    targets = data.y.shape[1:], jnp.dtype(data.y.dtype).name
+    return Stream(config.schedule, batch, config.microbatches, data.x.shape[1], targets)
+
+
+def microbatches(config: Any, reach: int) -> int:
+    """Into how many blocks a batch is split at least.
+
+    Raises:
+        ValueError: fewer than the schedule needs on these stages.
+    """
+    if not reach or config.schedule == "streaming":
+        return 1
+    fewest = 2 * reach if config.schedule == "one_batch_late" else 1
+    if config.microbatches is None:
+        return 2 * reach
+    if config.microbatches < fewest:
+        raise ValueError(
+            f"microbatches is {config.microbatches}, but a block needs {fewest} steps through "
+            f"{reach + 1} stages and back: give at least {fewest}, or None to have it chosen."
+        )
+    return config.microbatches
+
+
+def empty_pipeline(
+    stream: Stream, weights: LayerGroups, plan: Plan, shards: int
+) -> InFlight | None:
+    """What is in flight between passes before the first one; None if nothing ever is.
+
+    Args:
+        stream: how batches stream.
+        weights: of all stages, in their arrangement.
+        plan: the arrangement.
+        shards: devices that share the samples of a stage.
+    """
+    if not plan.reach or stream.schedule == "synchronous":
+        return None
+    late = stream.schedule == "one_batch_late"
+    number = microbatches(stream, plan.reach)
+    rows = shards * math.ceil(stream.batch // shards / number)
+    slots = 2 * number if late else 2 * plan.reach + 1
+    features, targets = stream.features, stream.targets
+    blocks = no_blocks((plan.stages, slots, rows), features, weights.first.W.dtype, *targets)
+    return nothing_in_flight(weights, blocks, keep_batch=late, keep_weights=late)
