@@ -18,7 +18,7 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
     "--xla_cpu_parallel_codegen_split_count=1",
 )
-# Programs compiled so may wait for ever where the threads that wait for parallel loops are all there are.
+# Compiled so, threads that wait for parallel loops may be all there are, and wait for ever.
 os.environ.setdefault("PJRT_NPROC", "1")  # one thread per device, no parallel loops
 # All workers, and the processes that tests start, share one cache of compiled programs.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.train import checkpoints
+from pdadmm_jax.sweeps.stream import EMPTIED, SCHEDULES
 from tests.commands import assert_refused, await_line, finish, run, run_process, start
 from tests.run_directories import directory_in, lines_of
 
@@ -78,7 +79,7 @@ def together(out, *words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schedule", ["synchronous", "one_batch_late", "streaming"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_processes_sweep_as_one_does(tmp_path, schedule):
     options = ("--algorithm", "sweeps", "--sweeps.batch", 100, "--iterations", 6, "--double")
     options += ("--evaluate-every", 3, "--data.limit", 400)
@@ -87,7 +88,7 @@ def test_processes_sweep_as_one_does(tmp_path, schedule):
     assert code == 0, err
     found, expected = weights_of(found.parent), weights_of(tmp_path / "one")
     farthest = max(np.max(np.abs(found[name] - expected[name])) for name in expected)
-    if schedule == "synchronous":
+    if schedule in EMPTIED:
         assert farthest < 1e-9
     else:  # the weights move late, by which they are others
         assert 1e-6 < farthest < 0.1

@@ -16,7 +16,8 @@ from experiments.benchmark.compiled_program import memory_of, messages
 from experiments.data import DataConfig, load
 from pdadmm_jax import admm, sweeps
 from pdadmm_jax.sweeps.samples import batches_of
-from pdadmm_jax.sweeps.stream import SCHEDULES
+from pdadmm_jax.sweeps.schedules import block_of_idle_time
+from pdadmm_jax.sweeps.stream import EMPTIED, SCHEDULES
 from tests import reference_sweeps as reference
 from tests.problems import refused
 from tests.selection import selected
@@ -101,17 +102,20 @@ def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
     assert bool(info.converged.all())
 
 
+MESHES = [(2, 2, 1), (3, 4, 1), (5, 1, 4), (5, 2, 2), (6, 4, 1), (10, 4, 2), (13, 8, 1)]
+
+
 @pytest.mark.x64
 @pytest.mark.parametrize(
-    ("depth", "stages", "shards"),
+    ("schedule", "depth", "stages", "shards"),
     selected(
-        [(2, 2, 1), (3, 4, 1), (5, 1, 4), (5, 2, 2), (6, 4, 1), (10, 4, 2), (13, 8, 1)],
-        fast=[(6, 4, 1), (10, 4, 2)],
+        [(schedule, *mesh) for schedule in EMPTIED for mesh in MESHES],
+        fast=[("synchronous", 6, 4, 1), ("synchronous", 10, 4, 2), ("zero_bubble", 6, 4, 1)],
     ),
 )
-def test_a_mesh_gives_what_one_device_gives(depth, stages, shards):
+def test_a_mesh_gives_what_one_device_gives(schedule, depth, stages, shards):
     """48 samples, split over the shards: batches of 12 have a share of each shard's."""
-    config = sweeps.Config(nu=5.0, rule=RULES["proximal"], batch=12, block=4)
+    config = sweeps.Config(nu=5.0, rule=RULES["proximal"], batch=12, block=4, schedule=schedule)
     params, data = problem(depth)
     mesh = pdadmm.make_mesh(stages, shards, jax.devices()[: stages * shards])
     found, info = swept(params, data, config, mesh=mesh)
@@ -120,6 +124,24 @@ def test_a_mesh_gives_what_one_device_gives(depth, stages, shards):
     expected, expected_info = swept(params, alone, config)
     assert_close(found, expected)
     assert_close(info, expected_info)
+
+
+@pytest.mark.parametrize(("reach", "blocks"), [(1, 2), (3, 6), (3, 9), (7, 20)])
+def test_idle_time_is_filled_with_products(reach, blocks):
+    """A step lasts as long as one way of a block or both, and no stage has less to do."""
+    for position in range(reach + 1):
+        made = {}
+        for t in range(blocks + 2 * reach):
+            block = int(block_of_idle_time(t, position, reach, blocks))
+            down = t - 2 * reach + position
+            rises, falls = 0 <= t - position < blocks, 0 <= down < blocks
+            if block < 0:
+                assert (rises and falls) or t < 2 * reach or (falls and t >= blocks + reach)
+                continue
+            assert not (rises and falls)
+            assert block <= down
+            made[block] = t
+        assert sorted(made) == list(range(reach))
 
 
 STAGES = selected(
@@ -328,6 +350,7 @@ def compiled(depth, stages, samples=64, shards=1, width=32, message_dtype="full"
 def test_one_array_up_and_one_down_cross_a_boundary_per_pipeline_step(depth, schedule):
     settings: dict = {
         "synchronous": {},
+        "zero_bubble": {"batch": 80, "microbatches": 10},
         "one_batch_late": {"batch": 80, "microbatches": 10},
         "streaming": {"batch": 8},
     }[schedule]

@@ -12,7 +12,7 @@ LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", 
 SolverName = Literal["search", "layer", "unit", "exact"]
 PrecisionName = Literal["float32", "tf32", "bfloat16"]
 InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
-ScheduleName = Literal["synchronous", "one_batch_late", "streaming"]
+ScheduleName = Literal["synchronous", "zero_bubble", "one_batch_late", "streaming"]
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,14 @@ class SweepsConfig:
     """Samples that a layer works on at a time; memory grows with it, not with their number."""
 
     schedule: ScheduleName = "synchronous"
-    """What stages do while a batch is in others: wait; let the next batch enter, whose samples meet
-    the weights before the last update; or move each layer's weights as soon as a batch has come
-    down to it, those of low stages many batches late."""
+    """What stages do while a batch is in others: wait, the fewer products the more they make
+    meanwhile (zero_bubble); let the next batch enter, whose samples meet the weights before the
+    last update; or move each layer's weights as soon as a batch has come down to it, those of low
+    stages many batches late."""
 
     microbatches: int | None = None
     """Blocks that a batch is split into, but for streaming; by default twice the number of
-    boundaries between stages, the fewest with which one_batch_late never waits."""
+    boundaries between stages, the fewest that zero_bubble and one_batch_late take."""
 
     def check(self) -> None:
         """Raises ValueError for numbers of samples below 1."""

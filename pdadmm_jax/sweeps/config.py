@@ -40,6 +40,9 @@ class Config:
             "synchronous": all of a batch meets the same weights, which move when it has come down
             everywhere; then the next one enters.  With M blocks a batch stages are idle for
             2 (S - 1) of 3 M + 2 (S - 1) parts of the time.
+            "zero_bubble": the same weights, and p^T r of the first S - 1 blocks while the last ones
+            are in other stages: idle for S - 1 of 3 M + S - 1 parts.  Each product adds to sums as
+            large as the weights, which pays where blocks have more rows than about half a width.
             "one_batch_late": the next batch enters at once, and no stage is ever idle.  The batch
             met the weights before the last update, on the way up and down, in all layers and
             whatever the number of stages.
@@ -47,7 +50,7 @@ class Config:
             come down to them.  No stage is ever idle; the weights of the lowest stage move
             2 (S - 1) batches late, or 2 S where the last layer is beside the first.
         microbatches: blocks that a batch is split into, but for "streaming"; None for
-            2 (S - 1), the fewest with which "one_batch_late" never waits.
+            2 (S - 1), the fewest that "zero_bubble" and "one_batch_late" take.
         activation: f of all hidden layers, by name or an Activation; see ``admm.Config``.
         loss: the risk R, by name or a Loss.
         precision: of the inputs of matrix products, but for Gram matrices; see
@@ -80,8 +83,8 @@ class Config:
                 raise ValueError(f"{name} is {count!r}, but has to be a whole number, at least 1.")
         if self.schedule != "synchronous" and self.batch is None:
             raise ValueError(
-                f"schedule is {self.schedule!r}, by which weights move after every batch, but "
-                "batch is None, all samples: give batch a number."
+                f"schedule is {self.schedule!r}, which keeps batches whole, but batch is None, all "
+                "samples: give batch a number."
             )
 
     def replace(self, **changes: Any) -> Config:

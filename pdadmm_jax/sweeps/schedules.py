@@ -5,6 +5,8 @@ On a single stage there is nothing to wait for, and all schedules are the synchr
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -20,7 +22,6 @@ from pdadmm_jax.parallel.stage import Stage, both, choose, when
 from pdadmm_jax.sweeps.layers import BatchMetrics, descend, turn
 from pdadmm_jax.sweeps.pipeline import (
     InFlight,
-    Step,
     batch_left,
     batch_number,
     nothing_in_flight,
@@ -28,6 +29,7 @@ from pdadmm_jax.sweeps.pipeline import (
 )
 from pdadmm_jax.sweeps.rules import LayerStatistics, RuleState
 from pdadmm_jax.sweeps.samples import Batches, Block
+from pdadmm_jax.sweeps.stream import EMPTIED
 from pdadmm_jax.sweeps.weight_update import (
     PassConfig,
     Passed,
@@ -74,7 +76,7 @@ def run_pass(
     """
     if not stage.reach:
         schedule = _alone
-    elif config.schedule == "synchronous":
+    elif config.schedule in EMPTIED:
         schedule = _synchronous
     elif config.schedule == "one_batch_late":
         schedule = _one_batch_late
@@ -140,12 +142,18 @@ def _alone(
 def _synchronous(
     stage: Stage, carry: Carry, batches: Batches, config: ScheduleConfig
 ) -> tuple[Carry, BatchMetrics]:
-    """All blocks of a batch meet the same weights, which move when nothing is in flight."""
+    """All blocks of a batch meet the same weights, which move when nothing is in flight.
+
+    The products p^T r need no neighbour: they take all blocks at once when the last has come down.
+    With "zero_bubble" a stage makes those of the first R blocks one by one, while the last blocks
+    are in other stages.
+    """
     blocks = batches.rows.shape[1]
     weights, rule_state, _ = carry
-    # The products that move the weights take the whole batch at once if it has no more samples
-    # than may pass at a time; else block by block, so that memory does not grow with the batch.
-    at_once = config.batch is not None and config.batch <= config.block
+    early = stage.reach if config.schedule == "zero_bubble" else 0
+    # A batch of more samples than may pass at a time adds block to block as they come down, so that
+    # memory does not grow with it.
+    at_once = early > 0 or (config.batch is not None and config.batch <= config.block)
     slots = blocks if at_once else 2 * stage.reach + 1
     vary = stage.collectives.vary
     nothing = nothing_in_flight(
@@ -158,23 +166,28 @@ def _synchronous(
 
         def one_step(carry: Any, rows: Array) -> tuple[Any, BatchMetrics]:
             flight, totals = carry
-            meets = partial(_call, weights)
+            t, meets = flight.steps, partial(_call, weights)
             flight, step = pipeline_step(
                 stage, flight, rows, batches, blocks, meets, meets, weights.last, config
             )
-            if not at_once:
-                totals = _add(stage, totals, step, config)
+            if early:
+                block = block_of_idle_time(t, stage.position, stage.reach, blocks)
+                moving = alike(weights, block >= 0)
+                left = batch_left(flight, jnp.maximum(block, 0), 1)
+                totals = _add(stage, totals, moving, left, config)
+            elif not at_once:
+                totals = _add(stage, totals, step.moving, step.left, config)
             return (flight, totals), step.metrics
 
         totals = None
-        if not at_once:
+        if early or not at_once:
             totals = vary(map_groups(partial(no_sums, config=config), weights))
         steps = jnp.concatenate([rows, jnp.full((2 * stage.reach, rows.shape[1]), -1, rows.dtype)])
         flight = flight._replace(steps=jnp.zeros((), jnp.int32))
         (flight, totals), every = lax.scan(one_step, (flight, totals), steps)
         metrics = jax.tree.map(jnp.sum, every)
-        if totals is None:
-            batch = _sums_of(batch_left(flight, 0, blocks), config)
+        if at_once:
+            batch = _sums_of(batch_left(flight, early, blocks - early), config, totals)
         else:
             batch = _known(totals)
         total = stage.collectives.samples.total(batches.number(rows))
@@ -289,7 +302,33 @@ def _passed(saved: Saved, r: Array) -> Passed:
     return Passed(saved.p, r)
 
 
-def _add(stage: Stage, totals: LayerGroups, step: Step, config: PassConfig) -> LayerGroups:
+def block_of_idle_time(t: Any, position: Any, reach: int, blocks: int) -> Any:
+    """Whose p^T r a stage makes in a pipeline step in which it takes no block up or none down.
+
+    From step M + s on no block goes up through stage s, but until step M + R others have one; from
+    step M + 2 R - s on none comes down.
+
+    Args:
+        t: the step.
+        position: s.
+        reach: R, of at most M / 2.
+        blocks: M.
+
+    Returns:
+        One of the first R blocks, which have come down by then; negative for none.
+    """
+    first = jnp.where(t < blocks + position, -1, t - blocks - position)
+    rest = jnp.where(t < blocks + 2 * reach - position, -1, t - blocks - reach)
+    return jnp.where(t < blocks + reach, first, rest)
+
+
+def _add(
+    stage: Stage,
+    totals: LayerGroups,
+    moving: LayerGroups,
+    left: LayerGroups,
+    config: PassConfig,
+) -> LayerGroups:
     """Adds what a block has left to the sums of its batch."""
 
     def on_group(held: Any, moving: Array, totals: Any, left: Any) -> Any:
@@ -298,16 +337,20 @@ def _add(stage: Stage, totals: LayerGroups, step: Step, config: PassConfig) -> L
 
         return when(both(held, moving), add, totals)
 
-    return map_groups(on_group, layers_held(stage, totals), step.moving, totals, step.left)
+    return map_groups(on_group, layers_held(stage, totals), moving, totals, left)
 
 
-def _sums_of(left: LayerGroups, config: PassConfig) -> LayerGroups:
-    """The sums over samples that have left p and r, where they are needed."""
+def _sums_of(
+    left: LayerGroups, config: PassConfig, totals: LayerGroups | None = None
+) -> LayerGroups:
+    """The sums over samples that have left p and r, where they are needed, and over others."""
 
-    def of_group(left: Callable[[], Passed]) -> Callable[[], LayerStatistics]:
-        return lambda: layer_sums(left(), config)
+    def of_group(left: Callable[[], Passed], *others: LayerStatistics) -> Any:
+        return lambda: jax.tree.map(
+            lambda *sums: functools.reduce(operator.add, sums), layer_sums(left(), config), *others
+        )
 
-    return map_groups(of_group, left)
+    return map_groups(of_group, left, *([] if totals is None else [totals]))
 
 
 def _known(totals: LayerGroups) -> LayerGroups:

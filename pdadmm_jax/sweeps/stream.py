@@ -15,7 +15,8 @@ from pdadmm_jax.problems.data import Data
 from pdadmm_jax.sweeps.pipeline import InFlight, nothing_in_flight
 from pdadmm_jax.sweeps.samples import no_blocks
 
-SCHEDULES = ("synchronous", "one_batch_late", "streaming")
+EMPTIED = ("synchronous", "zero_bubble")  # whose pipeline is empty whenever weights move
+SCHEDULES = (*EMPTIED, "one_batch_late", "streaming")
 
 
 @jax.tree_util.register_static
@@ -54,7 +55,7 @@ def microbatches(config: Any, reach: int) -> int:
     """
     if not reach or config.schedule == "streaming":
         return 1
-    fewest = 2 * reach if config.schedule == "one_batch_late" else 1
+    fewest = 1 if config.schedule == "synchronous" else 2 * reach
     if config.microbatches is None:
         return 2 * reach
     if config.microbatches < fewest:
@@ -76,7 +77,7 @@ def empty_pipeline(
         plan: the arrangement.
         shards: devices that share the samples of a stage.
     """
-    if not plan.reach or stream.schedule == "synchronous":
+    if not plan.reach or stream.schedule in EMPTIED:
         return None
     late = stream.schedule == "one_batch_late"
     number = microbatches(stream, plan.reach)
