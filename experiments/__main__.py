@@ -16,6 +16,7 @@ import tyro
 
 from experiments.benchmark import options as benchmark
 from experiments.compare.options import CompareConfig, PerformanceConfig
+from experiments.race.options import RaceConfig
 from experiments.report.options import ReportConfig
 from experiments.runtime.errors import UsageError, usage_errors
 from experiments.runtime.interrupts import interruptible
@@ -55,6 +56,11 @@ COMMANDS: dict[str, Command] = {
         "compare.performance",
         PerformanceConfig,
         "Compare all methods on the paper's data sets, by its protocol.",
+    ),
+    "race": Command(
+        "race.command",
+        RaceConfig,
+        "Train by all methods until a test accuracy is reached, on one process and several.",
     ),
     "study convergence": Command(
         "study.convergence",
@@ -104,6 +110,11 @@ COMMANDS: dict[str, Command] = {
         benchmark.ScalingConfig,
         "Measure the speedup of several processes, and predict that of more.",
     ),
+    "scaling sweeps": Command(
+        "benchmark.sweeps_scaling",
+        benchmark.SweepsScalingConfig,
+        "Measure the speedup of sweeps by every schedule, and predict that of more devices.",
+    ),
     "time": Command(
         "benchmark.iteration_time",
         benchmark.TimeConfig,
@@ -125,7 +136,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
-LAUNCHABLE = ("train", "time")
+LAUNCHABLE = ("train", "time", "race")
 
 
 def parse(words: list[str]) -> Callable[[], int]:
@@ -231,7 +242,7 @@ def _check_launched(config: LaunchConfig, words: list[str]) -> None:
     Raises:
         UsageError: no command, one whose work cannot be shared, or wrong options.
     """
-    known = " or ".join(LAUNCHABLE)
+    known = f"{', '.join(LAUNCHABLE[:-1])} or {LAUNCHABLE[-1]}"
     if not words:
         raise UsageError(
             f"launch needs a command to run, {known}: launch --processes {config.processes} "

@@ -10,6 +10,7 @@ from experiments.benchmark import scaling_figure
 from experiments.benchmark.compiled_program import Message, messages, products, scheduled_products
 from experiments.benchmark.scaling import HARDWARE, NEURONS, Hardware, predict
 from experiments.benchmark.speedup import PAPER, Curves, Pair
+from experiments.benchmark.sweeps_scaling import WAYS, seconds_per_batch
 from pdadmm_jax.parallel.plan import plan
 from tests.commands import assert_refused, run, run_process
 
@@ -157,3 +158,46 @@ def test_program_text_is_read_right():
     assert messages(TEXT) == [Message("collective-permute", "f32", 4 * 8 * 4, in_loop=True)]
     assert products(TEXT).always == 4 * 8 * 2
     assert scheduled_products(TEXT) == [1]
+
+
+FREE = Hardware("free", rate=1e9, bandwidth=1e30, latency=0.0, source="")
+
+
+@pytest.mark.parametrize(("stages", "microbatches"), [(2, 2), (4, 6), (4, 24), (8, 14)])
+def test_schedules_idle_as_long_as_theory_says(stages, microbatches):
+    """Of equal layers: (S - 1) / (M + S - 1) for 1F1B, two thirds and one third of that here."""
+    widths = (64, *[64] * (4 * stages))
+    batch, reach = 10 * microbatches, stages - 1
+
+    def seconds(way, devices=stages):
+        return seconds_per_batch(widths, devices, batch, way, FREE, microbatches)
+
+    share = seconds("synchronous", 1) / stages
+    # The first layer has no product down, so that its stage waits a little.
+    slack = pytest.approx(1, abs=0.1)
+    assert seconds("streaming") / share == slack
+    assert seconds("one_batch_late") / share == slack
+    bubble = reach / microbatches
+    assert seconds("synchronous") / share / (1 + 2 / 3 * bubble) == slack
+    assert seconds("zero_bubble") / share / (1 + 1 / 3 * bubble) == slack
+    assert seconds("data_parallel") / share == pytest.approx(1)
+
+
+def test_shared_samples_send_every_gradient():
+    widths = (64, *[64] * 8)
+    slow = Hardware("slow", rate=1e30, bandwidth=1e9, latency=0.001, source="")
+    found = seconds_per_batch(widths, 4, 128, "data_parallel", slow)
+    assert found == pytest.approx(2 * 3 * (0.001 + 4 * 8 * 64 * 64 / 4 / 1e9))
+
+
+@pytest.mark.slow
+def test_sweeps_scaling_measures_every_schedule(tmp_path):
+    small = ("--layers", 4, "--neurons", 32, "--samples", 128, "--batch", 32, "--runs", 1)
+    code, out, err = run("scaling", "sweeps", *small, "--out", tmp_path)
+    assert code == 0, err
+    (directory,) = tmp_path.iterdir()
+    found = json.loads((directory / "scaling.json").read_text())["measured"]
+    assert set(found["seconds"]) == {"alone", "blocks", *WAYS}
+    assert set(found["model"]) == set(WAYS)
+    assert all(value > 0 for value in (*found["seconds"].values(), *found["model"].values()))
+    assert out.count("PREDICTED, not measured") == len(HARDWARE) + 1

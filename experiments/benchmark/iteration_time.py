@@ -78,6 +78,7 @@ def measure(options: TimeConfig, mesh: Any) -> Timing:
             options.batch,
             schedule=options.schedule,
             microbatches=options.microbatches,
+            block=options.block,
         )
     state, data = problem(options, config, mesh, options.mesh.message_dtype)
     run = jax.jit(partial(algorithm.run, steps=options.iterations), donate_argnums=0)

@@ -200,6 +200,9 @@ class TimeConfig(ProblemConfig):
     microbatches: int | None = None
     """Blocks that a batch of the sweeps is split into, but for streaming."""
 
+    block: int = 1024
+    """Samples that a layer of the sweeps works on at a time."""
+
     repeats: int = 3
     """Dispatches that are timed, after one that warms up."""
 
@@ -217,6 +220,56 @@ class TimeConfig(ProblemConfig):
         if self.batch is None and (self.schedule != "synchronous" or self.microbatches):
             raise ValueError("schedule and microbatches are for sweeps: give batch too.")
         self.cluster.check(self.distributed)
+
+
+@dataclass(frozen=True)
+class SweepsScalingConfig:
+    """Measures passes of sweeps on one process against several, by every schedule, and samples
+    shared among the processes instead; predicts what this machine cannot run.
+    """
+
+    layers: int = 10
+    """Layers of the network that is measured."""
+
+    neurons: int = 500
+    """Width of its hidden layers."""
+
+    features: int = 196
+    """Its inputs."""
+
+    samples: int = 6400
+    """Training samples."""
+
+    batch: int = 128
+    """Samples between two updates of the weights."""
+
+    microbatches: int | None = None
+    """Blocks that a batch is split into; by default twice the number of boundaries between
+    stages."""
+
+    processes: int = 2
+    """Processes to compare with one, each pinned to a core of its own."""
+
+    runs: int = 3
+    """Times that each is started."""
+
+    predicted_batch: int = 4096
+    """Samples between two updates in the predictions."""
+
+    predict_only: bool = False
+    """Measure nothing: the named hardware's predictions alone."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """(features, neurons, ..., classes)."""
+        return (self.features, *[self.neurons] * (self.layers - 1), 10)
+
+    def check(self) -> None:
+        """Raises ValueError for numbers that leave nothing to compare."""
+        check_counts(self, least={"layers": 2, "processes": 2})
 
 
 @dataclass(frozen=True)

@@ -141,14 +141,14 @@ def _measured(options: ScalingConfig, measurement: Measurement) -> tuple[Hardwar
     sizes = _sizes(options.layers, options.neurons, options.samples)
     alone, together = [], []
     for _ in range(options.runs):
-        alone.append(_timed(1, sizes))
-        together.append(_timed(options.processes, sizes))
+        alone.append(timed(1, sizes))
+        together.append(timed(options.processes, sizes))
         one, several = alone[-1]["seconds"], together[-1]["seconds"]
         measurement.show(
             f"measured: 1 process {one:.3f} s, {options.processes} processes {several:.3f} s per "
             f"iteration, {one / several:.3f} times"
         )
-    small = _timed(options.processes, _sizes(options.layers, 8, 8))
+    small = timed(options.processes, _sizes(options.layers, 8, 8))
 
     one = statistics.median(run["seconds"] for run in alone)
     several = statistics.median(run["seconds"] for run in together)
@@ -187,7 +187,7 @@ def _measured_curves(options: ScalingConfig, middle: Pair) -> Curves:
         if (layers, neurons) == (options.layers, options.neurons):
             return middle
         sizes = [*_sizes(layers, neurons, options.samples), "--repeats", 1]
-        return Pair(*(_timed(count, sizes)["seconds"] for count in (1, options.processes)))
+        return Pair(*(timed(count, sizes)["seconds"] for count in (1, options.processes)))
 
     widths, depths = (
         {options.neurons, *options.more_neurons},
@@ -209,7 +209,7 @@ def _sizes(layers: int, neurons: int, samples: int) -> list[object]:
     ]
 
 
-def _timed(processes: int, sizes: list[object]) -> dict[str, float]:
+def timed(processes: int, sizes: list[object]) -> dict[str, float]:
     """One ``time`` in processes of its own."""
     words = ["launch", "--pin", "--processes", processes, "time", "--json", *sizes]
     done = subprocess.run(

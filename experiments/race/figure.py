@@ -1,0 +1,66 @@
+"""The figure of ``race``: accuracy against seconds of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.report.plotting import BLACK, GREY, log_axis
+
+if TYPE_CHECKING:
+    from experiments.race.command import Result
+
+SHADES = {"back": "Blues", "sweeps": "Oranges"}  # by what a method's name begins with; others grey
+
+
+def figure(path: Path, results: Sequence[Result], accuracy: float) -> None:
+    """Draws the errors of every method while it trained, and beside them how long it took.
+
+    Args:
+        path: file to write.
+        results: of all methods, the fastest first.
+        accuracy: in percent, that ends the race.
+    """
+    drawing = Figure(figsize=(11, 5.2), layout="constrained")
+    left, right = drawing.subplots(1, 2, width_ratios=(3, 2))
+    for number, (one, colour) in enumerate(zip(results, _colours(results), strict=True)):
+        in_order = sorted(one.courses, key=lambda course: course.reached(accuracy)[0])
+        course = in_order[len(in_order) // 2]
+        errors = [100 - found for found in course.accuracy]
+        left.plot(course.seconds, errors, color=colour, ls="--" if one.processes == 1 else "-")
+        left.plot(course.seconds[-1], errors[-1], "o", color=colour, ms=4)
+        reached = math.isfinite(one.seconds)
+        right.barh(number, one.seconds if reached else 0, color=colour)
+        text = f" {one.seconds:.3g} s" if reached else f" not reached: {one.best:.1f} %"
+        right.text(one.seconds if reached else 0, number, text, va="center", fontsize=8)
+    left.axhline(100 - accuracy, color=GREY, lw=1)
+    left.set(xlabel="seconds of training (dashed: one process)", ylabel="test samples wrong, %")
+    log_axis(left.xaxis)
+    log_axis(left.yaxis)
+    left.grid(alpha=0.25)
+    names = [f"{one.name} ({one.processes})" for one in results]
+    right.set_yticks(range(len(results)), names, fontsize=8)
+    right.invert_yaxis()
+    right.margins(x=0.3)
+    right.set(xlabel=f"seconds to {accuracy:g} %, median of seeds (processes)")
+    drawing.savefig(path, dpi=110)
+
+
+def _colours(results: Sequence[Result]) -> list[Any]:
+    """A shade for every method, dark for the fastest of its family."""
+    families = [next((name for name in SHADES if one.name.startswith(name)), "") for one in results]
+    found = []
+    for number, family in enumerate(families):
+        if not family:
+            found.append((BLACK, GREY)[families[:number].count("") % 2])
+            continue
+        levels = np.linspace(0.95, 0.4, families.count(family))
+        shades = matplotlib.colormaps[SHADES[family]]
+        found.append(shades(levels[families[:number].count(family)]))
+    return found
