@@ -22,7 +22,7 @@ from pdadmm_jax import sweeps
 from pdadmm_jax._typing import Array, Float, Number
 from pdadmm_jax.parallel.forward import affine, climb
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, alike, map_groups, only
-from pdadmm_jax.parallel.mesh import P, on_stages, settled, shards, stages, weight_specs
+from pdadmm_jax.parallel.mesh import P, on_stages, settled, shards, weight_specs
 from pdadmm_jax.parallel.stage import Stage, choose, where
 from pdadmm_jax.problems.activations import Activation
 from pdadmm_jax.problems.losses import Loss
@@ -140,7 +140,7 @@ def _gpipe_step(
 ) -> tuple[sweeps.State, Info]:
     assert state.placement is not None
     mesh = state.placement.mesh
-    blocks = config.microbatches or 2 * (stages(mesh) - 1)
+    blocks = config.microbatches or 2 * state.plan.reach
     rows = batches_of(data.x.shape[0], config.batch, 0, shards(mesh), blocks)
     held = state.weights, state.rule_state
     own = weight_specs(mesh, held)
