@@ -187,7 +187,7 @@ def test_an_error_in_one_process_ends_all(tmp_path):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("launch",), "launch needs a command to run, train or time"),
+        (("launch",), "launch needs a command to run, train, time or race"),
         (("launch", "--processes", 0, "train"), "processes is 0"),
         (("launch", "--processes", 1000, "--pin", "train"), "cores to pin them to"),
         (("launch", "--processes", 2, "train", "--iterations", "many"), "iterations"),

@@ -164,7 +164,10 @@ def _stage_pass(
 
     def one_batch(held: Any, rows: Array) -> tuple[Any, Array]:
         weights, rule_state = held
-        risk, gradient = jax.value_and_grad(_risk_here)(weights, stage, batches, rows, config)
+        own = stage.collectives.vary(
+            weights
+        )  # of which the gradient is that of the samples at hand
+        risk, gradient = jax.value_and_grad(_risk_here)(own, stage, batches, rows, config)
         total = stage.collectives.samples.total
         number = total(batches.number(rows))
         batch = map_groups(lambda of_group: lambda: _statistics(of_group), gradient)

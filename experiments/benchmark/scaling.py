@@ -9,6 +9,7 @@ for.  The slowest stage sets the pace.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from experiments.benchmark.scaling_figure import figure
 from experiments.benchmark.speedup import PAPER, SAMPLES, Curve, Curves, Pair
 from experiments.report.measurement import Measurement, table
 from experiments.runtime.errors import UsageError
+from experiments.runtime.launch import ONE_DEVICE
 from pdadmm_jax.parallel.plan import Plan, plan
 
 FEATURES, CLASSES = 196, 10  # MNIST as the paper has it
@@ -215,6 +217,7 @@ def timed(processes: int, sizes: list[object]) -> dict[str, float]:
     done = subprocess.run(
         [sys.executable, "-m", "experiments", *map(str, words)],
         capture_output=True,
+        env=os.environ | ONE_DEVICE,
         text=True,
         check=False,
     )

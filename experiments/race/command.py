@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from experiments.race.figure import figure
 from experiments.race.options import ON_ONE, RaceConfig
 from experiments.report.measurement import Measurement, table
 from experiments.runtime.errors import UsageError
+from experiments.runtime.launch import ONE_DEVICE
 
 NAMES = {
     "adam": "back-propagation",
@@ -132,6 +134,7 @@ def _launched(options: RaceConfig, processes: int) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "experiments", *words, *_words(options)],
         capture_output=True,
+        env=os.environ | ONE_DEVICE,
         text=True,
         check=False,
     )

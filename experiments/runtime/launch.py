@@ -18,6 +18,9 @@ from experiments.runtime.options import LaunchConfig
 # In the environment of a process whose standard input closes when its launcher ends.
 SUPERVISED = "PDADMM_SUPERVISED"
 
+# In the environment of a launcher whose processes are to be one device of the CPU each.
+ONE_DEVICE = {"JAX_NUM_CPU_DEVICES": "1"}
+
 _SECONDS_TO_LEAVE = 3.0  # for those whom a failure elsewhere leaves without purpose
 _SECONDS_TO_SAVE = 60.0  # after a stop was asked for
 _SAID_WHY = (2, 130)  # exit codes of a user's mistake and of an interrupt, which explain themselves
