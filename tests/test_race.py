@@ -100,6 +100,7 @@ def test_one_process_races_two(tmp_path):
         (("--processes", 1), "processes is 1: give 2 or more"),
         (("--hidden", 0), "hidden is 0"),
         (("--methods",), "methods is empty"),
+        (("--methods", "adam", "admm", "adam"), "methods has adam twice"),
     ],
 )
 def test_races_without_sense_are_refused(options, complaint):

@@ -21,14 +21,14 @@ import pdadmm_jax as pdadmm
 from pdadmm_jax import sweeps
 from pdadmm_jax._typing import Array, Float, Number
 from pdadmm_jax.parallel.forward import affine, climb
-from pdadmm_jax.parallel.groups import LayerGroups, Weights, alike, map_groups, only
+from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups, only
 from pdadmm_jax.parallel.mesh import P, on_stages, settled, shards, weight_specs
 from pdadmm_jax.parallel.stage import Stage, choose, where
 from pdadmm_jax.problems.activations import Activation
 from pdadmm_jax.problems.losses import Loss
 from pdadmm_jax.sweeps.rules import LayerStatistics
-from pdadmm_jax.sweeps.samples import Batches, Block, batches_of
-from pdadmm_jax.sweeps.weight_update import apply_rule
+from pdadmm_jax.sweeps.samples import Batches, Block, batches_of, shuffled
+from pdadmm_jax.sweeps.weight_update import apply_rule_to_all
 
 NU = 2.0**-20  # of no effect, but for z - a, which it keeps from being rounded by a
 
@@ -156,33 +156,21 @@ def _stage_pass(
 ) -> tuple[Any, Array]:
     """One stage's part of a pass."""
     held, key = given
-    rows, full = jnp.asarray(numbers), bool((numbers >= 0).all())
-    if key is not None:
-        order = jax.random.permutation(key, jnp.arange(data.x.shape[0], dtype=jnp.int32))
-        rows = order[rows] if full else jnp.where(rows >= 0, order[rows], -1)
-    batches = Batches(data, rows, complete=full and data.valid is None)
+    batches = shuffled(data, numbers, key)
 
     def one_batch(held: Any, rows: Array) -> tuple[Any, Array]:
         weights, rule_state = held
-        own = stage.collectives.vary(
-            weights
-        )  # of which the gradient is that of the samples at hand
+        # Declared to vary, their gradient is that of the samples at hand.
+        own = stage.collectives.vary(weights)
         risk, gradient = jax.value_and_grad(_risk_here)(own, stage, batches, rows, config)
         total = stage.collectives.samples.total
         number = total(batches.number(rows))
         batch = map_groups(lambda of_group: lambda: _statistics(of_group), gradient)
-        held = apply_rule(
-            stage,
-            weights,
-            rule_state,
-            batch,
-            alike(weights, number),
-            alike(weights, True if batches.complete else number > 0),
-            config,
-        )
+        active = True if batches.complete else number > 0
+        held = apply_rule_to_all(stage, weights, rule_state, batch, number, active, config)
         return held, total(risk) / number
 
-    held, risks = lax.scan(one_batch, held, rows)
+    held, risks = lax.scan(one_batch, held, batches.rows)
     return held, stage.collectives.sum_over_stages(risks)
 
 

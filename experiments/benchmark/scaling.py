@@ -8,11 +8,7 @@ for.  The slowest stage sets the pace.
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 from typing import Any, NamedTuple
 
 from rich.table import Table
@@ -21,8 +17,7 @@ from experiments.benchmark.options import ScalingConfig
 from experiments.benchmark.scaling_figure import figure
 from experiments.benchmark.speedup import PAPER, SAMPLES, Curve, Curves, Pair
 from experiments.report.measurement import Measurement, table
-from experiments.runtime.errors import UsageError
-from experiments.runtime.launch import ONE_DEVICE
+from experiments.runtime.launch import result_of
 from pdadmm_jax.parallel.plan import Plan, plan
 
 FEATURES, CLASSES = 196, 10  # MNIST as the paper has it
@@ -213,17 +208,7 @@ def _sizes(layers: int, neurons: int, samples: int) -> list[object]:
 
 def timed(processes: int, sizes: list[object]) -> dict[str, float]:
     """One ``time`` in processes of its own."""
-    words = ["launch", "--pin", "--processes", processes, "time", "--json", *sizes]
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments", *map(str, words)],
-        capture_output=True,
-        env=os.environ | ONE_DEVICE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise UsageError(f"the measurement failed: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return result_of(["time", "--json", *sizes], processes)
 
 
 def _measured_table(name: str, curve: Curve, options: ScalingConfig) -> Table:

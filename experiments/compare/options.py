@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from experiments.data.catalogue import Name
 from experiments.data.config import DataConfig
-from experiments.options.checks import check_counts
+from experiments.options.checks import check_chosen, check_counts
 from experiments.options.network import InitializerName, NetworkConfig
 
 MethodName = Literal[
@@ -80,11 +80,7 @@ class CompareConfig:
         """Raises ValueError for settings that leave nothing to compare."""
         check_counts(self, least={})
         self.data.check()
-        if not self.methods:
-            raise ValueError("methods is empty: give at least one.")
-        doubled = {name for name in self.methods if self.methods.count(name) > 1}
-        if doubled:
-            raise ValueError(f"methods has {min(doubled)} twice: give each once.")
+        check_chosen("methods", self.methods)
         self.network.check()
         layers = len(self.network.hidden) + 1
         if self.first_layers is not None and not 2 <= self.first_layers < layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -31,6 +32,15 @@ def check_count(option: str, value: int, least: int = 1, most: int = MOST) -> No
         raise ValueError(f"{option} is {value}: give {least} or more.")
     if value > most:
         raise ValueError(f"{option} is {value}: give {most:,} or less.")
+
+
+def check_chosen(option: str, values: Sequence[object]) -> None:
+    """Refuses a choice of nothing, or of one thing twice."""
+    if not values:
+        raise ValueError(f"{option} is empty: give at least one.")
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{option} has {value} twice: give each once.")
 
 
 def check_seed(seed: int) -> None:

@@ -8,12 +8,8 @@ pipelines, and by sweeps.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +20,7 @@ from experiments.race.courses import Course
 from experiments.race.figure import figure
 from experiments.race.options import ON_ONE, RaceConfig
 from experiments.report.measurement import Measurement, table
-from experiments.runtime.errors import UsageError
-from experiments.runtime.launch import ONE_DEVICE
+from experiments.runtime.launch import result_of
 
 NAMES = {
     "adam": "back-propagation",
@@ -83,7 +78,8 @@ def main(options: RaceConfig) -> int:
         (options.processes, [name for name in options.methods if name not in ON_ONE]),
     ):
         if chosen:
-            found = _launched(dataclasses.replace(options, methods=tuple(chosen)), processes)
+            words = _words(dataclasses.replace(options, methods=tuple(chosen)))
+            found = result_of(["race", "--courses", *words], processes)
             results += [_result(name, processes, one, options) for name, one in found.items()]
     results.sort(key=lambda one: (one.seconds, -one.best))
     measurement.show(_table(results, options))
@@ -126,23 +122,6 @@ def _table(results: list[Result], options: RaceConfig) -> Table:
             f"{one.best:.1f}",
         )
     return made
-
-
-def _launched(options: RaceConfig, processes: int) -> dict[str, Any]:
-    """The courses of some methods, in processes of their own."""
-    words = ["launch", "--pin", "--processes", str(processes), "race", "--courses"]
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments", *words, *_words(options)],
-        capture_output=True,
-        env=os.environ | ONE_DEVICE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no reason given"]
-        reason = next((line for line in said if line.startswith("error: ")), said[-1])
-        raise UsageError(f"the race ended early: {reason.removeprefix('error: ')}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _words(options: Any, prefix: str = "--") -> list[str]:

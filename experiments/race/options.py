@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from experiments.data.config import DataConfig
-from experiments.options.checks import check_count, check_counts, check_seed
+from experiments.options.checks import check_chosen, check_count, check_counts, check_seed
 from experiments.options.devices import ClusterConfig
 
 MethodName = Literal[
@@ -99,8 +99,7 @@ class RaceConfig:
             check_count("hidden", width)
         if not self.hidden:
             raise ValueError("hidden is empty: give the width of a hidden layer at least.")
-        if not self.methods:
-            raise ValueError("methods is empty: give at least one.")
+        check_chosen("methods", self.methods)
         if not 0 < self.accuracy <= 100:
             raise ValueError(f"accuracy is {self.accuracy}: give a percentage above 0, up to 100.")
         if not self.seconds > 0:

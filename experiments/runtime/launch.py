@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -11,15 +12,14 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
+from experiments.runtime.errors import UsageError
 from experiments.runtime.interrupts import stop_requests
 from experiments.runtime.options import LaunchConfig
 
 # In the environment of a process whose standard input closes when its launcher ends.
 SUPERVISED = "PDADMM_SUPERVISED"
-
-# In the environment of a launcher whose processes are to be one device of the CPU each.
-ONE_DEVICE = {"JAX_NUM_CPU_DEVICES": "1"}
 
 _SECONDS_TO_LEAVE = 3.0  # for those whom a failure elsewhere leaves without purpose
 _SECONDS_TO_SAVE = 60.0  # after a stop was asked for
@@ -69,6 +69,31 @@ def main(config: LaunchConfig, command: list[str]) -> int:
     finally:
         for process in processes:
             process.send(signal.SIGKILL)
+
+
+def result_of(command: list[object], processes: int) -> Any:
+    """What a command prints last, read as JSON, when it runs as several processes.
+
+    Each is pinned to a core of its own, and is one device where it computes on the CPU.
+
+    Raises:
+        UsageError: it failed; with the first reason given.
+    """
+    words = ["launch", "--pin", "--processes", processes, *command]
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", *map(str, words)],
+        capture_output=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["no reason given"]
+        _, found, reason = next((line for line in said if "error: " in line), said[-1]).partition(
+            "error: "
+        )
+        raise UsageError(f"the measurement failed: {reason if found else said[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _watch(processes: list[Process], asked: list[int]) -> int:

@@ -55,7 +55,7 @@ from pdadmm_jax.parallel.stage import Stage
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.problem import at_precision_of
 from pdadmm_jax.sweeps.config import Config, check_config
-from pdadmm_jax.sweeps.samples import Batches, batches_of
+from pdadmm_jax.sweeps.samples import batches_of, shuffled
 from pdadmm_jax.sweeps.schedules import run_pass
 from pdadmm_jax.sweeps.start import restarted_if_needed
 from pdadmm_jax.sweeps.state import State, check_state
@@ -198,15 +198,9 @@ def _stage_passes(
 ) -> tuple[Any, Info]:
     """One stage's part of some passes."""
     held, keys = given
-    rows, full = jnp.asarray(numbers), bool((numbers >= 0).all())
 
     def one_pass(carry: Any, key: Array | None) -> tuple[Any, Array]:
-        own = rows
-        if key is not None:
-            order = jax.random.permutation(key, jnp.arange(data.x.shape[0], dtype=jnp.int32))
-            own = order[rows] if full else jnp.where(rows >= 0, order[rows], -1)
-        batches = Batches(data, own, complete=full and data.valid is None)
-        carry, metrics = run_pass(stage, carry, batches, config)
+        carry, metrics = run_pass(stage, carry, shuffled(data, numbers, key), config)
         broken = [~jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(carry[0])]
         broken = jnp.sum(jnp.stack(broken), dtype=metrics.loss.dtype)
         totals = stage.collectives.samples.total(jnp.stack(metrics))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -77,6 +78,21 @@ class Batches(NamedTuple):
         shape = 1, slots, self.rows.shape[-1]
         empty = no_blocks(shape, x.shape[1], x.dtype, y.shape[1:], y.dtype)
         return empty._replace(valid=None) if self.complete else empty
+
+
+def shuffled(data: Data, numbers: np.ndarray, key: Array | None) -> Batches:
+    """The batches of a pass.
+
+    Args:
+        data: the samples at hand.
+        numbers: of the samples that pass together, as ``batches_of`` has them.
+        key: shuffles the samples; None to take them as they come.
+    """
+    rows, full = jnp.asarray(numbers), bool((numbers >= 0).all())
+    if key is not None:
+        order = jax.random.permutation(key, jnp.arange(data.x.shape[0], dtype=jnp.int32))
+        rows = order[rows] if full else jnp.where(rows >= 0, order[rows], -1)
+    return Batches(data, rows, complete=full and data.valid is None)
 
 
 def no_blocks(

@@ -34,6 +34,7 @@ from pdadmm_jax.sweeps.weight_update import (
     PassConfig,
     Passed,
     apply_rule,
+    apply_rule_to_all,
     layer_sums,
     layers_held,
     no_sums,
@@ -123,15 +124,7 @@ def _alone(
             metrics, batch = jax.tree.map(jnp.sum, every), _known(totals)
         total = stage.collectives.samples.total(metrics.number)
         active = True if batches.complete else total > 0
-        moved = apply_rule(
-            stage,
-            weights,
-            rule_state,
-            batch,
-            alike(weights, total),
-            alike(weights, active),
-            config,
-        )
+        moved = apply_rule_to_all(stage, weights, rule_state, batch, total, active, config)
         return moved, metrics
 
     weights, rule_state, _ = carry
@@ -192,15 +185,7 @@ def _synchronous(
             batch = _known(totals)
         total = stage.collectives.samples.total(batches.number(rows))
         active = True if batches.complete else total > 0
-        moved = apply_rule(
-            stage,
-            weights,
-            rule_state,
-            batch,
-            alike(weights, total),
-            alike(weights, active),
-            config,
-        )
+        moved = apply_rule_to_all(stage, weights, rule_state, batch, total, active, config)
         return (*moved, flight), metrics
 
     (weights, rule_state, _), metrics = lax.scan(
@@ -256,15 +241,9 @@ def _one_batch_late(
         slot = number % 2 * blocks
         count = batch_number(flight, slot, blocks, weights.last.W.dtype)
         total = stage.collectives.samples.total(count)
-        moved = apply_rule(
-            stage,
-            weights,
-            rule_state,
-            _sums_of(batch_left(flight, slot, blocks), config),
-            alike(weights, total),
-            alike(weights, (number >= 0) & (total > 0)),
-            config,
-        )
+        batch = _sums_of(batch_left(flight, slot, blocks), config)
+        active = (number >= 0) & (total > 0)
+        moved = apply_rule_to_all(stage, weights, rule_state, batch, total, active, config)
         metrics = jax.tree.map(jnp.sum, metrics)
         if blocks > round_trip:
             flight, more = lax.scan(step_after, flight, rows[round_trip:])

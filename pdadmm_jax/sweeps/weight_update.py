@@ -15,6 +15,7 @@ from pdadmm_jax.numerics.products import multiply
 from pdadmm_jax.parallel.groups import (
     LayerGroups,
     Weights,
+    alike,
     each_layer,
     group,
     heights,
@@ -132,6 +133,20 @@ def apply_rule(
     pairs = map_groups(on_group, held, active, weights, rule_state, batch, number)
     new, states = (map_groups(operator.itemgetter(k), pairs) for k in range(2))
     return new, states
+
+
+def apply_rule_to_all(
+    stage: Stage,
+    weights: LayerGroups,
+    rule_state: RuleState,
+    batch: LayerGroups,
+    number: Array,
+    active: Truth,
+    config: PassConfig,
+) -> tuple[LayerGroups, RuleState]:
+    """``apply_rule`` where as many samples have passed all groups, whose weights move or do not."""
+    alikes = alike(weights, number), alike(weights, active)
+    return apply_rule(stage, weights, rule_state, batch, *alikes, config)
 
 
 def _apply_to_network(
