@@ -123,6 +123,7 @@ class Writer:
             # What goes wrong is told by the UsageError, in one line instead of a traceback.
             for name in ("absl", "asyncio"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
+            _silence_pending()
             self._orbax = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
         if is_main_process():
             shutil.rmtree(path, ignore_errors=True)  # what a killed run may have left
@@ -152,7 +153,6 @@ class Writer:
             if another_is_gone(error):
                 raise
             reason = _reason(error)
-        _silence_pending()
         with contextlib.suppress(OSError):
             shutil.rmtree(path)
         left = [number for number, _ in sealed(self._directory)][-1:]
@@ -347,7 +347,8 @@ def _silence_pending() -> None:
     """Keeps the writes that Orbax has begun, and forgets when one fails, off the screen.
 
     They end after the loop they belong to, or with the interpreter, and would then complain beside
-    the one line that counts.  All other complaints go where they went.
+    the one line that counts: some of them before the failure itself is known, so that this comes
+    before the first write.  All other complaints go where they went.
     """
     before = sys.unraisablehook
 

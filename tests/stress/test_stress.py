@@ -106,9 +106,6 @@ def assert_says(done: Ended, reason: str) -> None:
     assert reason in line
 
 
-@pytest.mark.xfail(
-    strict=False, reason="Orbax prints tracebacks ('Event loop is closed') after a failed save"
-)
 def test_where_files_cannot_grow_a_run_says_so_and_goes_on_without_the_limit(whole, tmp_path):
     limit = max(path.stat().st_size for path in whole.run.rglob("d/*")) // 2
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
