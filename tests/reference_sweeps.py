@@ -91,6 +91,7 @@ def sweep(
     passed: Callable[[int, np.ndarray], np.ndarray] = lambda _, rows: rows,
     late: int = 0,
     parts: int = 1,
+    blocks: int = 1,
 ) -> tuple[list[Pair], list[float]]:
     """All batches of one pass or several, as far as the last one's entering.
 
@@ -107,6 +108,7 @@ def sweep(
         late: how many updates before the newest are the weights that a batch meets, where it comes
             to all layers at once; its own update follows as many batches later.
         parts: equal ones of a batch whose risks are told apart.
+        blocks: so many of ``batches`` in turn move the weights together; some may have no samples.
 
     Returns:
         The weights, and the mean risk of every part of a batch that has come to the last layer.
@@ -125,7 +127,7 @@ def sweep(
         return versions[-1 - late], losses
     params, L, turn = [(W.copy(), b.copy()) for W, b in params], len(params), max(ticks)
     p = {(0, k): x for k, (x, _) in enumerate(batches)}
-    a, u, losses = {}, {}, {}
+    a, u, losses, left = {}, {}, {}, {}
     for t in range(len(batches)):
         moves = []
         for layer in range(L):
@@ -142,11 +144,18 @@ def sweep(
                 y = np.eye(a[layer, k].shape[1])[batches[k][1]]
                 r = nu * (reference.softmax_z(a[layer, k], y, nu) - a[layer, k])
                 pieces = zip(np.split(a[layer, k], parts), np.split(y, parts), strict=True)
-                losses[k] = [reference.softmax_risk(*piece) / len(piece[1]) for piece in pieces]
+                losses[k] = [
+                    reference.softmax_risk(*piece) / max(len(piece[1]), 1) for piece in pieces
+                ]
             else:
                 r = nu * respond(f, slope, a[layer, k], u[layer, k] / nu)
             u[layer - 1, k] = passed(layer - 1, r @ params[layer][0].T)
-            moves.append((layer, rules[layer].move(p[layer, k], r)))
+            left[layer, k] = p[layer, k], r
+            if (k + 1) % blocks == 0:
+                together = [left[layer, j] for j in range(k + 1 - blocks, k + 1)]
+                moves.append(
+                    (layer, rules[layer].move(*map(np.concatenate, zip(*together, strict=True))))
+                )
         for layer, (W, b) in moves:
             params[layer] = params[layer][0] + W, params[layer][1] + b
     return params, [risk for k in sorted(losses) for risk in losses[k]]

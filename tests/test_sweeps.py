@@ -61,8 +61,8 @@ def as_numpy(params):
     return [tuple(np.asarray(v, np.float64) for v in pair) for pair in params]
 
 
-def transcribed(params, data, config, passes=2, batch=None, **more):
-    """The same by the transcription, and all losses."""
+def transcribed(params, data, config, passes=2, batch=None, cuts=None, **more):
+    """The same by the transcription, and all losses; cuts are (first, after the last) sample."""
     rule, nu = config.rule, float(config.nu)
     if isinstance(rule, sweeps.Proximal):
         made = partial(reference.Proximal, nu, rule.ridge, rule.momentum, rule.average)
@@ -71,8 +71,9 @@ def transcribed(params, data, config, passes=2, batch=None, **more):
     params = as_numpy(params)
     rules = [made().begin(*pair) for pair in params]
     x, y = np.asarray(data.x, np.float64), np.asarray(data.y)
-    cuts = range(0, len(x), batch or len(x))
-    batches = [(x[k : k + (batch or len(x))], y[k : k + (batch or len(x))]) for k in cuts]
+    size = batch or len(x)
+    cuts = cuts or [(k, k + size) for k in range(0, len(x), size)]
+    batches = [(x[start:end], y[start:end]) for start, end in cuts]
     name = str(config.activation).split("(")[0]
     params, losses = reference.sweep(params, rules, batches * passes, nu, *FUNCTIONS[name], **more)
     return params, np.asarray(losses)
@@ -151,10 +152,13 @@ STAGES = selected(
 
 
 @pytest.mark.x64
+@pytest.mark.parametrize("microbatches", selected([1, 2, 4, 7, None], fast=[1, 4]))
 @pytest.mark.parametrize(("depth", "stages", "rule"), STAGES)
-def test_streaming_is_as_late_as_the_stages_are_far(rule, depth, stages):
+def test_streaming_is_as_late_as_the_stages_are_far(rule, depth, stages, microbatches):
     """Over two passes, between which the pipeline stays full; the last of six batches is small."""
-    config = sweeps.Config(nu=5.0, rule=RULES[rule], batch=8, schedule="streaming")
+    config = sweeps.Config(
+        nu=5.0, rule=RULES[rule], batch=8, schedule="streaming", microbatches=microbatches
+    )
     params, data = problem(depth, samples=45)
     mesh = pdadmm.make_mesh(stages)
     found, info = swept(params, data, config, mesh=mesh)
@@ -165,10 +169,37 @@ def test_streaming_is_as_late_as_the_stages_are_far(rule, depth, stages):
         else next(s for s, held in enumerate(plan.layers) if layer in held)
         for layer in range(1, depth + 1)
     ]
-    expected, losses = transcribed(params, data, config, ticks=ticks, batch=8)
+    blocks = microbatches or plan.reach
+    rows = -(-8 // blocks)
+    cuts = [
+        (start, min(start + rows, first + 8))
+        for first in range(0, 48, 8)
+        for start in range(first, first + blocks * rows, rows)
+    ]
+    expected, losses = transcribed(
+        params, data, config, ticks=ticks, cuts=cuts * 2, passes=1, blocks=blocks
+    )
     assert_close(found, expected)
-    assert len(losses) == 12 - plan.reach
-    assert_close(info.loss, losses[-6:])
+    assert len(losses) == 12 * blocks - plan.reach
+    counts = np.asarray([max(min(end, 45) - start, 0) for start, end in cuts * 2])
+    turned = np.arange(6 * blocks, 12 * blocks) - plan.reach
+    risks, counts = losses[turned].reshape(6, -1), counts[turned].reshape(6, -1)
+    assert_close(info.loss, (risks * counts).sum(1) / counts.sum(1))
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("microbatches", selected([1, 3], fast=[3]))
+def test_streaming_on_data_shards_is_that_of_the_samples_dealt_out(microbatches):
+    params, data = problem(3)
+    config = sweeps.Config(
+        nu=5.0, rule=RULES["adam"], batch=12, schedule="streaming", microbatches=microbatches
+    )
+    found, info = swept(params, data, config, mesh=pdadmm.make_mesh(2, 2))
+    dealt = np.arange(48).reshape(2, -1, 6 // microbatches).swapaxes(0, 1).ravel()
+    alone = pdadmm.Data(data.x[dealt], data.y[dealt])
+    expected, expected_info = swept(params, alone, config, mesh=pdadmm.make_mesh(2))
+    assert_close(found, expected)
+    assert_close(info, expected_info)
 
 
 @pytest.mark.x64
@@ -200,7 +231,7 @@ def test_one_batch_late_is_one_batch_late(rule, depth, stages, shards):
 
 def test_another_batch_or_mesh_begins_with_an_empty_pipeline():
     params, data = problem(6, samples=60)
-    config = sweeps.Config(batch=10, schedule="streaming")
+    config = sweeps.Config(batch=10, schedule="streaming", microbatches=1)
     mesh = pdadmm.make_mesh(3)
     state = sweeps.from_params(params, data, config, mesh=mesh)
     data = pdadmm.shard_data(data, mesh)
@@ -352,7 +383,7 @@ def test_one_array_up_and_one_down_cross_a_boundary_per_pipeline_step(depth, sch
         "synchronous": {},
         "zero_bubble": {"batch": 80, "microbatches": 10},
         "one_batch_late": {"batch": 80, "microbatches": 10},
-        "streaming": {"batch": 8},
+        "streaming": {"batch": 80, "microbatches": 10},
     }[schedule]
     program = compiled(depth, 4, samples=320, schedule=schedule, **settings)
     found = messages(program.as_text())

@@ -46,11 +46,15 @@ class Config:
             "one_batch_late": the next batch enters at once, and no stage is ever idle.  The batch
             met the weights before the last update, on the way up and down, in all layers and
             whatever the number of stages.
-            "streaming": every batch is one block, and a layer's weights move as soon as it has
-            come down to them.  No stage is ever idle; the weights of the lowest stage move
-            2 (S - 1) batches late, or 2 S where the last layer is beside the first.
-        microbatches: blocks that a batch is split into, but for "streaming"; None for
-            2 (S - 1), the fewest that "zero_bubble" and "one_batch_late" take.
+            "streaming": the next batch enters at once, and a layer's weights move as soon as the
+            last of the M blocks of a batch has come down to them; no stage is ever idle.  A block
+            meets the newest weights: on the way down those after all batches before, on the way up,
+            in stage s, those of 2 (S - 1 - s) blocks earlier, rounded up to whole batches.  So the
+            lowest stage is 2 (S - 1) / M batches late, or 2 S / M where the last layer is beside
+            the first.
+        microbatches: M, the blocks that a batch is split into; None for 2 (S - 1), the fewest that
+            "zero_bubble" and "one_batch_late" take, and for S - 1 in "streaming", by which no
+            weights are more than two batches late.
         activation: f of all hidden layers, by name or an Activation; see ``admm.Config``.
         loss: the risk R, by name or a Loss.
         precision: of the inputs of matrix products, but for Gram matrices; see

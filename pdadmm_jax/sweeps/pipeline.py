@@ -102,12 +102,14 @@ class Step(NamedTuple):
     Attributes:
         left: p and r of every group of layers, as functions that read them where they are needed.
         number: samples that passed every group.
-        moving: whether a block came down to every group.
+        block: which block came down to every group, or would have come if there were one.
+        moving: whether one did.
         metrics: of the blocks that turned round or came down.
     """
 
     left: LayerGroups
     number: LayerGroups
+    block: LayerGroups
     moving: LayerGroups
     metrics: BatchMetrics
 
@@ -195,25 +197,32 @@ def pipeline_step(
     return flight, Step(
         left=_left(flight, r, p_last, falling),
         number=spread(falling_block.number, turning_block.number),
+        block=spread(falling, turning),
         moving=spread(falls, turns),
         metrics=metrics,
     )
 
 
-def batch_left(flight: InFlight, first: Array | int, blocks: int) -> LayerGroups:
-    """p and r of the blocks of a batch, as functions that read them where they are needed."""
+def batch_left(flight: InFlight, first: LayerGroups, blocks: int) -> LayerGroups:
+    """p and r of the blocks of a batch, as functions that read them where they are needed.
 
-    def rows(slots: Array) -> Array:
+    Args:
+        flight: buffers.
+        first: for every group of layers, the slot of the first of these blocks.
+        blocks: how many.
+    """
+
+    def rows(slots: Array, first: Array) -> Array:
         taken = lax.dynamic_slice_in_dim(slots, first, blocks, axis=1)
         return taken.reshape(len(taken), -1, taken.shape[-1])
 
-    def reader(p: Array, r: Array) -> Callable[[], Passed]:
-        return lambda: Passed(rows(p), rows(r))
+    def reader(p: Array, r: Array, first: Array) -> Callable[[], Passed]:
+        return lambda: Passed(rows(p, first), rows(r, first))
 
     assert flight.r is not None
     assert flight.p_last is not None
     p = _inputs(flight, flight.p_last)
-    return map_groups(reader, p, flight.r)
+    return map_groups(reader, p, flight.r, first)
 
 
 def batch_number(flight: InFlight, first: Array | int, blocks: int, dtype: Any) -> Array:

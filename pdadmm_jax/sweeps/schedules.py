@@ -166,7 +166,7 @@ def _synchronous(
             if early:
                 block = block_of_idle_time(t, stage.position, stage.reach, blocks)
                 moving = alike(weights, block >= 0)
-                left = batch_left(flight, jnp.maximum(block, 0), 1)
+                left = batch_left(flight, alike(weights, jnp.maximum(block, 0)), 1)
                 totals = _add(stage, totals, moving, left, config)
             elif not at_once:
                 totals = _add(stage, totals, step.moving, step.left, config)
@@ -180,7 +180,8 @@ def _synchronous(
         (flight, totals), every = lax.scan(one_step, (flight, totals), steps)
         metrics = jax.tree.map(jnp.sum, every)
         if at_once:
-            batch = _sums_of(batch_left(flight, early, blocks - early), config, totals)
+            left = batch_left(flight, alike(weights, jnp.asarray(early)), blocks - early)
+            batch = _sums_of(left, config, totals)
         else:
             batch = _known(totals)
         total = stage.collectives.samples.total(batches.number(rows))
@@ -241,7 +242,7 @@ def _one_batch_late(
         slot = number % 2 * blocks
         count = batch_number(flight, slot, blocks, weights.last.W.dtype)
         total = stage.collectives.samples.total(count)
-        batch = _sums_of(batch_left(flight, slot, blocks), config)
+        batch = _sums_of(batch_left(flight, alike(weights, slot), blocks), config)
         active = (number >= 0) & (total > 0)
         moved = apply_rule_to_all(stage, weights, rule_state, batch, total, active, config)
         metrics = jax.tree.map(jnp.sum, metrics)
@@ -256,7 +257,12 @@ def _one_batch_late(
 def _streaming(
     stage: Stage, carry: Carry, batches: Batches, config: ScheduleConfig
 ) -> tuple[Carry, BatchMetrics]:
-    """Every block is a batch, and a layer's weights move as soon as it has come down to them."""
+    """A layer's weights move as soon as the last block of a batch has come down to them.
+
+    That is at another step in every stage, which delays no other: the stage below has what it needs
+    before the weights move, and moves its own a step later.
+    """
+    updates, blocks, rows_of_block = batches.rows.shape
 
     def one_step(carry: Carry, rows: Array) -> tuple[Carry, BatchMetrics]:
         weights, rule_state, flight = carry
@@ -265,15 +271,25 @@ def _streaming(
         flight, step = pipeline_step(
             stage, flight, rows, batches, None, meets, meets, weights.last, config
         )
-        number = map_groups(stage.collectives.samples.total, step.number)
-        active = step.moving
+        left, number, active = step.left, step.number, step.moving
+        if blocks > 1:
+            slots, dtype = flight.blocks.y.shape[1], weights.last.W.dtype
+            first = map_groups(lambda block: block // blocks * blocks % slots, step.block)
+            left = batch_left(flight, first, blocks)
+            number = map_groups(lambda slot: batch_number(flight, slot, blocks, dtype), first)
+            active = map_groups(
+                lambda moves, block: moves & (block % blocks == blocks - 1), active, step.block
+            )
+        number = map_groups(stage.collectives.samples.total, number)
         if not batches.complete:
             active = map_groups(lambda moves, number: moves & (number > 0), active, number)
-        batch = _sums_of(step.left, config)
+        batch = _sums_of(left, config)
         moved = apply_rule(stage, weights, rule_state, batch, number, active, config)
         return (*moved, flight), step.metrics
 
-    return lax.scan(one_step, carry, batches.rows[:, 0])
+    carry, metrics = lax.scan(one_step, carry, batches.rows.reshape(-1, rows_of_block))
+    metrics = jax.tree.map(lambda every: every.reshape(updates, blocks).sum(1), metrics)
+    return carry, metrics
 
 
 def _passed(saved: Saved, r: Array) -> Passed:

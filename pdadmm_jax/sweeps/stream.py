@@ -53,11 +53,11 @@ def microbatches(config: Any, reach: int) -> int:
     Raises:
         ValueError: fewer than the schedule needs on these stages.
     """
-    if not reach or config.schedule == "streaming":
+    if not reach:
         return 1
-    fewest = 1 if config.schedule == "synchronous" else 2 * reach
+    fewest = 1 if config.schedule in ("synchronous", "streaming") else 2 * reach
     if config.microbatches is None:
-        return 2 * reach
+        return reach if config.schedule == "streaming" else 2 * reach
     if config.microbatches < fewest:
         raise ValueError(
             f"microbatches is {config.microbatches}, but a block needs {fewest} steps through "
@@ -82,7 +82,7 @@ def empty_pipeline(
     late = stream.schedule == "one_batch_late"
     number = microbatches(stream, plan.reach)
     rows = shards * math.ceil(stream.batch // shards / number)
-    slots = 2 * number if late else 2 * plan.reach + 1
+    slots = number * (math.ceil(2 * plan.reach / number) + 1)  # whole batches
     features, targets = stream.features, stream.targets
     blocks = no_blocks((plan.stages, slots, rows), features, weights.first.W.dtype, *targets)
-    return nothing_in_flight(weights, blocks, keep_batch=late, keep_weights=late)
+    return nothing_in_flight(weights, blocks, keep_batch=number > 1, keep_weights=late)
