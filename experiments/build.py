@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ from jax.sharding import Mesh
 import pdadmm_jax as pdadmm
 from experiments.data import DataConfig, Dataset
 from experiments.options.devices import MeshConfig
-from experiments.options.network import MethodConfig, NetworkConfig, SolverName
+from experiments.options.network import MethodConfig, NetworkConfig, SolverName, SweepsConfig
 from experiments.options.sizes import state_bytes
 from experiments.runtime.cluster import is_distributed
 from experiments.train.options import GrowthConfig, TrainConfig
+from pdadmm_jax.parallel.mesh import stages
 
 INITIALIZERS = {
     "he": jax.nn.initializers.he_normal(),
@@ -161,24 +163,55 @@ def admm(network: NetworkConfig, method: MethodConfig) -> pdadmm.admm.Config:
     return pdadmm.admm.certified(config) if method.certified else config
 
 
-def sweeps(options: TrainConfig, widths: Sequence[int]) -> pdadmm.sweeps.Config:
-    """The recommended recipe as it was asked for; its ValueErrors say what is wrong."""
-    wanted, method = options.sweeps, options.method
-    rule: pdadmm.sweeps.Rule = pdadmm.sweeps.Adam(wanted.rate)
+def settled(options: TrainConfig, widths: Sequence[int], mesh: Mesh | None) -> TrainConfig:
+    """The options of sweeps with what is chosen from the number of stages, once for all meshes.
+
+    A run that is resumed on another mesh keeps the rule whose state it has.
+    """
+    wanted = options.sweeps
     if wanted.batch is None:
-        rule = pdadmm.sweeps.Proximal(ridge=wanted.ridge, momentum=wanted.momentum)
+        return options
+    number = 1 if mesh is None else stages(mesh)
+    given = _given(wanted, "schedule", "rule")
+    chosen = pdadmm.sweeps.recommended(widths, wanted.batch, number, **given)
+    found = dataclasses.replace(
+        wanted,
+        schedule=chosen.schedule,
+        rule="lion" if isinstance(chosen.rule, pdadmm.sweeps.Lion) else "adam",
+        rate=chosen.rule.rate if wanted.rate is None else wanted.rate,
+    )
+    return dataclasses.replace(options, sweeps=found)
+
+
+def sweeps(options: TrainConfig, widths: Sequence[int]) -> pdadmm.sweeps.Config:
+    """The recommended recipe as it was asked for; its ValueErrors say what is wrong.
+
+    Args:
+        options: as ``settled`` leaves them.
+        widths: (features, hidden, ..., outputs).
+    """
+    wanted, method = options.sweeps, options.method
+    rule: pdadmm.sweeps.Rule = pdadmm.sweeps.Proximal(ridge=wanted.ridge, momentum=wanted.momentum)
+    if wanted.batch is not None:
+        assert wanted.rate is not None  # as settled
+        lion = wanted.rule == "lion"
+        rule = (pdadmm.sweeps.Lion if lion else pdadmm.sweeps.Adam)(wanted.rate)
     return pdadmm.sweeps.recommended(
         widths,
         wanted.batch,
         rule=rule,
         block=wanted.block,
-        schedule=wanted.schedule,
         microbatches=wanted.microbatches,
         activation=options.network.activation,
         loss=_loss(method),
         precision=method.precision,
-        **({} if wanted.nu is None else {"nu": wanted.nu}),
+        **_given(wanted, "nu", "schedule"),
     )
+
+
+def _given(wanted: SweepsConfig, *names: str) -> dict[str, Any]:
+    """Those of these options that are given."""
+    return {name: v for name in names if (v := getattr(wanted, name)) is not None}
 
 
 def _loss(method: MethodConfig) -> pdadmm.Loss | str:

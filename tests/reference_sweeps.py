@@ -67,6 +67,25 @@ class Adam:
         return step[:-1], step[-1]
 
 
+@dataclasses.dataclass
+class Lion:
+    """Lion (Chen et al.), algorithm 2 without weight decay, on the negative of the same."""
+
+    rate: float
+
+    def begin(self, W, b):
+        self.kept = np.zeros((len(W) + 1, W.shape[1]))
+        del b
+        return self
+
+    def move(self, p, r):
+        ones = np.concatenate([p, np.ones((len(p), 1))], axis=1)
+        slope = -ones.T @ r / len(p)
+        step = -self.rate * np.sign(0.9 * self.kept + 0.1 * slope)
+        self.kept = 0.99 * self.kept + 0.01 * slope
+        return step[:-1], step[-1]
+
+
 def respond(f: Callable, slope: Callable, a: np.ndarray, pull: np.ndarray) -> np.ndarray:
     """argmin_d d^2 / 2 - pull f(a + d) by trying: fixed points from several starts, and a kink."""
     tries = [np.zeros_like(a), pull * 1.0, -a]

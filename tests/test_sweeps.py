@@ -25,6 +25,7 @@ from tests.selection import selected
 RULES = {
     "proximal": sweeps.Proximal(ridge=0.1, momentum=0.5, average=0.3),
     "adam": sweeps.Adam(rate=0.01),
+    "lion": sweeps.Lion(rate=0.01),
 }
 FUNCTIONS = {  # f and its derivative
     "relu": (lambda z: np.maximum(z, 0), lambda z: np.where(z > 0, 1.0, 0.0)),
@@ -67,7 +68,7 @@ def transcribed(params, data, config, passes=2, batch=None, cuts=None, **more):
     if isinstance(rule, sweeps.Proximal):
         made = partial(reference.Proximal, nu, rule.ridge, rule.momentum, rule.average)
     else:
-        made = partial(reference.Adam, rule.rate)
+        made = partial(getattr(reference, type(rule).__name__), rule.rate)
     params = as_numpy(params)
     rules = [made().begin(*pair) for pair in params]
     x, y = np.asarray(data.x, np.float64), np.asarray(data.y)
@@ -89,7 +90,7 @@ def assert_close(some, others, tolerance=1e-9):
     ("rule", "activation", "batch"),  # the last of three batches has 8 samples
     selected(
         itertools.product(RULES, FUNCTIONS, (None, 20)),
-        fast=[("proximal", "relu", 20), ("adam", "tanh", None), ("adam", "leaky_relu", 20)],
+        fast=[("proximal", "relu", 20), ("adam", "tanh", None), ("lion", "leaky_relu", 20)],
     ),
 )
 def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
@@ -486,6 +487,17 @@ def test_presets_are_what_they_say():
     batches = sweeps.recommended(network(20), 32, block=7)
     assert (batches.batch, batches.nu, batches.block) == (32, 100, 7)
     assert isinstance(batches.rule, sweeps.Adam)
+
+
+def test_the_rule_recommended_is_that_for_weights_that_are_late_or_not():
+    widths = network(20)
+    alone, together = sweeps.recommended(widths, 32), sweeps.recommended(widths, 32, stages=4)
+    assert (alone.schedule, alone.rule) == ("synchronous", sweeps.Adam())
+    assert (together.schedule, together.rule) == ("streaming", sweeps.Lion())
+    assert sweeps.recommended(widths, stages=4).schedule == "synchronous"
+    assert sweeps.recommended(widths, 32, 4, schedule="zero_bubble").rule == sweeps.Adam()
+    assert sweeps.recommended(widths, 32, schedule="one_batch_late").rule == sweeps.Lion()
+    assert sweeps.recommended(widths, 32, 4, rule=sweeps.Adam(0.1)).rule == sweeps.Adam(0.1)
 
 
 @pytest.mark.x64

@@ -59,7 +59,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(whole, tmp_path, aft
 def test_a_pipeline_that_stays_full_is_resumed_as_it_was(tmp_path, capsys):
     """With a first pass that ends before any batch has come to the last layer."""
     words = ("--network.hidden", 8, 8, 8, 8, "--mesh.layer", 4, "--data.limit", 100)
-    words += ("--sweeps.batch", 50, "--sweeps.schedule", "streaming", "--iterations", 12)
+    words += ("--sweeps.batch", 50, "--sweeps.microbatches", 1, "--iterations", 12)
     words += ("--algorithm", "sweeps", "--checkpoint.every", 4, "--evaluate-every", 2)
     words += ("--checkpoint.keep", 9)
     assert train(*words, "--out", tmp_path) == 0

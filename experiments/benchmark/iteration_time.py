@@ -76,6 +76,7 @@ def measure(options: TimeConfig, mesh: Any) -> Timing:
         config = pdadmm.sweeps.recommended(
             options.widths,
             options.batch,
+            rule="adam",  # the same of all schedules
             schedule=options.schedule,
             microbatches=options.microbatches,
             block=options.block,

@@ -12,6 +12,7 @@ LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", 
 SolverName = Literal["search", "layer", "unit", "exact"]
 PrecisionName = Literal["float32", "tf32", "bfloat16"]
 InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
+RuleName = Literal["adam", "lion"]
 ScheduleName = Literal["synchronous", "zero_bubble", "one_batch_late", "streaming"]
 
 
@@ -89,15 +90,19 @@ class SweepsConfig:
     """Sweeps, the recommended recipe: the options of --algorithm sweeps."""
 
     batch: int | None = None
-    """Samples between two updates of the weights, by Adam's rule; by default all of them, and W by
-    its own subproblem."""
+    """Samples between two updates of the weights, by --sweeps.rule; by default all of them, and W
+    by its own subproblem."""
 
     nu: float | None = None
     """Penalty on z = p W + b; over all samples the inverse of the steps' length.  Without it what
     is recommended for the depth: 100 up to 5 layers, 300 at 10, 1000 from 20 on; 100 in batches."""
 
-    rate: float = 1e-3
-    """Learning rate of Adam's rule."""
+    rule: RuleName | None = None
+    """What moves the weights in batches; by default Lion where the schedule lets weights be late,
+    else Adam."""
+
+    rate: float | None = None
+    """Learning rate of the rule; by default 0.001 for Adam, 0.0001 for Lion."""
 
     ridge: float = 0.01
     """Weight of W's proximal term, relative to the mean square of its inputs."""
@@ -108,15 +113,16 @@ class SweepsConfig:
     block: int = 1024
     """Samples that a layer works on at a time; memory grows with it, not with their number."""
 
-    schedule: ScheduleName = "synchronous"
-    """What stages do while a batch is in others: wait, the fewer products the more they make
+    schedule: ScheduleName | None = None
+    """What stages do while a batch is in others: wait, or make products of the first blocks
     meanwhile (zero_bubble); let the next batch enter, whose samples meet the weights before the
-    last update; or move each layer's weights as soon as a batch has come down to it, those of low
-    stages many batches late."""
+    last update; or move each layer's weights as soon as a batch has come down to it.  By default
+    streaming for batches on several stages, else synchronous."""
 
     microbatches: int | None = None
-    """Blocks that a batch is split into, but for streaming; by default twice the number of
-    boundaries between stages, the fewest that zero_bubble and one_batch_late take."""
+    """Blocks that a batch is split into; by default as many as there are boundaries between stages
+    for streaming, by which weights are two batches late at most, and twice as many, the fewest that
+    they take, for zero_bubble and one_batch_late."""
 
     def check(self) -> None:
         """Raises ValueError for numbers of samples below 1."""
@@ -129,6 +135,8 @@ class SweepsConfig:
     def unused(self) -> list[str]:
         """The options given for the rule that is not used."""
         others = (
-            ("rate", "schedule", "microbatches") if self.batch is None else ("ridge", "momentum")
+            ("rule", "rate", "schedule", "microbatches")
+            if self.batch is None
+            else ("ridge", "momentum")
         )
         return [name for name in changed_options(self) if name in others]

@@ -89,7 +89,8 @@ def _mesh_of(name: MethodName, options: RaceConfig) -> Mesh | None:
 
 
 def _rule(name: RuleName, rate: float) -> Any:
-    return sweeps.Adam(rate) if name == "adam" else _optimizer(name, rate)
+    own = {"adam": sweeps.Adam, "lion": sweeps.Lion}
+    return own[name](rate) if name in own else _optimizer(name, rate)
 
 
 def _optimizer(name: RuleName, rate: Any) -> optax.GradientTransformation:
@@ -97,6 +98,8 @@ def _optimizer(name: RuleName, rate: Any) -> optax.GradientTransformation:
         return optax.adam(rate)
     if name == "adamw":
         return optax.adamw(rate, weight_decay=0.01)
+    if name == "lion":
+        return optax.lion(rate, weight_decay=0.0)
     return optax.contrib.muon(rate)
 
 

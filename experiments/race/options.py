@@ -28,7 +28,7 @@ MethodName = Literal[
 ]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 ON_ONE: tuple[MethodName, ...] = ("adam", "sweeps", "admm")  # process; the others are on several
-RuleName = Literal["adam", "adamw", "muon"]
+RuleName = Literal["adam", "adamw", "lion", "muon"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RaceConfig:
     """Parts that a pass is cut into, after each of which the network is evaluated."""
 
     rule: RuleName = "adam"
-    """What moves the weights: Adam, AdamW with weight decay 0.01, or Muon."""
+    """What moves the weights: Adam, AdamW with weight decay 0.01, Lion, or Muon."""
 
     rates: tuple[float, ...] = (0.001, 0.003)
     """Learning rates to choose from."""

@@ -53,6 +53,7 @@ def run(options: TrainConfig) -> int:
             enable_compilation_cache()
         dataset = cluster.main_process_first(lambda: load(options.data))
         trainer = trainer_of(options, dataset)
+        options = trainer.options
     console = Console(highlight=False, soft_wrap=True, quiet=not cluster.is_main_process())
     with opened(options, f"train-{dataset.name}", build.digest(dataset)) as directory:
         if directory.finished:
@@ -83,6 +84,7 @@ def trainer_of(options: TrainConfig, dataset: Dataset) -> Trainer:
     dtype = np.float64 if options.double else np.float32
     samples = len(dataset.y_train)
     if options.algorithm == "sweeps":
+        options = build.settled(options, widths, mesh)
         config = build.sweeps(options, widths)
         check_representable(config, dtype)
         build.check_fits(widths, min(samples, config.batch or config.block), devices)

@@ -18,6 +18,8 @@ from experiments.train.figure import sweeps_figure
 from experiments.train.trainer import Record, Trainer, evaluation
 from pdadmm_jax.parallel.mesh import stages
 
+WITH_RATE = (pdadmm.sweeps.Adam, pdadmm.sweeps.Lion)
+
 
 class SweepsTrainer(Trainer):
     """Sweeps over all samples or over batches."""
@@ -95,7 +97,9 @@ class SweepsTrainer(Trainer):
         """The algorithm and its numbers."""
         numbers = ", ".join(f"{name} = {value:g}" for name, value in _numbers(config).items())
         samples = "all samples" if config.batch is None else f"batches of {config.batch}"
-        return f"sweeps over {samples}, {numbers}"
+        schedule = f", {config.schedule.replace('_', ' ')}" if self._stages() > 1 else ""
+        rule = type(config.rule).__name__
+        return f"sweeps over {samples}{schedule}, {rule}, {numbers}"
 
     def summary(self, record: Record) -> dict[str, Any]:
         """The loss of the last pass."""
@@ -121,13 +125,13 @@ def _mean_losses(chunk: Chunk) -> np.ndarray:
 def _numbers(config: pdadmm.sweeps.Config) -> dict[str, float]:
     """What sets the length of the steps."""
     rule = config.rule
-    rate = {"rate": float(rule.rate)} if isinstance(rule, pdadmm.sweeps.Adam) else {}
+    rate = {"rate": float(rule.rate)} if isinstance(rule, WITH_RATE) else {}
     return {"nu": float(config.nu), **rate}
 
 
 def _with_numbers(config: pdadmm.sweeps.Config, numbers: dict[str, float]) -> pdadmm.sweeps.Config:
     """The same with these numbers."""
     rule = config.rule
-    if isinstance(rule, pdadmm.sweeps.Adam):
+    if isinstance(rule, WITH_RATE):
         rule = dataclasses.replace(rule, rate=numbers["rate"])
     return config.replace(nu=numbers["nu"], rule=rule)

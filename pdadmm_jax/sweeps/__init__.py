@@ -10,7 +10,7 @@
 
 from pdadmm_jax.sweeps.config import Config, recommended
 from pdadmm_jax.sweeps.passes import Info, run, step
-from pdadmm_jax.sweeps.rules import Adam, LayerStatistics, Proximal, Rule
+from pdadmm_jax.sweeps.rules import Adam, LayerStatistics, Lion, Proximal, Rule
 from pdadmm_jax.sweeps.start import abstract, from_params, init, reshard
 from pdadmm_jax.sweeps.state import State
 
@@ -19,6 +19,7 @@ __all__ = [
     "Config",
     "Info",
     "LayerStatistics",
+    "Lion",
     "Proximal",
     "Rule",
     "State",

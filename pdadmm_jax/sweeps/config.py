@@ -16,7 +16,7 @@ from pdadmm_jax._typing import Number
 from pdadmm_jax.numerics.products import Precision
 from pdadmm_jax.problems.problem import ActivationLike, LossLike, resolve_problem
 from pdadmm_jax.sweeps.rules import Proximal, resolve_rule
-from pdadmm_jax.sweeps.stream import SCHEDULES
+from pdadmm_jax.sweeps.stream import EMPTIED, SCHEDULES
 
 RuleLike = Any  # a Rule, the name of one, or an Optax optimizer
 
@@ -30,8 +30,8 @@ class Config:
         nu: penalty on z = p W + b and on q = f(z).  The stiffer, the nearer nu (z - a) is to the
             negative gradient; at 100 they can hardly be told apart.  With ``Proximal`` 1/nu is
             also the length of the steps.
-        rule: how W and b follow: "proximal", "adam", a Rule, or any complete Optax optimizer,
-            such as ``optax.adamw(1e-3)``, whose updates are added as Optax adds them.
+        rule: how W and b follow: "proximal", "adam", "lion", a Rule, or any complete Optax
+            optimizer, such as ``optax.adamw(1e-3)``, whose updates are added as Optax adds them.
         batch: samples between two updates of the weights; None for all of them.
         block: samples that pass through a layer at a time, of the batch or less.  Memory grows
             with it, not with the number of samples.
@@ -101,13 +101,16 @@ def check_config(config: Any) -> None:
     _checks.check_config(config, Config, "sweeps")
 
 
-def recommended(widths: Sequence[int], batch: int | None = None, **changes: Any) -> Config:
-    """The settings that learn best, by depth and batch.
+def recommended(
+    widths: Sequence[int], batch: int | None = None, stages: int = 1, **changes: Any
+) -> Config:
+    """The settings that learn best, by depth, batch and number of stages.
 
-    | batch | rule | nu |
-    |---|---|---|
-    | None, all samples | ``Proximal()`` | 100 up to 5 layers, 300 at 10, 1,000 from 20 on |
-    | a number | ``Adam(1e-3)`` | 100 |
+    | batch | stages | schedule | rule | nu |
+    |---|---|---|---|---|
+    | None | any | synchronous | ``Proximal()`` | 100 to 5 layers, 300 at 10, 1,000 from 20 |
+    | a number | 1 | synchronous | ``Adam(1e-3)`` | 100 |
+    | a number | several | streaming | ``Lion(1e-4)`` | 100 |
 
     * A stiff nu, by which every layer's direction is that of the risk itself.  Over all samples
       1/nu is the length of the steps, and all layers move at once: the more there are, the shorter
@@ -117,18 +120,26 @@ def recommended(widths: Sequence[int], batch: int | None = None, **changes: Any)
       the gradient's differ by the condition of that matrix.
     * Over small batches, where a Gram matrix would cost more than all the rest, Adam's rule on the
       same directions.
+    * On several stages, none of which is to wait, weights that are at most two batches late, and
+      Lion's rule, which does not mind.
 
     Args:
         widths: (features, hidden, ..., outputs).
         batch: samples between two updates of the weights; None for all.
-        **changes: fields of ``Config`` to set otherwise.
+        stages: over which the layers are laid out.
+        **changes: fields of ``Config`` to set otherwise; of another schedule the rule is that for
+            weights that are late or not.
 
     Raises:
         ValueError: widths that make no network, or fields out of range.
     """
     depth = len(check_widths(widths)) - 1
-    nu = 100.0 if batch is not None else _nu_of_depth(depth)
-    settings = {"batch": batch, "nu": nu, "rule": "proximal" if batch is None else "adam"}
+    schedule = "synchronous" if batch is None or stages == 1 else "streaming"
+    schedule = changes.get("schedule", schedule)
+    settings = {"batch": batch, "schedule": schedule, "nu": _nu_of_depth(depth)}
+    settings["rule"] = "proximal"
+    if batch is not None:
+        settings |= {"nu": 100.0, "rule": "adam" if schedule in EMPTIED else "lion"}
     return Config(**settings | changes)
 
 

@@ -151,6 +151,37 @@ class Adam:
 
 @pytree_dataclass
 @dataclasses.dataclass(frozen=True)
+class Lion:
+    """Lion (Chen et al., 2023, arXiv:2302.06675) with a constant rate that is a number as well.
+
+    Every weight moves by the rate, in the direction on which this batch and those before agree.
+    So the length of a step never rests on what batches long ago were like, which may be why weights
+    that are some batches late (``Config.schedule``) learn as well by it; Adam's do not.
+    ``optax.lion(rate, weight_decay=0)`` is the same rule, compiled again for every rate.
+
+    Attributes:
+        rate: how far a weight moves, about a tenth of what serves Adam.
+    """
+
+    rate: Number = 1e-4
+    needs_gram: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rate", checked_number("rate", self.rate, above=0.0))
+
+    def init(self, weights: Weights) -> RuleState:
+        return optax.scale_by_lion().init(weights)
+
+    def update(
+        self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
+    ) -> tuple[Weights, RuleState]:
+        del nu
+        updates, state = optax_update(optax.scale_by_lion(), statistics.gradient, state, weights)
+        return jax.tree.map(lambda update: -self.rate * update, updates), state
+
+
+@pytree_dataclass
+@dataclasses.dataclass(frozen=True)
 class OptaxRule:
     """Any complete Optax optimizer; ``Config`` makes one of every optimizer it is given.
 
@@ -177,7 +208,7 @@ class OptaxRule:
         return Weights(W, b), state
 
 
-RULES: dict[str, Rule] = {"proximal": Proximal(), "adam": Adam()}
+RULES: dict[str, Rule] = {"proximal": Proximal(), "adam": Adam(), "lion": Lion()}
 
 
 def resolve_rule(config: Any) -> None:
