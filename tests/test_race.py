@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import parse
+from experiments.benchmark.batch_model import HARDWARE, best_layout, seconds_per_batch
 from experiments.data import DataConfig
 from experiments.race.command import NAMES, _words
 from experiments.race.courses import Course
 from experiments.race.options import METHODS, ON_ONE, RaceConfig
+from experiments.race.predictions import predicted
 from tests.commands import assert_refused, run
 from tests.run_directories import directory_in
 from tests.selection import selected
@@ -73,21 +75,44 @@ def test_all_have_names():
     assert set(ON_ONE) < set(METHODS)
 
 
+def test_predictions_are_passes_as_measured_times_seconds_of_the_model():
+    widths, (on, *_) = (64, *[64] * 8), HARDWARE
+    passes = {"adam": 3.0, "gpipe": math.inf, "sweeps_one_batch_late": 4.0, "admm": 5.0}
+    found = predicted(passes, widths, samples=1000, batch=128)
+    assert {one.method for one in found} == {"adam", "gpipe", "sweeps_one_batch_late"}
+    assert len(found) == len(HARDWARE) * (1 + 2 * 5)
+    at = {(one.method, one.hardware, one.devices): one for one in found}
+    alone = seconds_per_batch(widths, 1, 128, "data_parallel", on)
+    assert at["adam", on.name, 1].seconds == pytest.approx(3 * 8 * alone)
+    late = at["sweeps_one_batch_late", on.name, 8]
+    assert late.layout == best_layout(widths, 8, 128, "one_batch_late", on)
+    assert late.seconds == pytest.approx(4 * 8 * late.layout.seconds)
+    # GPipe, cut off here, takes as many passes as one device.
+    assert at["gpipe", on.name, 4].seconds == pytest.approx(
+        3 * 8 * best_layout(widths, 4, 128, "gpipe", on).seconds
+    )
+
+
 @pytest.mark.slow
 def test_one_process_races_two(tmp_path):
     code, screen, err = run(
-        *("race", "--hidden", 12, "--seconds", 0.3, "--rates", 0.003, "--seeds", 2),
-        *("--methods", "adam", "data_parallel", "sweeps_zero_bubble", "admm", "--out", tmp_path),
-        *("--accuracy", 50),
+        *("race", "--hidden", 12, 12, "--seconds", 0.3, "--rates", 0.003, "--seeds", 2),
+        *("--methods", "adam", "data_parallel", "sweeps_zero_bubble", "admm", "sweeps_streaming"),
+        *("--accuracy", 30, "--out", tmp_path),
     )
     assert code == 0, err
     for name in ("back-propagation", "back-prop., data-parallel", "sweeps, zero bubble"):
         assert name in screen
     directory = Path(directory_in(tmp_path))
     assert (directory / "race.png").stat().st_size > 10_000
-    results = json.loads((directory / "race.json").read_text())["results"]
+    found = json.loads((directory / "race.json").read_text())
+    results = found["results"]
     assert [one["processes"] for one in results if one["name"] == "back-propagation"] == [1]
-    assert len(results) == 4
+    assert len(results) == 5
+    reached = {one["method"] for one in results if math.isfinite(one["seconds"])} - {"admm"}
+    assert "adam" in reached
+    assert reached <= {one["method"] for one in found["predicted"]}
+    assert screen.count("PREDICTED, not measured") == len(HARDWARE)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
 from experiments.benchmark import scaling_figure
+from experiments.benchmark.batch_model import best_layout, seconds_per_batch
 from experiments.benchmark.compiled_program import Message, messages, products, scheduled_products
 from experiments.benchmark.scaling import HARDWARE, NEURONS, Hardware, predict
 from experiments.benchmark.speedup import PAPER, Curves, Pair
-from experiments.benchmark.sweeps_scaling import WAYS, seconds_per_batch
+from experiments.benchmark.sweeps_scaling import WAYS
 from pdadmm_jax.parallel.plan import plan
 from tests.commands import assert_refused, run, run_process
 
@@ -169,8 +171,10 @@ def test_schedules_idle_as_long_as_theory_says(stages, microbatches):
     widths = (64, *[64] * (4 * stages))
     batch, reach = 10 * microbatches, stages - 1
 
-    def seconds(way, devices=stages):
-        return seconds_per_batch(widths, devices, batch, way, FREE, microbatches)
+    def seconds(way, stages=stages, shards=1):
+        return seconds_per_batch(
+            widths, stages, batch, way, FREE, shards=shards, microbatches=microbatches
+        )
 
     share = seconds("synchronous", 1) / stages
     # The first layer has no product down, so that its stage waits a little.
@@ -180,14 +184,43 @@ def test_schedules_idle_as_long_as_theory_says(stages, microbatches):
     bubble = reach / microbatches
     assert seconds("synchronous") / share / (1 + 2 / 3 * bubble) == slack
     assert seconds("zero_bubble") / share / (1 + 1 / 3 * bubble) == slack
-    assert seconds("data_parallel") / share == pytest.approx(1)
+    assert seconds("1f1b") / share / (1 + bubble) == slack
+    assert seconds("gpipe") == seconds("1f1b")
+    assert seconds("data_parallel", 1, stages) / share == pytest.approx(1)
+    assert seconds("streaming", shards=2) == pytest.approx(seconds("streaming") / 2)
 
 
 def test_shared_samples_send_every_gradient():
     widths = (64, *[64] * 8)
     slow = Hardware("slow", rate=1e30, bandwidth=1e9, latency=0.001, source="")
-    found = seconds_per_batch(widths, 4, 128, "data_parallel", slow)
-    assert found == pytest.approx(2 * 3 * (0.001 + 4 * 8 * 64 * 64 / 4 / 1e9))
+    reduction = 2 * 3 * (0.001 + 4 * 8 * 64 * 64 / 4 / 1e9)
+    found = seconds_per_batch(widths, 1, 128, "data_parallel", slow, shards=4)
+    assert found == pytest.approx(reduction)
+    # On two stages each sums up half of it, beside the messages of four blocks of 8 samples.
+    found = seconds_per_batch(widths, 2, 128, "streaming", slow, shards=4, microbatches=4)
+    reduction = 2 * 3 * (0.001 + 4 * 4 * 64 * 64 / 4 / 1e9)
+    assert found == pytest.approx(reduction + 4 * (0.001 + 4 * 8 * 64 / 1e9))
+
+
+def test_a_product_costs_its_overhead_in_every_block():
+    widths, devices = (64, *[64] * 8), FREE._replace(rate=1e30, overhead=1.0)
+    assert seconds_per_batch(widths, 1, 128, "synchronous", devices) == pytest.approx(3 * 8)
+    found = seconds_per_batch(widths, 4, 128, "streaming", devices)  # three blocks, two layers
+    assert found == pytest.approx((2 * 3 + 1) * 2)
+
+
+def test_the_best_layout_has_a_sample_for_every_block_and_shard():
+    widths = (64, *[64] * 8)
+    assert best_layout(widths, 4, 128, "data_parallel", FREE)[:2] == (1, 4)
+    stages, shards, seconds = best_layout(widths, 8, 128, "one_batch_late", FREE)
+    assert stages * shards == 8
+    assert seconds == min(
+        seconds_per_batch(widths, stages, 128, "one_batch_late", FREE, shards=8 // stages)
+        for stages in (2, 4, 8)
+    )
+    assert best_layout(widths, 8, 8, "one_batch_late", FREE)[:2] == (2, 4)
+    assert best_layout(widths, 7, 128, "streaming", FREE)[:2] == (7, 1)
+    assert best_layout(widths, 64, 4, "streaming", FREE).seconds == math.inf
 
 
 @pytest.mark.slow

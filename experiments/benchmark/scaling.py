@@ -9,10 +9,11 @@ for.  The slowest stage sets the pace.
 from __future__ import annotations
 
 import statistics
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.table import Table
 
+from experiments.benchmark.batch_model import HARDWARE, Hardware
 from experiments.benchmark.options import ScalingConfig
 from experiments.benchmark.scaling_figure import figure
 from experiments.benchmark.speedup import PAPER, SAMPLES, Curve, Curves, Pair
@@ -22,46 +23,6 @@ from pdadmm_jax.parallel.plan import Plan, plan
 
 FEATURES, CLASSES = 196, 10  # MNIST as the paper has it
 NEURONS, LAYERS = tuple(PAPER), (5, 10, 15, 20, 40, 80)
-
-
-class Hardware(NamedTuple):
-    """Devices of one kind and the links between neighbours.
-
-    Attributes:
-        name: what it is.
-        rate: multiply-adds per second in float32 matrix products.
-        bandwidth: bytes per second, one way.
-        latency: seconds until a message arrives.
-        source: where the numbers are from.
-    """
-
-    name: str
-    rate: float
-    bandwidth: float
-    latency: float
-    source: str
-
-
-REACHED = 0.6  # assumed share of the peak that products reach on accelerators
-
-HARDWARE = (
-    Hardware(
-        "NVIDIA H100 SXM, NVLink",
-        REACHED * 67e12 / 2,
-        450e9,
-        10e-6,
-        "data sheet: 67 TFLOP/s float32, 900 GB/s both ways together; "
-        f"{REACHED:.0%} of the peak and 10 us assumed",
-    ),
-    Hardware(
-        "TPU v5e, one ICI link",
-        REACHED * 197e12 / 6 / 2,
-        50e9,
-        10e-6,
-        "data sheet: 197 TFLOP/s bfloat16, six passes of it for float32; 1,600 Gbit/s over four "
-        f"links; {REACHED:.0%} of the peak and 10 us assumed",
-    ),
-)
 
 
 def predict(widths: tuple[int, ...], stages: int, samples: int, on: Hardware) -> Pair:

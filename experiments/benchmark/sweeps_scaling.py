@@ -1,32 +1,28 @@
 """``python -m experiments scaling sweeps``: passes in batches, on one process and on several.
 
-The model of a batch: each layer has three products, up (F), down (B) and p^T r (W), and the rule
-costs what it adds to them on one device.  With M blocks, R boundaries, and the sums over the layers
-of the busiest stage,
-
-    synchronous     R F + M (F + B) + R B of a block each, and W of the batch,
-    zero bubble     the same less R W of a block,
-    one batch late  M (F + B) of a block each, and W of the batch,
-    streaming       F + B + W of the batch,
-    data-parallel   all layers' F + B + W of a share of the batch, and their gradients summed up.
-
-Between two pipeline steps there is one exchange of messages, which nothing hides.
+What cannot be measured here is predicted by ``batch_model``, beside whose model of this machine the
+measurements stand.
 """
 
 from __future__ import annotations
 
-import itertools
 import statistics
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from rich.table import Table
 
+from experiments.benchmark.batch_model import (
+    HARDWARE,
+    Hardware,
+    Way,
+    products,
+    seconds_per_batch,
+)
 from experiments.benchmark.options import SweepsScalingConfig
-from experiments.benchmark.scaling import HARDWARE, Hardware, timed
+from experiments.benchmark.scaling import timed
 from experiments.report.measurement import Measurement, table
 from pdadmm_jax.parallel.plan import plan
 
-Way = Literal["synchronous", "zero_bubble", "one_batch_late", "streaming", "data_parallel"]
 WAYS: tuple[Way, ...] = (
     "streaming",
     "one_batch_late",
@@ -36,80 +32,6 @@ WAYS: tuple[Way, ...] = (
 )
 DEVICES = (4, 8, 16, 32, 64)
 PREDICTED = (1024, *[1024] * 63, 1024)  # widths of the network of the predictions
-
-
-class Products(NamedTuple):
-    """Multiply-adds of some layers for one sample.
-
-    Attributes:
-        up: of p W.
-        down: of r W^T, which the first layer has not.
-        weights: of p^T r, as many as there are weights.
-    """
-
-    up: int
-    down: int
-    weights: int
-
-    @property
-    def all(self) -> int:
-        """Of all three."""
-        return sum(self)
-
-
-def products(widths: tuple[int, ...], layers: tuple[int, ...]) -> Products:
-    """Those of these layers, which count from 1."""
-    sizes = {layer: pair[0] * pair[1] for layer, pair in enumerate(itertools.pairwise(widths), 1)}
-    up = sum(sizes[layer] for layer in layers)
-    return Products(up, up - (sizes[1] if 1 in layers else 0), up)
-
-
-def seconds_per_batch(
-    widths: tuple[int, ...],
-    devices: int,
-    batch: int,
-    way: Way,
-    on: Hardware,
-    microbatches: int | None = None,
-    block_rate: float | None = None,
-) -> float:
-    """What the model says.
-
-    Args:
-        widths: (features, hidden, ..., outputs).
-        devices: stages, or shares of the samples; 1 for a batch on one device.
-        batch: samples.
-        way: how the devices share the work.
-        on: their kind.
-        microbatches: M; by default 2 R.
-        block_rate: multiply-adds per second in products of a block's rows; by default the same as
-            of a batch's.
-    """
-    whole = products(widths, tuple(range(1, len(widths))))
-    if devices == 1:
-        return whole.all * batch / on.rate
-    if way == "data_parallel":
-        shares = 2 * (devices - 1)  # of the gradient that a ring passes on
-        message = on.latency + 4 * whole.weights / devices / on.bandwidth
-        return whole.all * batch / devices / on.rate + shares * message
-    layout = plan(widths, devices)
-    held = [products(widths, layers) for layers in layout.layers if layers]
-    up, down, weights = (max(getattr(one, name) for one in held) for name in Products._fields)
-    busiest = max(one.all for one in held)
-    reach = layout.reach
-    blocks = 1 if way == "streaming" else microbatches or 2 * reach
-    rows = batch / blocks
-    message = on.latency + 4 * rows * widths[1] / on.bandwidth
-    if way == "streaming":
-        return busiest * batch / on.rate + message
-    rate = block_rate or on.rate
-    passing = max(one.up + one.down for one in held) * batch / rate
-    if way == "one_batch_late":
-        return passing + weights * batch / on.rate + blocks * message
-    waiting = reach * (up + down) * rows / rate
-    made_meanwhile = reach * weights * rows / on.rate if way == "zero_bubble" else 0.0
-    exchanges = (blocks + 2 * reach) * message
-    return passing + waiting + weights * batch / on.rate - made_meanwhile + exchanges
 
 
 def main(options: SweepsScalingConfig) -> int:
@@ -125,7 +47,7 @@ def main(options: SweepsScalingConfig) -> int:
         hardware = (here, *HARDWARE)
     predicted: dict[str, Any] = {}
     for one in hardware:
-        measurement.show(f"\nPREDICTED, not measured: {one.name} ({one.source})")
+        measurement.show(f"\nPREDICTED, not measured: {one.described}")
         predicted[one.name] = _predictions(one, options.predicted_batch)
         measurement.show(_predicted_table(predicted[one.name], options.predicted_batch))
     measurement.save({"measured": found, "predicted": predicted})
@@ -176,14 +98,16 @@ def _median(runs: list[dict[str, Any]], name: str) -> float:
 def _model(options: SweepsScalingConfig, way: Way, on: Hardware, block_rate: float) -> float:
     """Seconds per pass."""
     batches = -(-options.samples // options.batch)
+    shared = way == "data_parallel"
     return batches * seconds_per_batch(
         options.widths,
-        options.processes,
+        1 if shared else options.processes,
         options.batch,
         way,
         on,
-        options.microbatches,
-        block_rate,
+        shards=options.processes if shared else 1,
+        microbatches=options.microbatches,
+        block_rate=block_rate,
     )
 
 
@@ -218,7 +142,7 @@ def _name(way: Way) -> str:
 def _words(way: Way, options: SweepsScalingConfig) -> tuple[object, ...]:
     if way == "data_parallel":
         return ("--mesh.layer", 1, "--mesh.data", options.processes)
-    if options.microbatches is None or way == "streaming":
+    if options.microbatches is None:
         return ("--schedule", way)
     return ("--schedule", way, "--microbatches", options.microbatches)
 
@@ -238,12 +162,13 @@ def _timed(options: SweepsScalingConfig, processes: int, *more: object) -> dict[
 def _predictions(on: Hardware, batch: int) -> dict[int, dict[str, float]]:
     """Speedup over one device, by number of devices and way."""
     alone = seconds_per_batch(PREDICTED, 1, batch, "synchronous", on)
-    return {
-        devices: {
-            way: alone / seconds_per_batch(PREDICTED, devices, batch, way, on) for way in WAYS
-        }
-        for devices in DEVICES
-    }
+
+    def seconds(way: Way, devices: int) -> float:
+        if way == "data_parallel":
+            return seconds_per_batch(PREDICTED, 1, batch, way, on, shards=devices)
+        return seconds_per_batch(PREDICTED, devices, batch, way, on)
+
+    return {devices: {way: alone / seconds(way, devices) for way in WAYS} for devices in DEVICES}
 
 
 def _predicted_table(found: dict[int, dict[str, float]], batch: int) -> Table:

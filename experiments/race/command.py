@@ -15,10 +15,17 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from experiments.benchmark.batch_model import HARDWARE
 from experiments.race import courses
 from experiments.race.courses import Course
 from experiments.race.figure import figure
 from experiments.race.options import ON_ONE, RaceConfig
+from experiments.race.predictions import (
+    VIRTUAL_STAGES,
+    Prediction,
+    predicted,
+    predicted_table,
+)
 from experiments.report.measurement import Measurement, table
 from experiments.runtime.launch import result_of
 
@@ -43,6 +50,7 @@ class Result(NamedTuple):
     """What a method came to, over its seeds.
 
     Attributes:
+        method: as the options name it.
         name: for people.
         processes: that it ran on.
         rate: learning rate; None for methods without.
@@ -53,6 +61,7 @@ class Result(NamedTuple):
         best: the highest accuracy in the median seed.
     """
 
+    method: str
     name: str
     processes: int
     rate: float | None
@@ -73,25 +82,58 @@ def main(options: RaceConfig) -> int:
         return courses.main(options)
     measurement = Measurement("race", options)
     results: list[Result] = []
+    raced: dict[str, Any] = {}
     for processes, chosen in (
         (1, [name for name in options.methods if name in ON_ONE]),
         (options.processes, [name for name in options.methods if name not in ON_ONE]),
     ):
         if chosen:
             words = _words(dataclasses.replace(options, methods=tuple(chosen)))
-            found = result_of(["race", "--courses", *words], processes)
-            results += [_result(name, processes, one, options) for name, one in found.items()]
+            raced |= result_of(["race", "--courses", *words], processes)
+            results += [_result(name, processes, raced[name], options) for name in chosen]
     results.sort(key=lambda one: (one.seconds, -one.best))
     measurement.show(_table(results, options))
-    figure(measurement.figure(), results, options.accuracy)
-    measurement.save({"results": [one._asdict() for one in results]})
+    predictions = _predictions(results, raced, options) if options.predict else []
+    for on in HARDWARE if predictions else ():
+        measurement.show(f"\nPREDICTED, not measured: {on.described}")
+        measurement.show(predicted_table(predictions, NAMES, on))
+    figure(measurement.figure(), results, predictions, options.accuracy)
+    measurement.save(
+        {
+            "results": [one._asdict() for one in results],
+            "predicted": [one._asdict() | {"layout": one.layout._asdict()} for one in predictions],
+        }
+    )
     return 0
+
+
+def _predictions(
+    results: list[Result], raced: dict[str, Any], options: RaceConfig
+) -> list[Prediction]:
+    """On devices that are not here, of passes as measured and of streaming on more stages."""
+    passes = {one.method: one.passes for one in results}
+    widths, samples = next((one["widths"], one["samples"]) for one in raced.values())
+    if "sweeps_streaming" in passes:
+        stages = min(VIRTUAL_STAGES, len(widths) - 1)
+        # Devices that share one core, so that seconds say nothing; the limit is one of patience.
+        virtual = dataclasses.replace(
+            options,
+            methods=("sweeps_streaming",),
+            processes=stages,
+            microbatches=None,
+            seconds=2 * stages * options.seconds,
+        )
+        found = result_of(["race", "--courses", *_words(virtual)], 1, devices=stages)
+        course = _result("sweeps_streaming", stages, found["sweeps_streaming"], options)
+        passes["sweeps_streaming"] = course.passes
+    return predicted(passes, tuple(widths), samples, options.batch)
 
 
 def _result(name: str, processes: int, found: dict[str, Any], options: RaceConfig) -> Result:
     trained = [Course(**course) for course in found["courses"]]
     reached = [course.reached(options.accuracy) for course in trained]
     return Result(
+        name,
         NAMES[name],
         processes,
         found["rate"],

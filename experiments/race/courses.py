@@ -59,7 +59,7 @@ def main(options: RaceConfig) -> int:
 
 
 def _raced(name: Any, options: RaceConfig, dataset: Dataset) -> dict[str, Any]:
-    """A method's best rate, and its courses from all seeds."""
+    """A method's best rate, and its courses from all seeds; of what network and data."""
     train = _split(dataset, "train")
     widths = (train.x.shape[1], *options.hidden, dataset.classes)
     rates = options.rates if method_of(name, options, widths, options.rates[0]).parts else (0.0,)
@@ -76,7 +76,12 @@ def _raced(name: Any, options: RaceConfig, dataset: Dataset) -> dict[str, Any]:
     method = method_of(name, options, widths, best)
     seeds = range(options.seed, options.seed + options.seeds)
     courses = [_trained(method, options, train, test, seed)._asdict() for seed in seeds]
-    return {"rate": best or None, "courses": courses}
+    return {
+        "rate": best or None,
+        "courses": courses,
+        "widths": widths,
+        "samples": len(train.y),
+    }
 
 
 def _trained(

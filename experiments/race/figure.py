@@ -1,4 +1,4 @@
-"""The figure of ``race``: accuracy against seconds of training."""
+"""The figure of ``race``: accuracy against seconds of training, and predictions below."""
 
 from __future__ import annotations
 
@@ -15,21 +15,31 @@ from experiments.report.plotting import BLACK, GREY, log_axis
 
 if TYPE_CHECKING:
     from experiments.race.command import Result
+    from experiments.race.predictions import Prediction
 
 SHADES = {"back": "Blues", "sweeps": "Oranges"}  # by what a method's name begins with; others grey
 
 
-def figure(path: Path, results: Sequence[Result], accuracy: float) -> None:
+def figure(
+    path: Path, results: Sequence[Result], predictions: Sequence[Prediction], accuracy: float
+) -> None:
     """Draws the errors of every method while it trained, and beside them how long it took.
 
     Args:
         path: file to write.
         results: of all methods, the fastest first.
+        predictions: drawn below, with dashed lines and hollow marks; may be none.
         accuracy: in percent, that ends the race.
     """
-    drawing = Figure(figsize=(11, 5.2), layout="constrained")
-    left, right = drawing.subplots(1, 2, width_ratios=(3, 2))
-    for number, (one, colour) in enumerate(zip(results, _colours(results), strict=True)):
+    rows = 2 if predictions else 1
+    drawing = Figure(figsize=(11, 5.2 * rows), layout="constrained")
+    axes = drawing.subplots(rows, 2, width_ratios=(3, 2), squeeze=False)
+    left, right = axes[0]
+    colours = _colours(results)
+    if predictions:
+        by_method = {one.method: colour for one, colour in zip(results, colours, strict=True)}
+        _draw_predictions(axes[1], predictions, by_method, accuracy)
+    for number, (one, colour) in enumerate(zip(results, colours, strict=True)):
         in_order = sorted(one.courses, key=lambda course: course.reached(accuracy)[0])
         course = in_order[len(in_order) // 2]
         errors = [100 - found for found in course.accuracy]
@@ -50,6 +60,27 @@ def figure(path: Path, results: Sequence[Result], accuracy: float) -> None:
     right.margins(x=0.3)
     right.set(xlabel=f"seconds to {accuracy:g} %, median of seeds (processes)")
     drawing.savefig(path, dpi=110)
+
+
+def _draw_predictions(
+    axes: Any, predictions: Sequence[Prediction], colours: dict[str, Any], accuracy: float
+) -> None:
+    """Seconds against the number of devices, a panel for each kind of them."""
+    for axis, hardware in zip(axes, sorted({one.hardware for one in predictions}), strict=True):
+        for method, colour in colours.items():
+            mine = [p for p in predictions if (p.method, p.hardware) == (method, hardware)]
+            if mine:
+                devices, seconds = zip(*((p.devices, p.seconds) for p in mine), strict=True)
+                axis.plot(devices, seconds, "o--", color=colour, mfc="white", ms=5, lw=1)
+        axis.set_xscale("log", base=2)
+        log_axis(axis.yaxis)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.grid(alpha=0.25)
+        axis.set(
+            title=f"PREDICTED, not measured: {hardware}",
+            xlabel="devices (colours as above)",
+            ylabel=f"seconds to {accuracy:g} %",
+        )
 
 
 def _colours(results: Sequence[Result]) -> list[Any]:

@@ -79,6 +79,10 @@ class RaceConfig:
     methods: tuple[MethodName, ...] = METHODS
     """Methods to race."""
 
+    predict: bool = True
+    """Predict the race on 4 to 64 accelerators too; streaming is trained on virtual devices for
+    it."""
+
     out: Path = Path("runs")
     """Directory in which the run directory is made."""
 

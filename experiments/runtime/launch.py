@@ -71,10 +71,13 @@ def main(config: LaunchConfig, command: list[str]) -> int:
             process.send(signal.SIGKILL)
 
 
-def result_of(command: list[object], processes: int) -> Any:
+def result_of(command: list[object], processes: int, devices: int = 1) -> Any:
     """What a command prints last, read as JSON, when it runs as several processes.
 
-    Each is pinned to a core of its own, and is one device where it computes on the CPU.
+    Args:
+        command: its words.
+        processes: each pinned to a core of its own.
+        devices: that each makes of its core, where it computes on the CPU.
 
     Raises:
         UsageError: it failed; with the first reason given.
@@ -83,7 +86,7 @@ def result_of(command: list[object], processes: int) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "experiments", *map(str, words)],
         capture_output=True,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
         text=True,
         check=False,
     )
