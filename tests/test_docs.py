@@ -103,7 +103,7 @@ def test_the_recommended_settings_are_the_librarys():
     rows = [
         [cell.strip() for cell in row.split("|")[1:-1]] for row in table.strip().splitlines()[2:]
     ]
-    *full, batches = rows
+    *full, batches, staged = rows
     assert len(full) == 3
 
     def recommended(depth: int, batch: int | None = None) -> sweeps.Config:
@@ -115,7 +115,13 @@ def test_the_recommended_settings_are_the_librarys():
         for d in next((v for k, v in within.items() if k in depth), [layers]):
             assert recommended(d).nu == float(nu)
     assert recommended(30, 128).nu == float(batches[2])
-    for config, row in ((recommended(3), full[0]), (recommended(3, 128), batches)):
+    on_stages = sweeps.recommended((4, *[8] * 4, 2), batch=128, stages=4)
+    for config, row in (
+        (recommended(3), full[0]),
+        (recommended(3, 128), batches),
+        (on_stages, staged),
+    ):
+        assert f'"{config.schedule}"' in row[5]
         name, numbers = re.findall(r"`(\w+)\(([^)]*)\)`", row[3])[0]
         assert type(config.rule).__name__ == name
         for field, value in re.findall(r"(\w+)=([\d.]+)", numbers):

@@ -347,16 +347,42 @@ def test_every_sample_passes_once(samples, batch, block, devices, shape):
     assert sorted(rows[rows >= 0]) == list(range(samples // devices))
 
 
-@pytest.mark.parametrize("passes", [40])
-def test_ten_layers_learn_the_digits_in_few_passes(passes):
+def digits():
+    """Training samples and held-out ones."""
     images = load(DataConfig())
-    train, validation = (
+    return (
         pdadmm.Data(jnp.asarray(x, jnp.float32), jnp.asarray(y))
         for x, y in (
             (images.x_train, images.y_train),
             (images.x_validation, images.y_validation),
         )
     )
+
+
+@pytest.mark.slow
+def test_eight_stages_learn_as_much_as_one_by_what_is_recommended():
+    """And do not where the lowest is 14 batches late."""
+    train, validation = digits()
+    widths = (64, *[64] * 7, 10)
+
+    def accuracy(stages, **changes):
+        config = sweeps.recommended(widths, 64, stages, **changes)
+        mesh = mesh_of(stages, 1)
+        here = train if mesh is None else pdadmm.shard_data(train, mesh)
+        state = sweeps.init(jax.random.key(0), train, widths, config, mesh=mesh)
+        state, _ = sweeps.run(state, here, config, jax.random.key(1), steps=40)
+        params = [tuple(map(np.asarray, pair)) for pair in pdadmm.params(state)]
+        return float(pdadmm.accuracy(params, validation, config))
+
+    alone = accuracy(1)
+    assert alone > 0.93
+    assert accuracy(8) > alone - 0.025
+    assert accuracy(8, rule="adam", microbatches=1) < alone - 0.025
+
+
+@pytest.mark.parametrize("passes", [40])
+def test_ten_layers_learn_the_digits_in_few_passes(passes):
+    train, validation = digits()
     widths = (64, *[50] * 9, 10)
     config = sweeps.recommended(widths, nu=100.0)
     state = sweeps.init(jax.random.key(0), train, widths, config)

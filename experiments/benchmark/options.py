@@ -198,7 +198,7 @@ class TimeConfig(ProblemConfig):
     """Of the sweeps on several stages."""
 
     microbatches: int | None = None
-    """Blocks that a batch of the sweeps is split into, but for streaming."""
+    """Blocks that a batch of the sweeps is split into; by default as few as the schedule takes."""
 
     block: int = 1024
     """Samples that a layer of the sweeps works on at a time."""
@@ -244,8 +244,8 @@ class SweepsScalingConfig:
     """Samples between two updates of the weights."""
 
     microbatches: int | None = None
-    """Blocks that a batch is split into; by default twice the number of boundaries between
-    stages."""
+    """Blocks that a batch is split into; by default as many as there are boundaries between stages
+    for streaming, twice as many for the others."""
 
     processes: int = 2
     """Processes to compare with one, each pinned to a core of its own."""

@@ -49,8 +49,8 @@ class RaceConfig:
     """Samples between two updates of the weights; Algorithm 1 takes all at once."""
 
     microbatches: int | None = None
-    """Blocks that a batch is split into; by default twice the number of boundaries between
-    stages."""
+    """Blocks that a batch is split into; by default as many as there are boundaries between stages
+    for streaming, twice as many for the others."""
 
     accuracy: float = 97.0
     """Test accuracy in percent that ends the race."""
