@@ -101,9 +101,8 @@ def _trained(
         return 100 * float(_accuracy(method.network(state), test))
 
     with usage_errors():
-        state = method.start(key, parts[0])
+        state = jax.block_until_ready(method.start(key, parts[0]))
         accuracy(jax.block_until_ready(method.step(state, parts[0], key)))  # compiles
-    state = jax.block_until_ready(method.start(key, parts[0]))
     course, seconds = Course([], [], []), 0.0
     while seconds < options.seconds:
         done = len(course.seconds)

@@ -33,12 +33,12 @@ def figure(
     """
     rows = 2 if predictions else 1
     drawing = Figure(figsize=(11, 5.2 * rows), layout="constrained")
-    axes = drawing.subplots(rows, 2, width_ratios=(3, 2), squeeze=False)
-    left, right = axes[0]
+    above, *below = drawing.subfigures(rows, 1, squeeze=False).ravel()
+    left, right = above.subplots(1, 2, width_ratios=(3, 2))
     colours = _colours(results)
-    if predictions:
+    for part in below:
         by_method = {one.method: colour for one, colour in zip(results, colours, strict=True)}
-        _draw_predictions(axes[1], predictions, by_method, accuracy)
+        _draw_predictions(part.subplots(1, 2), predictions, by_method, accuracy)
     for number, (one, colour) in enumerate(zip(results, colours, strict=True)):
         in_order = sorted(one.courses, key=lambda course: course.reached(accuracy)[0])
         course = in_order[len(in_order) // 2]

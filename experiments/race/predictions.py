@@ -92,18 +92,13 @@ def predicted(
 
 
 def predicted_table(found: list[Prediction], names: dict[str, str], on: Hardware) -> Table:
-    """Milliseconds to the accuracy, and the stages and data shards, on one kind of devices."""
-    mine = [one for one in found if one.hardware == on.name]
-    made = table("devices", *map(str, DEVICES), title="ms to the accuracy (stages x data shards)")
-    best = {
-        name: min(one.seconds for one in mine if one.method == name)
-        for name in {one.method for one in mine}
+    """Milliseconds to the accuracy on one kind of devices, the soonest method first."""
+    made = table("", *map(str, DEVICES), title="ms to the accuracy, by number of devices")
+    seconds = {
+        name: {p.devices: p.seconds for p in found if (p.hardware, p.method) == (on.name, name)}
+        for name in names
     }
-    for name in sorted(best, key=best.__getitem__):
-        cells = {
-            one.devices: f"{1000 * one.seconds:.3g} ({one.layout.stages}x{one.layout.shards})"
-            for one in mine
-            if one.method == name
-        }
-        made.add_row(names[name], *(cells.get(devices, "") for devices in DEVICES))
+    for name in sorted(filter(seconds.get, names), key=lambda name: min(seconds[name].values())):
+        cells = (f"{1000 * s:.3g}" if (s := seconds[name].get(n)) else "" for n in DEVICES)
+        made.add_row(names[name], *cells)
     return made
