@@ -96,7 +96,7 @@ def test_predictions_are_passes_as_measured_times_seconds_of_the_model():
 @pytest.mark.slow
 def test_one_process_races_two(tmp_path):
     code, screen, err = run(
-        *("race", "--hidden", 12, 12, "--seconds", 0.3, "--rates", 0.003, "--seeds", 2),
+        *("race", "--hidden", 12, 12, "--seconds", 1, "--rates", 0.003, "--seeds", 2),
         *("--methods", "adam", "data_parallel", "sweeps_zero_bubble", "admm", "sweeps_streaming"),
         *("--accuracy", 30, "--out", tmp_path),
     )
@@ -109,7 +109,7 @@ def test_one_process_races_two(tmp_path):
     results = found["results"]
     assert [one["processes"] for one in results if one["name"] == "back-propagation"] == [1]
     assert len(results) == 5
-    reached = {one["method"] for one in results if math.isfinite(one["seconds"])} - {"admm"}
+    reached = {one["method"] for one in results if one["seconds"] is not None} - {"admm"}
     assert "adam" in reached
     assert reached <= {one["method"] for one in found["predicted"]}
     assert screen.count("PREDICTED, not measured") == len(HARDWARE)
