@@ -147,13 +147,13 @@ def test_idle_time_is_filled_with_products(reach, blocks):
 
 
 STAGES = selected(
-    [(*shape, rule) for shape in ((3, 2), (6, 4), (10, 4)) for rule in RULES],
+    [(*shape, rule) for shape in ((3, 2), (6, 4), (10, 4)) for rule in ("proximal", "adam")],
     fast=[(3, 2, "proximal"), (6, 4, "adam")],  # 6 on 4 has its last layer beside the first
 )
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("microbatches", selected([1, 2, 4, 7, None], fast=[1, 4]))
+@pytest.mark.parametrize("microbatches", selected([1, 4, None], fast=[1, 4]))
 @pytest.mark.parametrize(("depth", "stages", "rule"), STAGES)
 def test_streaming_is_as_late_as_the_stages_are_far(rule, depth, stages, microbatches):
     """Over two passes, between which the pipeline stays full; the last of six batches is small."""

@@ -165,3 +165,15 @@ def test_a_mistake_gets_one_line_and_exit_code_2(words, complaint, capsys):
     assert train(*words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
+
+
+@pytest.mark.slow
+def test_a_run_keeps_what_was_chosen_for_its_stages_on_others(tmp_path):
+    words = ("--algorithm", "sweeps", "--network.hidden", 8, 8, 8, "--data.limit", 100)
+    words += ("--sweeps.batch", 50, "--mesh.layer", 4, "--out", tmp_path)
+    assert train(*words, "--iterations", 4, "--evaluate-every", 2) == 0
+    run = directory_in(tmp_path)
+    chosen = json.loads((run / "config.json").read_text())["config"]["sweeps"]
+    assert (chosen["schedule"], chosen["rule"], chosen["rate"]) == ("streaming", "lion", 1e-4)
+    assert train("--resume", run, "--iterations", 8, "--mesh.layer", 1) == 0
+    assert [line["iteration"] for line in lines_of(run)] == list(range(1, 9))
