@@ -87,11 +87,11 @@ def check_key(key: Any) -> None:
         raise TypeError(f"key is {key!r}, but has to be a PRNG key, such as jax.random.key(0).")
 
 
-def check_steps(steps: Any) -> int:
-    """Refuses what is no number of steps of a run; the number as Python's."""
-    if not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ValueError(f"steps is {steps!r}, but has to be a whole number, at least 1.")
-    return int(steps)
+def check_count(name: str, count: Any) -> int:
+    """Refuses what is no whole number of at least 1; the number as Python's."""
+    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"{name} is {count!r}, but has to be a whole number, at least 1.")
+    return int(count)
 
 
 def check_widths(widths: Any) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from pdadmm_jax.problems.activations import Activation
 from pdadmm_jax.problems.losses import Loss
 from pdadmm_jax.sweeps.rules import LayerStatistics
 from pdadmm_jax.sweeps.samples import Batches, Block, batches_of, shuffled
+from pdadmm_jax.sweeps.stream import microbatches
 from pdadmm_jax.sweeps.weight_update import apply_rule_to_all
 
 NU = 2.0**-20  # of no effect, but for z - a, which it keeps from being rounded by a
@@ -140,7 +141,7 @@ def _gpipe_step(
 ) -> tuple[sweeps.State, Info]:
     assert state.placement is not None
     mesh = state.placement.mesh
-    blocks = config.microbatches or 2 * state.plan.reach
+    blocks = microbatches(config, state.plan.reach)
     rows = batches_of(data.x.shape[0], config.batch, 0, shards(mesh), blocks)
     held = state.weights, state.rule_state
     own = weight_specs(mesh, held)

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from pdadmm_jax.parallel.plan import plan
+from pdadmm_jax.sweeps.stream import default_microbatches
 
 Way = Literal[
     "streaming", "one_batch_late", "zero_bubble", "synchronous", "1f1b", "gpipe", "data_parallel"
@@ -154,7 +155,7 @@ def seconds_per_batch(
     layout = plan(widths, stages)
     held = [products(widths, layers) for layers in layout.layers if layers]
     reach = layout.reach
-    blocks = microbatches or (reach if way == "streaming" else 2 * reach)
+    blocks = microbatches or default_microbatches(way, reach)
     per_block = rows / blocks
     rate = on.rate if blocks == 1 else block_rate or on.rate
     message = on.latency + 4 * per_block * widths[1] / on.bandwidth
@@ -194,8 +195,7 @@ def best_layout(
         shards, left = divmod(devices, stages)
         if left or (stages == 1) != (way == "data_parallel"):
             continue
-        reach = plan(widths, stages).reach
-        blocks = 1 if stages == 1 else reach if way == "streaming" else 2 * reach
+        blocks = default_microbatches(way, plan(widths, stages).reach)
         if shards * blocks > batch:  # not a sample for each
             continue
         seconds = seconds_per_batch(widths, stages, batch, way, on, shards=shards)

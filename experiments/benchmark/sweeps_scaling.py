@@ -22,6 +22,7 @@ from experiments.benchmark.options import SweepsScalingConfig
 from experiments.benchmark.scaling import timed
 from experiments.report.measurement import Measurement, table
 from pdadmm_jax.parallel.plan import plan
+from pdadmm_jax.sweeps.stream import default_microbatches
 
 WAYS: tuple[Way, ...] = (
     "streaming",
@@ -58,7 +59,8 @@ def _measured(
     options: SweepsScalingConfig, measurement: Measurement
 ) -> tuple[Hardware, dict[str, Any]]:
     """One process against several, in turn, and the model of this machine."""
-    blocks = options.microbatches or 2 * plan(options.widths, options.processes).reach
+    reach = plan(options.widths, options.processes).reach
+    blocks = options.microbatches or default_microbatches("one_batch_late", reach)
     rows = -(-options.batch // blocks)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ("alone", "blocks", *WAYS)}
     for _ in range(options.runs):
@@ -98,17 +100,18 @@ def _median(runs: list[dict[str, Any]], name: str) -> float:
 def _model(options: SweepsScalingConfig, way: Way, on: Hardware, block_rate: float) -> float:
     """Seconds per pass."""
     batches = -(-options.samples // options.batch)
-    shared = way == "data_parallel"
-    return batches * seconds_per_batch(
-        options.widths,
-        1 if shared else options.processes,
-        options.batch,
-        way,
-        on,
-        shards=options.processes if shared else 1,
-        microbatches=options.microbatches,
-        block_rate=block_rate,
+    numbers = {"microbatches": options.microbatches, "block_rate": block_rate}
+    return batches * _by_stages_or_shards(
+        options.widths, options.processes, options.batch, way, on, **numbers
     )
+
+
+def _by_stages_or_shards(
+    widths: tuple[int, ...], devices: int, batch: int, way: Way, on: Hardware, **numbers: Any
+) -> float:
+    """Seconds per batch with as many stages as devices, or data shards for data-parallel."""
+    stages, shards = (1, devices) if way == "data_parallel" else (devices, 1)
+    return seconds_per_batch(widths, stages, batch, way, on, shards=shards, **numbers)
 
 
 def _measured_table(
@@ -162,13 +165,12 @@ def _timed(options: SweepsScalingConfig, processes: int, *more: object) -> dict[
 def _predictions(on: Hardware, batch: int) -> dict[int, dict[str, float]]:
     """Speedup over one device, by number of devices and way."""
     alone = seconds_per_batch(PREDICTED, 1, batch, "synchronous", on)
-
-    def seconds(way: Way, devices: int) -> float:
-        if way == "data_parallel":
-            return seconds_per_batch(PREDICTED, 1, batch, way, on, shards=devices)
-        return seconds_per_batch(PREDICTED, devices, batch, way, on)
-
-    return {devices: {way: alone / seconds(way, devices) for way in WAYS} for devices in DEVICES}
+    return {
+        devices: {
+            way: alone / _by_stages_or_shards(PREDICTED, devices, batch, way, on) for way in WAYS
+        }
+        for devices in DEVICES
+    }
 
 
 def _predicted_table(found: dict[int, dict[str, float]], batch: int) -> Table:

@@ -16,6 +16,8 @@ from experiments.algorithms.backprop import BACKPROP
 from experiments.algorithms.pipelines import differentiated, gpipe_step
 from experiments.race.options import MethodName, RaceConfig, RuleName
 from pdadmm_jax import admm, sweeps
+from pdadmm_jax.parallel.plan import plan
+from pdadmm_jax.sweeps.stream import microbatches
 
 
 class Method(NamedTuple):
@@ -67,7 +69,7 @@ def method_of(
     }
     config = recipe.replace(schedule=schedules.get(name, "synchronous"))
     if name == "1f1b":  # p^T r of each block as it comes down
-        blocks = config.microbatches or 2 * (options.processes - 1)
+        blocks = microbatches(config, plan(widths, options.processes).reach)
         config = config.replace(block=-(-options.batch // blocks))
     if not name.startswith("sweeps") and name != "gpipe":
         config = differentiated(config)

@@ -17,8 +17,7 @@ from experiments.train.checkpoints import Found, restore
 from experiments.train.figure import sweeps_figure
 from experiments.train.trainer import Record, Trainer, evaluation
 from pdadmm_jax.parallel.mesh import stages
-
-WITH_RATE = (pdadmm.sweeps.Adam, pdadmm.sweeps.Lion)
+from pdadmm_jax.sweeps.rules import ConstantRate
 
 
 class SweepsTrainer(Trainer):
@@ -125,13 +124,13 @@ def _mean_losses(chunk: Chunk) -> np.ndarray:
 def _numbers(config: pdadmm.sweeps.Config) -> dict[str, float]:
     """What sets the length of the steps."""
     rule = config.rule
-    rate = {"rate": float(rule.rate)} if isinstance(rule, WITH_RATE) else {}
+    rate = {"rate": float(rule.rate)} if isinstance(rule, ConstantRate) else {}
     return {"nu": float(config.nu), **rate}
 
 
 def _with_numbers(config: pdadmm.sweeps.Config, numbers: dict[str, float]) -> pdadmm.sweeps.Config:
     """The same with these numbers."""
     rule = config.rule
-    if isinstance(rule, WITH_RATE):
+    if isinstance(rule, ConstantRate):
         rule = dataclasses.replace(rule, rate=numbers["rate"])
     return config.replace(nu=numbers["nu"], rule=rule)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pdadmm_jax._checks import check_steps
+from pdadmm_jax._checks import check_count
 from pdadmm_jax._typing import Array, PRNGKeyArray, Shaped
 from pdadmm_jax.admm import stacked
 from pdadmm_jax.admm.config import Config
@@ -107,7 +107,7 @@ def run(
     """
     del key
     check_state(state, "run")
-    steps = check_steps(steps)
+    steps = check_count("steps", steps)
     state = settled(state, state.placement)
     return _run(state, as_arrays(data), at_precision_of(config, dtype_of(state)), steps)
 

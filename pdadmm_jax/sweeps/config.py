@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pdadmm_jax import _checks
-from pdadmm_jax._checks import check_widths, checked_number, look_up
+from pdadmm_jax._checks import check_count, check_widths, checked_number, look_up
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
 from pdadmm_jax.numerics.products import Precision
@@ -79,12 +79,10 @@ class Config:
         resolve_problem(self)
         resolve_rule(self)
         look_up("schedule", self.schedule, dict.fromkeys(SCHEDULES))
-        counts = {name: getattr(self, name) for name in ("batch", "block", "microbatches")}
-        for name, count in counts.items():
-            if count is None and name != "block":
-                continue
-            if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
-                raise ValueError(f"{name} is {count!r}, but has to be a whole number, at least 1.")
+        for name in ("batch", "block", "microbatches"):
+            count = getattr(self, name)
+            if count is not None or name == "block":
+                check_count(name, count)
         if self.schedule != "synchronous" and self.batch is None:
             raise ValueError(
                 f"schedule is {self.schedule!r}, which keeps batches whole, but batch is None, all "
@@ -131,15 +129,16 @@ def recommended(
             weights that are late or not.
 
     Raises:
-        ValueError: widths that make no network, or fields out of range.
+        ValueError: widths that make no network, no number of stages, or fields out of range.
     """
     depth = len(check_widths(widths)) - 1
-    schedule = "synchronous" if batch is None or stages == 1 else "streaming"
-    schedule = changes.get("schedule", schedule)
-    settings = {"batch": batch, "schedule": schedule, "nu": _nu_of_depth(depth)}
-    settings["rule"] = "proximal"
-    if batch is not None:
-        settings |= {"nu": 100.0, "rule": "adam" if schedule in EMPTIED else "lion"}
+    waits = check_count("stages", stages) == 1 or batch is None
+    schedule = changes.get("schedule", "synchronous" if waits else "streaming")
+    if batch is None:
+        nu, rule = _nu_of_depth(depth), "proximal"
+    else:
+        nu, rule = 100.0, "adam" if schedule in EMPTIED else "lion"
+    settings = {"batch": batch, "schedule": schedule, "nu": nu, "rule": rule}
     return Config(**settings | changes)
 
 

@@ -39,7 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pdadmm_jax._checks import check_key, check_steps
+from pdadmm_jax._checks import check_count, check_key
 from pdadmm_jax._typing import Array, Bool, Float, PRNGKeyArray, Shaped
 from pdadmm_jax.numerics.differentiation import forward_mode_only
 from pdadmm_jax.parallel.groups import UNROLLED, LayerGroups, heights, join_stacks, split_stacks
@@ -130,7 +130,7 @@ def run(
         ValueError: as ``step``, or no steps.
     """
     check_state(state, "run")
-    steps = check_steps(steps)
+    steps = check_count("steps", steps)
     state, data, config = _checked(state, data, config, key)
     return _run(state, data, config, key, steps)
 

@@ -121,9 +121,31 @@ class Proximal:
         return velocity, (velocity, gram, weight)
 
 
+@dataclasses.dataclass(frozen=True)
+class ConstantRate:
+    """What rules share that scale an Optax direction by a rate that is a number."""
+
+    rate: Number
+    needs_gram: ClassVar[bool] = False
+    direction: ClassVar[optax.GradientTransformation]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rate", checked_number("rate", self.rate, above=0.0))
+
+    def init(self, weights: Weights) -> RuleState:
+        return self.direction.init(weights)
+
+    def update(
+        self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
+    ) -> tuple[Weights, RuleState]:
+        del nu
+        updates, state = optax_update(self.direction, statistics.gradient, state, weights)
+        return jax.tree.map(lambda update: -self.rate * update, updates), state
+
+
 @pytree_dataclass
 @dataclasses.dataclass(frozen=True)
-class Adam:
+class Adam(ConstantRate):
     """Adam (Kingma and Ba, 2015) with a constant rate that is a number of the configuration.
 
     ``optax.adam(rate)`` is the same rule, compiled again for every rate.
@@ -133,25 +155,12 @@ class Adam:
     """
 
     rate: Number = 1e-3
-    needs_gram: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", checked_number("rate", self.rate, above=0.0))
-
-    def init(self, weights: Weights) -> RuleState:
-        return optax.scale_by_adam().init(weights)
-
-    def update(
-        self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
-    ) -> tuple[Weights, RuleState]:
-        del nu
-        updates, state = optax_update(optax.scale_by_adam(), statistics.gradient, state, weights)
-        return jax.tree.map(lambda update: -self.rate * update, updates), state
+    direction: ClassVar[optax.GradientTransformation] = optax.scale_by_adam()
 
 
 @pytree_dataclass
 @dataclasses.dataclass(frozen=True)
-class Lion:
+class Lion(ConstantRate):
     """Lion (Chen et al., 2023, arXiv:2302.06675) with a constant rate that is a number as well.
 
     Every weight moves by the rate, in the direction on which this batch and those before agree.
@@ -164,20 +173,7 @@ class Lion:
     """
 
     rate: Number = 1e-4
-    needs_gram: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", checked_number("rate", self.rate, above=0.0))
-
-    def init(self, weights: Weights) -> RuleState:
-        return optax.scale_by_lion().init(weights)
-
-    def update(
-        self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
-    ) -> tuple[Weights, RuleState]:
-        del nu
-        updates, state = optax_update(optax.scale_by_lion(), statistics.gradient, state, weights)
-        return jax.tree.map(lambda update: -self.rate * update, updates), state
+    direction: ClassVar[optax.GradientTransformation] = optax.scale_by_lion()
 
 
 @pytree_dataclass

@@ -47,6 +47,11 @@ def stream_of(config: Any, data: Data, shards: int = 1) -> Stream:
     return Stream(config.schedule, batch, config.microbatches, data.x.shape[1], targets)
 
 
+def default_microbatches(schedule: str, reach: int) -> int:
+    """Blocks that a batch is split into if nobody says how many."""
+    return max(reach if schedule == "streaming" else 2 * reach, 1)
+
+
 def microbatches(config: Any, reach: int) -> int:
     """Into how many blocks a batch is split at least.
 
@@ -57,7 +62,7 @@ def microbatches(config: Any, reach: int) -> int:
         return 1
     fewest = 1 if config.schedule in ("synchronous", "streaming") else 2 * reach
     if config.microbatches is None:
-        return reach if config.schedule == "streaming" else 2 * reach
+        return default_microbatches(config.schedule, reach)
     if config.microbatches < fewest:
         raise ValueError(
             f"microbatches is {config.microbatches}, but a block needs {fewest} steps through "
