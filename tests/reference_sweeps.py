@@ -127,7 +127,8 @@ def sweep(
         late: how many updates before the newest are the weights that a batch meets, where it comes
             to all layers at once; its own update follows as many batches later.
         parts: equal ones of a batch whose risks are told apart.
-        blocks: so many of ``batches`` in turn move the weights together; some may have no samples.
+        blocks: so many of ``batches`` in turn move the weights together, those of all layers when
+            the last has come down to the first layer; some may have no samples.
 
     Returns:
         The weights, and the mean risk of every part of a batch that has come to the last layer.
@@ -170,11 +171,12 @@ def sweep(
                 r = nu * respond(f, slope, a[layer, k], u[layer, k] / nu)
             u[layer - 1, k] = passed(layer - 1, r @ params[layer][0].T)
             left[layer, k] = p[layer, k], r
-            if (k + 1) % blocks == 0:
-                together = [left[layer, j] for j in range(k + 1 - blocks, k + 1)]
-                moves.append(
-                    (layer, rules[layer].move(*map(np.concatenate, zip(*together, strict=True))))
-                )
+        for layer in range(L) if (t + 1 - 2 * turn) % blocks == 0 else ():
+            down = t + 1 - (2 * turn - ticks[layer])  # batches that have come down
+            newest = [left[layer, k] for k in range(down // blocks * blocks)][-blocks:]
+            if newest:
+                together = map(np.concatenate, zip(*newest, strict=True))
+                moves.append((layer, rules[layer].move(*together)))
         for layer, (W, b) in moves:
             params[layer] = params[layer][0] + W, params[layer][1] + b
     return params, [risk for k in sorted(losses) for risk in losses[k]]

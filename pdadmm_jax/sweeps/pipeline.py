@@ -101,15 +101,11 @@ class Step(NamedTuple):
 
     Attributes:
         left: p and r of every group of layers, as functions that read them where they are needed.
-        number: samples that passed every group.
-        block: which block came down to every group, or would have come if there were one.
-        moving: whether one did.
+        moving: whether a block came down to every group.
         metrics: of the blocks that turned round or came down.
     """
 
     left: LayerGroups
-    number: LayerGroups
-    block: LayerGroups
     moving: LayerGroups
     metrics: BatchMetrics
 
@@ -193,14 +189,24 @@ def pipeline_step(
         flight = _keep_batch(flight, r, p_last, falls, falling, turns, turning)
     metrics = turned.metrics
     metrics = metrics._replace(unconverged=metrics.unconverged + down.unconverged)
-    spread = partial(_spread, flight.saved)
     return flight, Step(
         left=_left(flight, r, p_last, falling),
-        number=spread(falling_block.number, turning_block.number),
-        block=spread(falling, turning),
-        moving=spread(falls, turns),
+        moving=_spread(flight.saved, falls, turns),
         metrics=metrics,
     )
+
+
+def newest_batch(stage: Stage, flight: InFlight, blocks: int) -> LayerGroups:
+    """Number of the last batch all of whose blocks have come down to every group of layers.
+
+    Args:
+        stage: the stage.
+        flight: buffers.
+        blocks: of a batch.
+    """
+    down = flight.steps - 2 * stage.reach + stage.position
+    turned = flight.steps - stage.reach
+    return _spread(flight.saved, down // blocks - 1, turned // blocks - 1)
 
 
 def batch_left(flight: InFlight, first: LayerGroups, blocks: int) -> LayerGroups:

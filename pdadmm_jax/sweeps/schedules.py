@@ -22,8 +22,10 @@ from pdadmm_jax.parallel.stage import Stage, both, choose, when
 from pdadmm_jax.sweeps.layers import BatchMetrics, descend, turn
 from pdadmm_jax.sweeps.pipeline import (
     InFlight,
+    Step,
     batch_left,
     batch_number,
+    newest_batch,
     nothing_in_flight,
     pipeline_step,
 )
@@ -79,10 +81,8 @@ def run_pass(
         schedule = _alone
     elif config.schedule in EMPTIED:
         schedule = _synchronous
-    elif config.schedule == "one_batch_late":
-        schedule = _one_batch_late
     else:
-        schedule = _streaming
+        schedule = _without_waiting
     return schedule(stage, carry, batches, config)
 
 
@@ -195,101 +195,81 @@ def _synchronous(
     return (weights, rule_state, None), metrics
 
 
-def _one_batch_late(
+def _without_waiting(
     stage: Stage, carry: Carry, batches: Batches, config: ScheduleConfig
 ) -> tuple[Carry, BatchMetrics]:
-    """Every batch meets the weights before the last update, and no stage waits.
+    """No stage waits: while blocks of a batch are in flight, the next batch enters.
 
-    Of M >= 2 R blocks of a batch the last has come down everywhere 2 R steps after the next batch
-    began to enter.  Then the weights of all stages move.  The next batch, some of whose blocks are
-    in flight, meets them as they were, on its way up and on its way down; so both are kept.
+    All stages move their weights after the same pipeline step, once per batch: when one has come
+    down to the lowest.  Neighbours wait for each other in every step, so that weights moved at
+    another step in every stage would make all steps longer.
+
+    With "streaming" a block meets whatever weights there are, and each stage moves them by the
+    newest batch that has come down to it.
+
+    With "one_batch_late" every batch meets the weights before the last update.  Of M >= 2 R blocks
+    of a batch the last has come down everywhere 2 R steps after the next batch began to enter.
+    When the weights move then, the blocks in flight go on meeting them as they were, on their way
+    up and on their way down; so both are kept.
     """
     blocks, round_trip = batches.rows.shape[1], 2 * stage.reach
+    late = config.schedule == "one_batch_late"
+    until_moved = (round_trip - 1) % blocks + 1  # steps from the first in which a batch enters
+
+    def one_step(
+        newest: LayerGroups, older: LayerGroups | None, flight: InFlight, entering: Any
+    ) -> tuple[InFlight, Step]:
+        """Blocks of the batch that enters meet the newest weights, others the older ones."""
+        entered, rows = entering
+
+        def meets(steps: Any, function: Callable[[LayerGroups], T]) -> T:
+            if older is None:
+                return function(newest)
+            return lax.cond(entered >= steps, lambda: function(newest), lambda: function(older))
+
+        last = newest.last
+        if older is not None:
+            last = choose(entered >= stage.reach, last, older.last)
+        rising = partial(meets, stage.position)
+        falling = partial(meets, round_trip - stage.position)
+        return pipeline_step(stage, flight, rows, batches, None, rising, falling, last, config)
+
+    def steps(
+        newest: LayerGroups, older: LayerGroups | None, flight: InFlight, rows: Array
+    ) -> tuple[InFlight, BatchMetrics]:
+        def one(flight: InFlight, entering: Any) -> tuple[InFlight, BatchMetrics]:
+            flight, step = one_step(newest, older, flight, entering)
+            return flight, step.metrics
+
+        entering = jnp.arange(len(rows), dtype=jnp.int32), rows
+        flight, metrics = lax.scan(one, flight._replace(previous=None), entering)
+        return flight, jax.tree.map(jnp.sum, metrics)
 
     def one_batch(carry: Carry, rows: Array) -> tuple[Carry, BatchMetrics]:
         weights, rule_state, flight = carry
         assert flight is not None
-        before = flight.previous
-        assert before is not None
-        number = flight.steps // blocks - 1  # of the batch whose last blocks are in flight
-
-        def step_before(flight: InFlight, entering: tuple[Array, Array]) -> Any:
-            """Blocks of the batch that enters meet the newest weights, others those before."""
-            entered, rows = entering
-
-            def meets(steps: Any, function: Callable[[LayerGroups], T]) -> T:
-                return lax.cond(
-                    entered >= steps, lambda: function(weights), lambda: function(before)
-                )
-
-            last = choose(entered >= stage.reach, weights.last, before.last)
-            rising = partial(meets, stage.position)
-            falling = partial(meets, round_trip - stage.position)
-            flight, step = pipeline_step(
-                stage, flight, rows, batches, None, rising, falling, last, config
-            )
-            return flight, step.metrics
-
-        def step_after(flight: InFlight, rows: Array) -> tuple[InFlight, BatchMetrics]:
-            meets = partial(_call, weights)  # which are the newest no longer
-            flight, step = pipeline_step(
-                stage, flight, rows, batches, None, meets, meets, weights.last, config
-            )
-            return flight, step.metrics
-
-        entering = jnp.arange(round_trip, dtype=jnp.int32), rows[:round_trip]
-        flight, metrics = lax.scan(step_before, flight._replace(previous=None), entering)
-        slot = number % 2 * blocks
-        count = batch_number(flight, slot, blocks, weights.last.W.dtype)
-        total = stage.collectives.samples.total(count)
-        batch = _sums_of(batch_left(flight, alike(weights, slot), blocks), config)
-        active = (number >= 0) & (total > 0)
-        moved = apply_rule_to_all(stage, weights, rule_state, batch, total, active, config)
-        metrics = jax.tree.map(jnp.sum, metrics)
-        if blocks > round_trip:
-            flight, more = lax.scan(step_after, flight, rows[round_trip:])
-            metrics = jax.tree.map(lambda old, new: old + jnp.sum(new), metrics, more)
-        return (*moved, flight._replace(previous=weights)), metrics
-
-    return lax.scan(one_batch, carry, batches.rows, unroll=2)
-
-
-def _streaming(
-    stage: Stage, carry: Carry, batches: Batches, config: ScheduleConfig
-) -> tuple[Carry, BatchMetrics]:
-    """A layer's weights move as soon as the last block of a batch has come down to them.
-
-    That is at another step in every stage, which delays no other: the stage below has what it needs
-    before the weights move, and moves its own a step later.
-    """
-    updates, blocks, rows_of_block = batches.rows.shape
-
-    def one_step(carry: Carry, rows: Array) -> tuple[Carry, BatchMetrics]:
-        weights, rule_state, flight = carry
-        assert flight is not None
-        meets = partial(_call, weights)
-        flight, step = pipeline_step(
-            stage, flight, rows, batches, None, meets, meets, weights.last, config
-        )
-        left, number, active = step.left, step.number, step.moving
+        if blocks == 1:
+            flight, step = one_step(weights, None, flight, (0, rows[0]))
+            left, metrics = step.left, step.metrics
+        else:
+            flight, metrics = steps(weights, flight.previous, flight, rows[:until_moved])
+        numbers = newest_batch(stage, flight, blocks)
+        slots = flight.blocks.y.shape[1]
+        first = map_groups(lambda number: number * blocks % slots, numbers)
         if blocks > 1:
-            slots, dtype = flight.blocks.y.shape[1], weights.last.W.dtype
-            first = map_groups(lambda block: block // blocks * blocks % slots, step.block)
             left = batch_left(flight, first, blocks)
-            number = map_groups(lambda slot: batch_number(flight, slot, blocks, dtype), first)
-            active = map_groups(
-                lambda moves, block: moves & (block % blocks == blocks - 1), active, step.block
-            )
-        number = map_groups(stage.collectives.samples.total, number)
-        if not batches.complete:
-            active = map_groups(lambda moves, number: moves & (number > 0), active, number)
+        samples = partial(batch_number, flight, blocks=blocks, dtype=weights.last.W.dtype)
+        counts = map_groups(lambda slot: stage.collectives.samples.total(samples(slot)), first)
+        active = map_groups(lambda number, count: (number >= 0) & (count > 0), numbers, counts)
         batch = _sums_of(left, config)
-        moved = apply_rule(stage, weights, rule_state, batch, number, active, config)
-        return (*moved, flight), step.metrics
+        moved = apply_rule(stage, weights, rule_state, batch, counts, active, config)
+        if blocks > until_moved:
+            met = weights if late else moved[0]
+            flight, more = steps(met, None, flight, rows[until_moved:])
+            metrics = jax.tree.map(jnp.add, metrics, more)
+        return (*moved, flight._replace(previous=weights if late else None)), metrics
 
-    carry, metrics = lax.scan(one_step, carry, batches.rows.reshape(-1, rows_of_block))
-    metrics = jax.tree.map(lambda every: every.reshape(updates, blocks).sum(1), metrics)
-    return carry, metrics
+    return lax.scan(one_batch, carry, batches.rows, unroll=2 if late else 1)
 
 
 def _passed(saved: Saved, r: Array) -> Passed:
