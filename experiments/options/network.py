@@ -116,8 +116,8 @@ class SweepsConfig:
     schedule: ScheduleName | None = None
     """What stages do while a batch is in others: wait, or make products of the first blocks
     meanwhile (zero_bubble); let the next batch enter, whose samples meet the weights before the
-    last update; or move each layer's weights as soon as a batch has come down to it.  By default
-    streaming for batches on several stages, else synchronous."""
+    last update, or (streaming) those that there are.  By default streaming for batches on several
+    stages, else synchronous."""
 
     microbatches: int | None = None
     """Blocks that a batch is split into; by default as many as there are boundaries between stages

@@ -46,12 +46,12 @@ class Config:
             "one_batch_late": the next batch enters at once, and no stage is ever idle.  The batch
             met the weights before the last update, on the way up and down, in all layers and
             whatever the number of stages.
-            "streaming": the next batch enters at once, and a layer's weights move as soon as the
-            last of the M blocks of a batch has come down to them; no stage is ever idle.  A block
-            meets the newest weights: on the way down those after all batches before, on the way up,
-            in stage s, those of 2 (S - 1 - s) blocks earlier, rounded up to whole batches.  So the
-            lowest stage is 2 (S - 1) / M batches late, or 2 S / M where the last layer is beside
-            the first.
+            "streaming": the next batch enters at once, and no stage is ever idle.  Once per batch,
+            after the pipeline step in which one has come down to the lowest stage, each stage moves
+            its weights by the newest batch that has come down to it.  A block meets the weights
+            that there are, on its way up and on its way down.  So the lowest stage is
+            2 (S - 1) / M batches late, rounded up, or 2 S / M where the last layer is beside the
+            first; no stage above is later.
         microbatches: M, the blocks that a batch is split into; None for 2 (S - 1), the fewest that
             "zero_bubble" and "one_batch_late" take, and for S - 1 in "streaming", by which no
             weights are more than two batches late.
