@@ -22,12 +22,23 @@ A step has forward-mode derivatives, ``jax.jvp`` and ``jax.jacfwd``; reverse mod
 
 from pdadmm_jax import admm, sweeps
 from pdadmm_jax._typing import Params
-from pdadmm_jax.inference import accuracy, evaluate, forward, loss, nonfinite, params, predict
+from pdadmm_jax.inference import (
+    accuracy,
+    evaluate,
+    forward,
+    loss,
+    nonfinite,
+    params,
+    predict,
+    r_squared,
+)
+from pdadmm_jax.network import Network, Scaling, load, save
 from pdadmm_jax.parallel.mesh import make_mesh, shard_data
 from pdadmm_jax.problems.activations import Activation, LeakyReLU, NumericActivation
 from pdadmm_jax.problems.data import Data
 from pdadmm_jax.problems.first_weights import random_params
 from pdadmm_jax.problems.losses import ConvexLoss, Loss, SoftmaxCrossEntropy
+from pdadmm_jax.training import Evaluation, Fitted, History, fit
 
 __version__ = "0.2.0"
 
@@ -35,21 +46,30 @@ __all__ = [
     "Activation",
     "ConvexLoss",
     "Data",
+    "Evaluation",
+    "Fitted",
+    "History",
     "LeakyReLU",
     "Loss",
+    "Network",
     "NumericActivation",
     "Params",
+    "Scaling",
     "SoftmaxCrossEntropy",
     "accuracy",
     "admm",
     "evaluate",
+    "fit",
     "forward",
+    "load",
     "loss",
     "make_mesh",
     "nonfinite",
     "params",
     "predict",
+    "r_squared",
     "random_params",
+    "save",
     "shard_data",
     "sweeps",
 ]

@@ -22,14 +22,14 @@ from pdadmm_jax.parallel.relayout import nonfinite_rows, numbered, replicated_we
 from pdadmm_jax.problems.activations import Activation
 from pdadmm_jax.problems.data import Data, as_arrays, check_targets
 from pdadmm_jax.problems.first_weights import as_pairs, chained_widths
-from pdadmm_jax.problems.losses import Loss
+from pdadmm_jax.problems.losses import ConvexLoss, Loss, SquaredError
 from pdadmm_jax.problems.problem import Problem, check_problem
 
 _States = (admm.State, admm.ShardedState, sweeps.State)
-Network = admm.State | admm.ShardedState | sweeps.State | Params
+StateOrParams = admm.State | admm.ShardedState | sweeps.State | Params
 
 
-def params(network: Network) -> list[tuple[Float[Array, "..."], Float[Array, "..."]]]:
+def params(network: StateOrParams) -> list[tuple[Float[Array, "..."], Float[Array, "..."]]]:
     """The weights as plain (W, b) pairs, input to output, for any other library to take.
 
     Args:
@@ -49,7 +49,7 @@ def params(network: Network) -> list[tuple[Float[Array, "..."], Float[Array, "..
 
 
 def forward(
-    network: Network, x: Float[AnyArray, "N features"], config: Problem
+    network: StateOrParams, x: Float[AnyArray, "N features"], config: Problem
 ) -> Float[Array, "N C"]:
     """Outputs (logits) of the network.
 
@@ -75,7 +75,7 @@ def forward(
     return _forward(weights, jnp.asarray(x), config.activation, config.precision)
 
 
-def predict(network: Network, x: Float[AnyArray, "N features"], config: Problem) -> Array:
+def predict(network: StateOrParams, x: Float[AnyArray, "N features"], config: Problem) -> Array:
     """What the network says of each sample.
 
     Args:
@@ -94,7 +94,7 @@ def predict(network: Network, x: Float[AnyArray, "N features"], config: Problem)
     return config.loss.predict(forward(network, x, config))
 
 
-def evaluate(network: Network, data: Data, config: Problem) -> tuple[Scalar, Scalar]:
+def evaluate(network: StateOrParams, data: Data, config: Problem) -> tuple[Scalar, Scalar]:
     """Mean risk per sample and share of correct predictions, from one forward pass.
 
     Raises:
@@ -104,7 +104,7 @@ def evaluate(network: Network, data: Data, config: Problem) -> tuple[Scalar, Sca
     return _mean_loss(found, data, config.loss), _accuracy(found, data, config.loss)
 
 
-def loss(network: Network, data: Data, config: Problem) -> Scalar:
+def loss(network: StateOrParams, data: Data, config: Problem) -> Scalar:
     """Mean risk per sample of the forward pass.
 
     Raises:
@@ -113,13 +113,43 @@ def loss(network: Network, data: Data, config: Problem) -> Scalar:
     return _mean_loss(*_outputs(network, data, config), config.loss)
 
 
-def accuracy(network: Network, data: Data, config: Problem) -> Scalar:
+def accuracy(network: StateOrParams, data: Data, config: Problem) -> Scalar:
     """Share of samples that the forward pass predicts correctly.
 
     Raises:
         ValueError: inputs or targets that do not fit, or targets that are no classes.
     """
     return _accuracy(*_outputs(network, data, config), config.loss)
+
+
+def r_squared(network: StateOrParams, data: Data, config: Problem) -> Scalar:
+    """Share of the targets' variance that the outputs explain, 1 - residuals / variance.
+
+    1 is perfect, 0 as good as the targets' mean.  Of several targets, the mean of theirs.
+
+    Args:
+        network: a state, or (W, b) of every layer.
+        data: samples with real targets of shape (N, C).
+        config: gives the activation and the precision.
+
+    Raises:
+        ValueError: inputs or targets that do not fit, or labels.
+    """
+    found, data = _outputs(network, data, config)
+    if not is_regression(data, config):
+        raise ValueError(
+            f"y of shape {data.y.shape} and dtype {data.y.dtype} are classes by this loss: report "
+            "the accuracy, or give targets of shape (samples, outputs) and 'squared_error'."
+        )
+    return _r_squared(found, data)
+
+
+def is_regression(data: Data, config: Problem) -> bool:
+    """Whether targets are numbers by their loss, not classes."""
+    loss = config.loss
+    if isinstance(loss, ConvexLoss):
+        return not loss.classification
+    return isinstance(loss, SquaredError) and jnp.ndim(data.y) == 2
 
 
 def nonfinite(state: admm.State | admm.ShardedState | sweeps.State) -> list[str]:
@@ -140,7 +170,7 @@ def nonfinite(state: admm.State | admm.ShardedState | sweeps.State) -> list[str]
     return [f"{name} of layer {layer}" for layer, name in sorted(found)]
 
 
-def _outputs(network: Network, data: Data, config: Problem) -> tuple[Array, Data]:
+def _outputs(network: StateOrParams, data: Data, config: Problem) -> tuple[Array, Data]:
     weights, data = params(network), as_arrays(data)
     check_targets(data, weights[-1][1].shape[-1], config)
     return forward(weights, data.x, config), data
@@ -156,6 +186,14 @@ def _forward(
 @partial(jax.jit, static_argnums=2)
 def _mean_loss(outputs: Array, data: Data, loss: Loss) -> Array:
     return data.mean(loss.value(outputs, data.y))
+
+
+@jax.jit
+def _r_squared(outputs: Array, data: Data) -> Array:
+    y = data.y.astype(outputs.dtype).reshape(outputs.shape)
+    each = jax.vmap(data.mean, in_axes=1)  # over the samples that count, column by column
+    rest, spread = each((outputs - y) ** 2), each((y - each(y)[None]) ** 2)
+    return 1 - jnp.mean(rest / spread)
 
 
 @partial(jax.jit, static_argnums=2)

@@ -225,7 +225,7 @@ def _without_waiting(
         def meets(steps: Any, function: Callable[[LayerGroups], T]) -> T:
             if older is None:
                 return function(newest)
-            return lax.cond(entered >= steps, lambda: function(newest), lambda: function(older))
+            return lax.cond(entered >= steps, partial(function, newest), partial(function, older))
 
         last = newest.last
         if older is not None:
@@ -253,11 +253,11 @@ def _without_waiting(
             left, metrics = step.left, step.metrics
         else:
             flight, metrics = steps(weights, flight.previous, flight, rows[:until_moved])
+            left = None
         numbers = newest_batch(stage, flight, blocks)
         slots = flight.blocks.y.shape[1]
         first = map_groups(lambda number: number * blocks % slots, numbers)
-        if blocks > 1:
-            left = batch_left(flight, first, blocks)
+        left = batch_left(flight, first, blocks) if left is None else left
         samples = partial(batch_number, flight, blocks=blocks, dtype=weights.last.W.dtype)
         counts = map_groups(lambda slot: stage.collectives.samples.total(samples(slot)), first)
         active = map_groups(lambda number, count: (number >= 0) & (count > 0), numbers, counts)

@@ -1,0 +1,319 @@
+"""A trained network with all that its predictions need, and its file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from pdadmm_jax import inference
+from pdadmm_jax._checks import check_array, check_finite
+from pdadmm_jax._pytree import pytree_dataclass
+from pdadmm_jax._typing import AnyArray, Array, Float, Params, Scalar, Shaped
+from pdadmm_jax.numerics.products import Precision
+from pdadmm_jax.problems.activations import ACTIVATIONS, Activation, LeakyReLU
+from pdadmm_jax.problems.data import Data
+from pdadmm_jax.problems.first_weights import as_pairs, chained_widths
+from pdadmm_jax.problems.losses import LOSSES, Loss, SoftmaxCrossEntropy
+from pdadmm_jax.problems.problem import Problem, resolve_problem
+
+FORMAT = 1
+_WITH_NUMBERS = {"leaky_relu": LeakyReLU, "softmax_cross_entropy": SoftmaxCrossEntropy}
+
+
+@pytree_dataclass
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """Other units for the columns of an array: (values - mean) / scale.
+
+    Attributes:
+        mean: what becomes 0.
+        scale: what becomes 1 beyond that, above 0.
+    """
+
+    mean: Float[AnyArray, " columns"]
+    scale: Float[AnyArray, " columns"]
+
+    @classmethod
+    def of(cls, values: Shaped[AnyArray, "N columns"]) -> Scaling:
+        """By which every column has mean 0 and standard deviation 1; constant ones become 0.
+
+        Args:
+            values: the training samples'.
+        """
+        values = np.asarray(values, np.float64)
+        deviation = values.std(axis=0)
+        constant = np.ptp(values, axis=0) == 0
+        return cls(values.mean(axis=0), np.where(constant, 1.0, deviation))
+
+    def apply(self, values: Float[AnyArray, "N columns"]) -> Array:
+        """The values in the new units."""
+        values = jnp.asarray(values)
+        mean, scale = (jnp.asarray(one, values.dtype) for one in (self.mean, self.scale))
+        return (values - mean[None]) / scale[None]
+
+    def undo(self, values: Float[AnyArray, "N columns"]) -> Array:
+        """Values of the new units in the old ones."""
+        values = jnp.asarray(values)
+        mean, scale = (jnp.asarray(one, values.dtype) for one in (self.mean, self.scale))
+        return values * scale[None] + mean[None]
+
+
+@pytree_dataclass
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Weights, and what belongs to them: a pytree, and a configuration's equal for ``predict``.
+
+    Attributes:
+        weights: (W, b) of every layer.
+        activation: f of the hidden layers, by name or an Activation.
+        loss: the risk, by name or a Loss; it says what outputs mean.
+        precision: of matrix products.
+        inputs: units in which x enters the first layer; None for x as it is.
+        targets: units in which the outputs are; None for those of y.
+        classes: names of the classes, in the order of their numbers; None for the numbers.
+
+    Raises:
+        TypeError: weights that are no (W, b) pairs.
+        ValueError: weights that do not chain, an unknown name, or as many names or columns as the
+            network has not.
+    """
+
+    weights: Params
+    activation: Any = dataclasses.field(default="relu", metadata={"static": True})
+    loss: Any = dataclasses.field(default="softmax_cross_entropy", metadata={"static": True})
+    precision: Precision = dataclasses.field(default="float32", metadata={"static": True})
+    inputs: Scaling | None = None
+    targets: Scaling | None = None
+    classes: tuple[Any, ...] | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        resolve_problem(self)
+        object.__setattr__(self, "weights", as_pairs(self.weights))
+        if self.classes is not None:
+            object.__setattr__(self, "classes", tuple(self.classes))
+            _check_number("classes", len(self.classes), self.widths[-1], "outputs")
+        for name, width, what in (
+            ("inputs", self.widths[0], "features"),
+            ("targets", self.widths[-1], "outputs"),
+        ):
+            scaling = getattr(self, name)
+            if scaling is not None:
+                _check_number(f"{name}.mean", len(scaling.mean), width, what)
+                _check_number(f"{name}.scale", len(scaling.scale), width, what)
+
+    @classmethod
+    def of(cls, network: inference.StateOrParams, config: Problem, **more: Any) -> Network:
+        """That of a state or of weights, with a configuration's activation, loss and precision.
+
+        Args:
+            network: a state of either algorithm, or (W, b) of every layer.
+            config: of the training.
+            **more: ``inputs``, ``targets``, ``classes``.
+        """
+        weights = inference.params(network)
+        return cls(weights, config.activation, config.loss, config.precision, **more)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """(features, hidden, ..., outputs)."""
+        return chained_widths(self.weights)
+
+    def forward(self, x: Shaped[AnyArray, "N features"]) -> Float[Array, "N C"]:
+        """Outputs, in the units of y."""
+        found = inference.forward(self.weights, self._scaled(x), self)
+        return found if self.targets is None else self.targets.undo(found)
+
+    def predict(self, x: Shaped[AnyArray, "N features"]) -> Any:
+        """What the network says of each sample, as ``predict`` of the library.
+
+        Returns:
+            Of a network with names of classes, those, as a NumPy array; else classes, labels or
+            outputs as JAX's.
+        """
+        found = self.loss.predict(self.forward(x))
+        return found if self.classes is None else np.asarray(self.classes)[np.asarray(found)]
+
+    def evaluate(self, data: Data) -> tuple[Scalar, Scalar]:
+        """Mean risk, and the share of correct predictions or, of real targets, R^2.
+
+        Args:
+            data: samples in their own units; integer labels are numbers of classes.
+        """
+        y = data.y if self.targets is None else self.targets.apply(data.y)
+        data = data._replace(x=self._scaled(data.x), y=y)
+        found = inference.loss(self.weights, data, self)
+        score = inference.r_squared if inference.is_regression(data, self) else inference.accuracy
+        return found, score(self.weights, data, self)
+
+    def _scaled(self, x: Any) -> Any:
+        check_array("x", x)
+        x = jnp.asarray(x, self.weights[0][0].dtype)
+        return x if self.inputs is None or x.ndim != 2 else self.inputs.apply(x)
+
+
+def save(path: str | os.PathLike[str], network: Network) -> None:
+    """Writes a network to an npz file: arrays and one text, nothing to be executed.
+
+    The file has W1, b1, W2, ..., which any other program can read, the mean and the scale of inputs
+    and targets, the names of the classes, and a description in JSON.
+
+    Args:
+        path: the file, which is replaced once the new one is written.
+        network: what to write.  An activation or a loss that is not the library's is written by
+            its name alone, and has to be given to ``load``.
+
+    Raises:
+        TypeError: no network.
+        ValueError: values that are not finite.
+        OSError: the file cannot be written.
+    """
+    if not isinstance(network, Network):
+        raise TypeError(
+            f"save was given a {type(network).__name__}, but takes a Network: "
+            "Network.of(state, config)."
+        )
+    arrays: dict[str, Any] = {}
+    for layer, (W, b) in enumerate(network.weights, start=1):
+        arrays |= {f"W{layer}": np.asarray(W), f"b{layer}": np.asarray(b)}
+    for name in ("inputs", "targets"):
+        scaling = getattr(network, name)
+        if scaling is not None:
+            arrays[f"{name}_mean"] = np.asarray(scaling.mean)
+            arrays[f"{name}_scale"] = np.asarray(scaling.scale)
+    for name, array in arrays.items():
+        check_finite(name, array)
+    if network.classes is not None:
+        arrays["classes"] = np.asarray(network.classes)
+    description = {
+        "format": FORMAT,
+        "activation": _described(network.activation, ACTIVATIONS),
+        "loss": _described(network.loss, LOSSES),
+        "precision": network.precision,
+    }
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, description=np.asarray(json.dumps(description)), **arrays)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    activation: Activation | str | None = None,
+    loss: Loss | str | None = None,
+) -> Network:
+    """Reads a network that ``save`` has written.
+
+    Args:
+        path: the file.
+        activation: that of a network whose own is not the library's.
+        loss: likewise.
+
+    Raises:
+        ValueError: no such file, one that is damaged or no network's, or an activation or a loss
+            that is not the library's and was not given.
+        OSError: the file cannot be read.
+    """
+    arrays = _arrays(path)
+    text = arrays.pop("description", None)
+    described: Mapping[str, Any] = {}
+    try:
+        if text is not None:
+            described = json.loads(str(text))
+        if text is not None and described["format"] != FORMAT:
+            raise ValueError(f"its format is {described['format']}, not {FORMAT}")
+        given = {"activation": activation, "loss": loss}
+        known = {"activation": ACTIVATIONS, "loss": LOSSES}
+        problem = {
+            field: _named(field, described.get(field), known[field]) if own is None else own
+            for field, own in given.items()
+        }
+        scalings = {
+            name: Scaling(arrays.pop(f"{name}_mean"), arrays.pop(f"{name}_scale"))
+            for name in ("inputs", "targets")
+            if f"{name}_mean" in arrays
+        }
+        classes = arrays.pop("classes", None)
+        weights = _weights(arrays)
+        return Network(
+            weights,
+            **problem,
+            **scalings,
+            precision=described.get("precision", "float32"),
+            classes=None if classes is None else tuple(classes.tolist()),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+
+
+def _check_number(name: str, found: int, expected: int, what: str) -> None:
+    if found != expected:
+        raise ValueError(f"{name} has {found} entries, but the network has {expected} {what}.")
+
+
+def _described(value: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The name of an activation or a loss, and its numbers."""
+    for name, kind in _WITH_NUMBERS.items():
+        if type(value) is kind:
+            numbers = [field.name for field in dataclasses.fields(kind) if field.init]
+            return {"name": name} | {field: getattr(value, field) for field in numbers}
+    for name, one in known.items():
+        if one == value:
+            return {"name": name}
+    return {"own": str(value)}
+
+
+def _named(field: str, described: Any, known: Mapping[str, Any]) -> Any:
+    """The activation or loss of a description."""
+    if described is None or "own" in described:
+        own = "not in the file" if described is None else f"the user's own, {described['own']}"
+        raise ValueError(f"the {field} is {own}: give it, load(path, {field}=...)")
+    numbers = dict(described)
+    name = numbers.pop("name")
+    if name in _WITH_NUMBERS and numbers:
+        return _WITH_NUMBERS[name](**numbers)
+    if name not in known:
+        raise ValueError(f"its {field} {name!r} is none of {', '.join(known)}")
+    return known[name]
+
+
+def _arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """All arrays of an npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no such file") from None
+    except OSError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy each have their own
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: no sound npz file ({reason})") from None
+
+
+def _weights(arrays: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """W1, b1, W2, ... as pairs, and nothing else."""
+    depth = max(len(arrays) // 2, 1)
+    names = [f"{kind}{layer}" for layer in range(1, depth + 1) for kind in "Wb"]
+    if sorted(arrays) != sorted(names):
+        raise ValueError(f"it has {', '.join(arrays) or 'no arrays'}, not W1, b1, W2, ...")
+    for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            raise ValueError(f"{name} is {array.dtype}, but has to be floating")
+        check_finite(name, array)
+    return [(arrays[f"W{layer}"], arrays[f"b{layer}"]) for layer in range(1, depth + 1)]
