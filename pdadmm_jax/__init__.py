@@ -32,13 +32,13 @@ from pdadmm_jax.inference import (
     predict,
     r_squared,
 )
-from pdadmm_jax.network import Network, Scaling, load, save
+from pdadmm_jax.network import Network, load
 from pdadmm_jax.parallel.mesh import make_mesh, shard_data
 from pdadmm_jax.problems.activations import Activation, LeakyReLU, NumericActivation
 from pdadmm_jax.problems.data import Data
 from pdadmm_jax.problems.first_weights import random_params
 from pdadmm_jax.problems.losses import ConvexLoss, Loss, SoftmaxCrossEntropy
-from pdadmm_jax.training import Evaluation, Fitted, History, fit
+from pdadmm_jax.training import fit
 
 __version__ = "0.2.0"
 
@@ -46,15 +46,11 @@ __all__ = [
     "Activation",
     "ConvexLoss",
     "Data",
-    "Evaluation",
-    "Fitted",
-    "History",
     "LeakyReLU",
     "Loss",
     "Network",
     "NumericActivation",
     "Params",
-    "Scaling",
     "SoftmaxCrossEntropy",
     "accuracy",
     "admm",
@@ -69,7 +65,6 @@ __all__ = [
     "predict",
     "r_squared",
     "random_params",
-    "save",
     "shard_data",
     "sweeps",
 ]

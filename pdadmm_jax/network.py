@@ -152,59 +152,53 @@ class Network:
         score = inference.r_squared if inference.is_regression(data, self) else inference.accuracy
         return found, score(self.weights, data, self)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the network to an npz file: arrays and one text, nothing to be executed.
+
+        The file has W1, b1, W2, ..., which any other program can read, the mean and the scale of
+        inputs and targets, the names of the classes, and a description in JSON.  ``load`` reads it.
+
+        Args:
+            path: the file, which is replaced once the new one is written.  An activation or a loss
+                that is not the library's is written by its name alone, and has to be given to
+                ``load``.
+
+        Raises:
+            ValueError: values that are not finite.
+            OSError: the file cannot be written.
+        """
+        arrays: dict[str, Any] = {}
+        for layer, (W, b) in enumerate(self.weights, start=1):
+            arrays |= {f"W{layer}": np.asarray(W), f"b{layer}": np.asarray(b)}
+        for name in ("inputs", "targets"):
+            scaling = getattr(self, name)
+            if scaling is not None:
+                arrays[f"{name}_mean"] = np.asarray(scaling.mean)
+                arrays[f"{name}_scale"] = np.asarray(scaling.scale)
+        for name, array in arrays.items():
+            check_finite(name, array)
+        if self.classes is not None:
+            arrays["classes"] = np.asarray(self.classes)
+        description = {
+            "format": FORMAT,
+            "activation": _described(self.activation, ACTIVATIONS),
+            "loss": _described(self.loss, LOSSES),
+            "precision": self.precision,
+        }
+        arrays["description"] = np.asarray(json.dumps(description))
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, **arrays)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
     def _scaled(self, x: Any) -> Any:
         check_array("x", x)
         x = jnp.asarray(x, self.weights[0][0].dtype)
         return x if self.inputs is None or x.ndim != 2 else self.inputs.apply(x)
-
-
-def save(path: str | os.PathLike[str], network: Network) -> None:
-    """Writes a network to an npz file: arrays and one text, nothing to be executed.
-
-    The file has W1, b1, W2, ..., which any other program can read, the mean and the scale of inputs
-    and targets, the names of the classes, and a description in JSON.
-
-    Args:
-        path: the file, which is replaced once the new one is written.
-        network: what to write.  An activation or a loss that is not the library's is written by
-            its name alone, and has to be given to ``load``.
-
-    Raises:
-        TypeError: no network.
-        ValueError: values that are not finite.
-        OSError: the file cannot be written.
-    """
-    if not isinstance(network, Network):
-        raise TypeError(
-            f"save was given a {type(network).__name__}, but takes a Network: "
-            "Network.of(state, config)."
-        )
-    arrays: dict[str, Any] = {}
-    for layer, (W, b) in enumerate(network.weights, start=1):
-        arrays |= {f"W{layer}": np.asarray(W), f"b{layer}": np.asarray(b)}
-    for name in ("inputs", "targets"):
-        scaling = getattr(network, name)
-        if scaling is not None:
-            arrays[f"{name}_mean"] = np.asarray(scaling.mean)
-            arrays[f"{name}_scale"] = np.asarray(scaling.scale)
-    for name, array in arrays.items():
-        check_finite(name, array)
-    if network.classes is not None:
-        arrays["classes"] = np.asarray(network.classes)
-    description = {
-        "format": FORMAT,
-        "activation": _described(network.activation, ACTIVATIONS),
-        "loss": _described(network.loss, LOSSES),
-        "precision": network.precision,
-    }
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, description=np.asarray(json.dumps(description)), **arrays)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load(
@@ -213,7 +207,7 @@ def load(
     activation: Activation | str | None = None,
     loss: Loss | str | None = None,
 ) -> Network:
-    """Reads a network that ``save`` has written.
+    """Reads a network that ``Network.save`` has written.
 
     Args:
         path: the file.
@@ -295,7 +289,7 @@ def _named(field: str, described: Any, known: Mapping[str, Any]) -> Any:
 def _arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """All arrays of an npz file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise ValueError(f"{path}: there is no such file") from None

@@ -11,12 +11,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pdadmm_jax import admm, inference, sweeps
-from pdadmm_jax._checks import check_count, check_widths
+from pdadmm_jax._checks import check_count, check_key, check_widths
 from pdadmm_jax._typing import Params, PRNGKeyArray
 from pdadmm_jax.network import Network, Scaling
-from pdadmm_jax.parallel.mesh import shard_data, stages
-from pdadmm_jax.problems.data import Data, as_arrays
-from pdadmm_jax.problems.problem import Problem
+from pdadmm_jax.parallel.mesh import checked_mesh, shard_data, stages
+from pdadmm_jax.problems.data import Data, as_arrays, check_data
+from pdadmm_jax.problems.problem import Problem, check_problem
 
 BATCH = 128  # samples between two updates of the weights, unless a configuration says otherwise
 
@@ -117,9 +117,12 @@ def fit(
         check_count("patience", patience)
         if validation is None:
             raise ValueError(f"patience is {patience}, but there are no validation samples.")
+    mesh = None if mesh is None else checked_mesh(mesh)
     config = _default(data, widths, mesh) if config is None else config
+    check_problem(config)
     algorithm: Any = admm if isinstance(config, admm.Config) else sweeps
     key = jax.random.key(0) if key is None else key
+    check_key(key)
     start, shuffle = jax.random.split(key)
 
     units = _units(data, config, standardise, first)
@@ -131,7 +134,11 @@ def fit(
     else:
         state = algorithm.from_params(first, data, config, mesh=mesh)
     if validation is not None:
-        validation = _in_units(as_arrays(validation), units)
+        try:
+            validation = _in_units(as_arrays(validation), units)
+            check_data(validation, widths, config)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"validation: {error}") from None
     given = data if mesh is None else shard_data(data, mesh)
 
     found: list[Evaluation] = []

@@ -43,7 +43,7 @@ def _commands() -> list[str]:
     return sorted({words for words in found if RUN_DIRECTORY not in words})
 
 
-CODE = [page for page in PAGES if _blocks(page, "python")]
+CODE = [page for page in PAGES if _blocks(page, "python") and page.stem != "programs"]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,21 @@ def test_the_code_of_a_page_runs(page: Path):
         for line, code in _blocks(page, "python"):
             # Blank lines in front, so that a traceback names the line of the page.
             exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), names)
+
+
+PROGRAMS = _blocks(DOCS / "programs.md", "python")
+
+
+@pytest.mark.parametrize("line, code", PROGRAMS, ids=[str(line) for line, _ in PROGRAMS])
+def test_a_short_program_is_short_and_runs_by_itself(line: int, code: str, tmp_path, monkeypatch):
+    assert len(code.splitlines()) < 20
+    monkeypatch.chdir(tmp_path)
+    with jax.numpy_dtype_promotion("standard"):
+        exec(compile("\n" * line + code, "programs.md", "exec", dont_inherit=True), {})
+
+
+def test_there_are_ten_programs():
+    assert len(PROGRAMS) == 10
 
 
 @pytest.mark.parametrize("words", _commands())

@@ -13,7 +13,7 @@ from pdadmm_jax.admm.drift import refresh
 from pdadmm_jax.admm.growth import grow
 from pdadmm_jax.admm.info import Info
 from pdadmm_jax.admm.iteration import run, step
-from pdadmm_jax.admm.lagrangian import Terms, terms
+from pdadmm_jax.admm.lagrangian import terms
 from pdadmm_jax.admm.relayout import reshard
 from pdadmm_jax.admm.solvers import (
     Exact,
@@ -39,7 +39,6 @@ __all__ = [
     "Solver",
     "SolverStep",
     "State",
-    "Terms",
     "UnitStep",
     "abstract",
     "certificate",

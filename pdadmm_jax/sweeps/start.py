@@ -204,16 +204,20 @@ def _start(
     weights = group(params, data.x.dtype)
     depth = len(widths) - 1
     stream = stream_of(config, data, 1 if mesh is None else shards(mesh))
-
-    def first(weights: LayerGroups, placement: Placement | None) -> State:
-        rule_state = _rule_state(weights, config, depth, placement)
-        return _with_empty_pipeline(_state_of(weights, rule_state, stream, placement))
-
     if mesh is None:
-        return jax.jit(partial(first, placement=None))(weights)
+        return _first(weights, config, depth, stream, None)
     placement = placement_of(widths, mesh, message_dtype)
     weights = put_weights(weights, placement)
-    return create_on(mesh, partial(first, placement=placement), weights, partial(_specs, mesh))
+    first = partial(_first, config=config, depth=depth, stream=stream, placement=placement)
+    return create_on(mesh, first, weights, partial(_specs, mesh))
+
+
+@partial(jax.jit, static_argnames=("depth", "stream", "placement"))
+def _first(
+    weights: LayerGroups, config: Config, depth: int, stream: Stream, placement: Placement | None
+) -> State:
+    rule_state = _rule_state(weights, config, depth, placement)
+    return _with_empty_pipeline(_state_of(weights, rule_state, stream, placement))
 
 
 def _state_of(
