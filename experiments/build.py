@@ -200,6 +200,7 @@ def sweeps(options: TrainConfig, widths: Sequence[int]) -> pdadmm.sweeps.Config:
         widths,
         wanted.batch,
         rule=rule,
+        mu=wanted.mu or None,
         block=wanted.block,
         microbatches=wanted.microbatches,
         activation=options.network.activation,

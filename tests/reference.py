@@ -365,7 +365,7 @@ def z_step(l, v, y, nu, f, risk, proximal=1.0):
 
 def iterate(
     v, y, nu, rho, f, risk, mu=0.0, solver_p="search", solver_W="search", start=10.0, growth=2.0,
-    damping=0.0, proximal=1.0,
+    damping=0.0, proximal=1.0, bias=True,
 ):  # fmt: skip
     """One iteration: p (not p[0]), W, b, z, q, u; each sub-update is parallel over the layers.
 
@@ -375,7 +375,7 @@ def iterate(
     p = [p_step(l, v, nu, rho, solver_p, start, growth) for l in layers[1:]]
     v = replace(v, p=[v.p[0], *p])
     v = replace(v, W=[W_step(l, v, nu, mu, solver_W, start, growth, damping) for l in layers])
-    v = replace(v, b=[b_step(l, v) for l in layers])
+    v = replace(v, b=[b_step(l, v) for l in layers]) if bias else v
     v = replace(v, z=[z_step(l, v, y, nu, f, risk, proximal) for l in layers])
     v = replace(v, q=[q_step(i, v, nu, rho, f) for i in boundaries])
     return replace(v, u=[u_step(i, v, rho) for i in boundaries])

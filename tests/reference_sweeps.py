@@ -31,13 +31,15 @@ class Proximal:
         self.velocity = 0.0
         return self
 
-    def move(self, p, r):
-        ones = np.concatenate([p, np.ones((len(p), 1))], axis=1)
-        self.gram = self.average * self.gram + (1 - self.average) * ones.T @ ones / len(p)
+    def move(self, p, r, decay=0.0, bias=True):
+        ones = np.concatenate([p, np.full((len(p), 1), float(bias))], axis=1)
+        block = ones.T @ ones / len(p)
+        block[-1, -1] = 1.0  # the constant counts in the mean diagonal entry, b or no b
+        self.gram = self.average * self.gram + (1 - self.average) * block
         self.weight = self.average * self.weight + 1 - self.average
         mean = self.gram / self.weight
         ridge = self.ridge * np.trace(mean) / len(mean)
-        wish = ones.T @ (r / self.nu) / len(p)
+        wish = (ones.T @ r / len(p) - decay) / self.nu
         step = np.linalg.solve(mean + ridge * np.eye(len(mean)), wish)
         self.velocity = self.momentum * self.velocity + step
         return self.velocity[:-1], self.velocity[-1]
@@ -55,9 +57,9 @@ class Adam:
         del b
         return self
 
-    def move(self, p, r):
-        ones = np.concatenate([p, np.ones((len(p), 1))], axis=1)
-        slope = -ones.T @ r / len(p)
+    def move(self, p, r, decay=0.0, bias=True):
+        ones = np.concatenate([p, np.full((len(p), 1), float(bias))], axis=1)
+        slope = -ones.T @ r / len(p) + decay
         self.count += 1
         self.first = 0.9 * self.first + 0.1 * slope
         self.second = 0.999 * self.second + 0.001 * slope**2
@@ -78,9 +80,9 @@ class Lion:
         del b
         return self
 
-    def move(self, p, r):
-        ones = np.concatenate([p, np.ones((len(p), 1))], axis=1)
-        slope = -ones.T @ r / len(p)
+    def move(self, p, r, decay=0.0, bias=True):
+        ones = np.concatenate([p, np.full((len(p), 1), float(bias))], axis=1)
+        slope = -ones.T @ r / len(p) + decay
         step = -self.rate * np.sign(0.9 * self.kept + 0.1 * slope)
         self.kept = 0.99 * self.kept + 0.01 * slope
         return step[:-1], step[-1]
@@ -111,6 +113,8 @@ def sweep(
     late: int = 0,
     parts: int = 1,
     blocks: int = 1,
+    mu: float = 0.0,
+    bias: bool = True,
 ) -> tuple[list[Pair], list[float]]:
     """All batches of one pass or several, as far as the last one's entering.
 
@@ -129,6 +133,8 @@ def sweep(
         parts: equal ones of a batch whose risks are told apart.
         blocks: so many of ``batches`` in turn move the weights together, those of all layers when
             the last has come down to the first layer; some may have no samples.
+        mu: weight of (mu/2) ||W||^2.
+        bias: whether layers have an intercept.
 
     Returns:
         The weights, and the mean risk of every part of a batch that has come to the last layer.
@@ -138,7 +144,7 @@ def sweep(
         for batch in batches:
             at_once = [0] * len(params)
             moved, risks = sweep(
-                versions[0], rules, [batch], nu, f, slope, at_once, passed, parts=parts
+                versions[0], rules, [batch], nu, f, slope, at_once, passed, 0, parts, 1, mu, bias
             )
             changes = [(W - V, b - c) for (W, b), (V, c) in zip(moved, versions[0], strict=True)]
             newest = [(W + V, b + c) for (W, b), (V, c) in zip(versions[-1], changes, strict=True)]
@@ -176,7 +182,9 @@ def sweep(
             newest = [left[layer, k] for k in range(down // blocks * blocks)][-blocks:]
             if newest:
                 together = map(np.concatenate, zip(*newest, strict=True))
-                moves.append((layer, rules[layer].move(*together)))
+                W = params[layer][0]
+                decay = np.concatenate([mu * W, np.zeros((1, W.shape[1]))])
+                moves.append((layer, rules[layer].move(*together, decay, bias)))
         for layer, (W, b) in moves:
             params[layer] = params[layer][0] + W, params[layer][1] + b
     return params, [risk for k in sorted(losses) for risk in losses[k]]

@@ -63,7 +63,7 @@ def test_the_code_of_a_page_runs(page: Path):
 PROGRAMS = _blocks(DOCS / "programs.md", "python")
 
 
-@pytest.mark.parametrize("line, code", PROGRAMS, ids=[str(line) for line, _ in PROGRAMS])
+@pytest.mark.parametrize(("line", "code"), PROGRAMS, ids=[str(line) for line, _ in PROGRAMS])
 def test_a_short_program_is_short_and_runs_by_itself(line: int, code: str, tmp_path, monkeypatch):
     assert len(code.splitlines()) < 20
     monkeypatch.chdir(tmp_path)

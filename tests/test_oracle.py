@@ -52,6 +52,12 @@ def test_relu_equals_the_oracle(widths, solver):
     assert worst < 1e-9
 
 
+def test_layers_without_an_intercept_equal_the_oracle():
+    config = admm.Config(nu=0.3, rho=0.7, bias=False)
+    kind = {"solver_p": "unit", "solver_W": "unit", "bias": False}
+    assert follow(UNEQUAL, config, f="relu", risk="softmax", **kind) < 1e-9
+
+
 @pytest.mark.parametrize("solver", selected(SOLVERS, fast=["unit"]))
 def test_numeric_prox_equals_the_oracle(solver):
     mine, numbers = SOLVERS[solver]

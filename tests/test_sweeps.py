@@ -104,6 +104,39 @@ def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
     assert bool(info.converged.all())
 
 
+@pytest.mark.x64
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("rule", selected(RULES, fast=["proximal", "adam"]))
+def test_layers_may_have_weight_decay_and_no_intercept(rule, stages):
+    config = sweeps.Config(
+        nu=5.0, rule=RULES[rule], batch=16, mu=0.3, bias=False, schedule="synchronous"
+    )
+    params, data = problem(5)
+    mesh = None if stages == 1 else pdadmm.make_mesh(stages)
+    found, _ = swept(params, data, config, mesh=mesh)
+    expected, _ = transcribed(params, data, config, batch=16, mu=0.3, bias=False)
+    assert_close(found, expected)
+    for (_, b), (_, first) in zip(found, params, strict=True):
+        np.testing.assert_array_equal(b, first)
+    plain, _ = swept(params, data, config.replace(mu=None, bias=True), mesh=mesh)
+    assert np.abs(plain[0][0] - found[0][0]).max() > 1e-3
+
+
+@pytest.mark.x64
+def test_weight_decay_is_that_of_the_objective_for_optax_too():
+    """A gradient of the regularised risk, and a weight penalty alone pulls weights to zero."""
+    params, data = problem(3)
+    config = sweeps.Config(rule=optax.sgd(0.1), mu=0.5, nu=1e6)
+
+    def objective(params):
+        return pdadmm.loss(params, data, config) + 0.25 * sum(jnp.sum(W**2) for W, _ in params)
+
+    found, _ = swept(params, data, config, passes=1)
+    slopes = jax.grad(objective)(list(params))
+    for (W, _), (old, _), (slope, _) in zip(found, params, slopes, strict=True):
+        np.testing.assert_allclose(W - np.asarray(old), -0.1 * np.asarray(slope), atol=1e-6)
+
+
 MESHES = [(2, 2, 1), (3, 4, 1), (5, 1, 4), (5, 2, 2), (6, 4, 1), (10, 4, 2), (13, 8, 1)]
 
 

@@ -110,6 +110,9 @@ class SweepsConfig:
     momentum: float = 0.9
     """Share of W's last step that is added to the next."""
 
+    mu: float = 0.0
+    """Weight of (mu/2) ||W||^2 beside the mean risk."""
+
     block: int = 1024
     """Samples that a layer works on at a time; memory grows with it, not with their number."""
 

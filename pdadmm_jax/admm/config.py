@@ -22,7 +22,7 @@ class Config:
     """Penalties, solvers and structure of Algorithm 1.
 
     Numbers are pytree leaves: sweep them and nothing compiles again.  ``activation``, ``loss``,
-    ``precision`` and the solvers' classes are structure.
+    ``bias``, ``precision`` and the solvers' classes are structure.
 
     Attributes:
         nu: penalty on z = p W + b and on q = f(z).
@@ -36,6 +36,7 @@ class Config:
             "gelu", or an Activation.
         loss: the risk R, summed over samples: "softmax_cross_entropy", "squared_error",
             "binary_logistic", "multiclass_hinge", or a Loss.
+        bias: whether b moves (line 3); False for layers without one, whose b stays 0.
         precision: of the inputs of matrix products, "float32", "tf32" or "bfloat16"; see
             ``numerics.products``.  Sums, step-size ratios, residuals and objectives are float32
             throughout.
@@ -52,6 +53,7 @@ class Config:
     W_solver: SolverLike = "unit"
     activation: ActivationLike = dataclasses.field(default="relu", metadata={"static": True})
     loss: LossLike = dataclasses.field(default="softmax_cross_entropy", metadata={"static": True})
+    bias: bool = dataclasses.field(default=True, metadata={"static": True})
     precision: Precision = dataclasses.field(default="float32", metadata={"static": True})
 
     def __post_init__(self) -> None:

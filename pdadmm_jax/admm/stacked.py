@@ -294,7 +294,9 @@ def _lines_2_and_3(
     step = move_W(W, p, sums.pull, config.nu, config.mu, config.W_solver, config.precision, samples)
     delta = step.length * step.direction
     # The mean of z - a after line 2 follows from the one before it: no array is read for it.
-    shift = samples.mean_of(sums.residual - multiply(sums.inputs, delta), len(p))
+    shift = jnp.zeros_like(b)
+    if config.bias:
+        shift = samples.mean_of(sums.residual - multiply(sums.inputs, delta), len(p))
     length = jnp.broadcast_to(jnp.asarray(step.length, b.dtype), (1, len(b)))[0]
     return W + delta, b + shift, PendingUpdate(step.image, length, shift), step.ratio
 

@@ -32,6 +32,10 @@ class Config:
             also the length of the steps.
         rule: how W and b follow: "proximal", "adam", "lion", a Rule, or any complete Optax
             optimizer, such as ``optax.adamw(1e-3)``, whose updates are added as Optax adds them.
+        mu: weight of (mu/2) ||W||^2 beside the mean risk, which every rule then follows; None for
+            none.  With ``Adam`` and ``Lion`` that is not the decoupled weight decay, which
+            ``optax.adamw`` and ``optax.lion`` have.
+        bias: whether b moves; False for layers without one, whose b stays 0.
         batch: samples between two updates of the weights; None for all of them.
         block: samples that pass through a layer at a time, of the batch or less.  Memory grows
             with it, not with the number of samples.
@@ -66,6 +70,8 @@ class Config:
 
     nu: Number = 100.0
     rule: RuleLike = dataclasses.field(default_factory=Proximal)
+    mu: Number | None = None
+    bias: bool = dataclasses.field(default=True, metadata={"static": True})
     batch: int | None = dataclasses.field(default=None, metadata={"static": True})
     block: int = dataclasses.field(default=1024, metadata={"static": True})
     schedule: str = dataclasses.field(default="synchronous", metadata={"static": True})
@@ -76,6 +82,8 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nu", checked_number("nu", self.nu, above=0.0))
+        if self.mu is not None:
+            object.__setattr__(self, "mu", checked_number("mu", self.mu, above=0.0, allowed=True))
         resolve_problem(self)
         resolve_rule(self)
         look_up("schedule", self.schedule, dict.fromkeys(SCHEDULES))
@@ -123,6 +131,10 @@ def recommended(
 
     Args:
         widths: (features, hidden, ..., outputs).
+        mu: weight of (mu/2) ||W||^2 beside the mean risk, which every rule then follows; None for
+            none.  With ``Adam`` and ``Lion`` that is not the decoupled weight decay, which
+            ``optax.adamw`` and ``optax.lion`` have.
+        bias: whether b moves; False for layers without one, whose b stays 0.
         batch: samples between two updates of the weights; None for all.
         stages: over which the layers are laid out.
         **changes: fields of ``Config`` to set otherwise; of another schedule the rule is that for

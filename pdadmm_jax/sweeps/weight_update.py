@@ -38,6 +38,12 @@ class PassConfig(Problem, Protocol):
     @property
     def rule(self) -> Rule: ...
 
+    @property
+    def mu(self) -> Number | None: ...
+
+    @property
+    def bias(self) -> bool: ...
+
 
 class Passed(NamedTuple):
     """What samples leave in the layers of a group as they pass.
@@ -61,6 +67,21 @@ def layer_sums(passed: Passed, config: PassConfig) -> LayerStatistics:
         return LayerStatistics(directions, jnp.sum(r, 0), jnp.sum(p, 0), gram)
 
     return each_layer(one, passed)
+
+
+def _of_objective(
+    statistics: LayerStatistics, weights: Weights, config: PassConfig
+) -> LayerStatistics:
+    """The statistics with what the objective has beside the risk, and without b where it is fixed.
+
+    Without a mean input the Gram matrix of (p, 1) does not couple b to W, and b has no direction.
+    """
+    if config.mu is not None:
+        statistics = statistics._replace(W=statistics.W - config.mu * weights.W)
+    if not config.bias:
+        b, p = jnp.zeros_like(statistics.b), jnp.zeros_like(statistics.p)
+        statistics = statistics._replace(b=b, p=p)
+    return statistics
 
 
 def no_sums(weights: Weights, config: PassConfig) -> LayerStatistics:
@@ -99,13 +120,15 @@ def apply_rule(
         config: numbers and structure.
     """
 
-    def mean(sums: Callable[[], LayerStatistics], number: Array) -> LayerStatistics:
+    def mean(
+        sums: Callable[[], LayerStatistics], number: Array, weights: Weights
+    ) -> LayerStatistics:
         share = 1 / jnp.maximum(number, 1)  # a factor is multiplied along the way, a divisor is not
         total = stage.collectives.samples.total
-        return jax.tree.map(lambda own: share * total(own), sums())
+        return _of_objective(jax.tree.map(lambda own: share * total(own), sums()), weights, config)
 
     if not isinstance(rule_state, LayerGroups):
-        gradients = map_groups(lambda *given: mean(*given).gradient, batch, number)
+        gradients = map_groups(lambda *given: mean(*given).gradient, batch, number, weights)
         step = partial(_apply_to_network, gradients=gradients, config=config)
         return when(active.last, lambda old: step(*old), (weights, rule_state))
 
@@ -125,7 +148,7 @@ def apply_rule(
     ) -> tuple[Weights, RuleState]:
         def move(old: tuple[Weights, RuleState]) -> tuple[Weights, RuleState]:
             # Of a single layer too: without its axis the compiler would copy the rule's state.
-            return jax.vmap(one)(*old, mean(sums, number))
+            return jax.vmap(one)(*old, mean(sums, number, weights))
 
         return when(both(held, active), move, (weights, state))
 
