@@ -38,6 +38,7 @@ from pdadmm_jax.problems.activations import Activation, LeakyReLU, NumericActiva
 from pdadmm_jax.problems.data import Data
 from pdadmm_jax.problems.first_weights import random_params
 from pdadmm_jax.problems.losses import ConvexLoss, Loss, SoftmaxCrossEntropy
+from pdadmm_jax.problems.sample_weights import weighted
 from pdadmm_jax.training import fit
 
 __version__ = "0.2.0"
@@ -67,4 +68,5 @@ __all__ = [
     "random_params",
     "shard_data",
     "sweeps",
+    "weighted",
 ]

@@ -12,11 +12,12 @@ from jax.sharding import Mesh
 
 from pdadmm_jax import admm, inference, sweeps
 from pdadmm_jax._checks import check_count, check_key, check_widths
-from pdadmm_jax._typing import Params, PRNGKeyArray
+from pdadmm_jax._typing import AnyArray, Params, PRNGKeyArray, Shaped
 from pdadmm_jax.network import Network, Scaling
 from pdadmm_jax.parallel.mesh import checked_mesh, shard_data, stages
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.problem import Problem, check_problem
+from pdadmm_jax.problems.sample_weights import weighted
 
 BATCH = 128  # samples between two updates of the weights, unless a configuration says otherwise
 
@@ -78,6 +79,7 @@ def fit(
     every: int = 1,
     callback: Callable[[Evaluation, Any], bool | None] | None = None,
     first: Params | Network | None = None,
+    weights: Shaped[AnyArray, "N"] | None = None,
     standardise: bool = False,
     mesh: Mesh | None = None,
 ) -> Fitted:
@@ -99,6 +101,8 @@ def fit(
         every: passes between two evaluations.
         callback: given every evaluation and the state; what it returns as true stops the training.
         first: weights to begin with, (W, b) of every layer or a network; by default random ones.
+        weights: how many times the risk of each training sample counts; None for once.  Validation
+            samples count once.
         standardise: whether inputs, and targets of the squared error, enter with mean 0 and
             standard deviation 1 in every column; the network keeps the statistics of the training
             samples, and takes and gives values in their own units.  A network given as
@@ -127,12 +131,15 @@ def fit(
 
     units = _units(data, config, standardise, first)
     data = _in_units(data, units)
+    trained_by = config
+    if weights is not None:
+        data, trained_by = weighted(data, weights, config)
     if isinstance(first, Network):
         first = first.weights
     if first is None:
-        state: Any = algorithm.init(start, data, widths, config, mesh=mesh)
+        state: Any = algorithm.init(start, data, widths, trained_by, mesh=mesh)
     else:
-        state = algorithm.from_params(first, data, config, mesh=mesh)
+        state = algorithm.from_params(first, data, trained_by, mesh=mesh)
     if validation is not None:
         try:
             validation = _in_units(as_arrays(validation), units)
@@ -144,7 +151,7 @@ def fit(
     found: list[Evaluation] = []
     best, least, since = inference.params(state), np.inf, 0
     for done in range(1, passes + 1):
-        state, info = algorithm.step(state, given, config, jax.random.fold_in(shuffle, done))
+        state, info = algorithm.step(state, given, trained_by, jax.random.fold_in(shuffle, done))
         if done % every and done < passes:
             continue
         if not bool(info.finite):

@@ -24,7 +24,7 @@ class Data(NamedTuple):
     """
 
     x: Float[Array, "N features"]
-    y: Shaped[Array, "N"] | Shaped[Array, "N C"]
+    y: Shaped[Array, "N"] | Shaped[Array, "N columns"]
     valid: Bool[Array, "N"] | None = None
 
     def keep(self, rows: Array, otherwise: Array | float = 0.0) -> Array:

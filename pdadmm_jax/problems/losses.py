@@ -23,7 +23,7 @@ from pdadmm_jax._checks import check_finite, is_concrete
 from pdadmm_jax._typing import Array, Bool, Float, Number, Shaped
 from pdadmm_jax.problems.output_prox import convex_prox, hinge_prox, softmax_prox
 
-Targets = Shaped[Array, "N"] | Shaped[Array, "N C"]
+Targets = Shaped[Array, "N"] | Shaped[Array, "N _columns"]
 Solution = tuple[Float[Array, "N C"], Bool[Array, ""]]
 
 
