@@ -77,12 +77,12 @@ class Scaling:
     @classmethod
     def of(cls, rows: np.ndarray) -> "Scaling":
         """Returns the one by which these rows have mean 0 and standard deviation 1."""
-        # Rounding gives a constant column a mean beside its value, and a deviation of that.
-        constant = rows.min(0) == rows.max(0)
+        # From the first row on, so that equal numbers have their own value for a mean, and deviate
+        # from it by nothing, whatever sums are rounded to.
         with np.errstate(over="ignore", invalid="ignore"):  # `load` refuses what comes of it
-            mean = np.where(constant, rows[0], rows.mean(0, dtype=np.float64))
-            std = rows.std(0, dtype=np.float64)
-        return cls(mean, np.where(constant | (std == 0), 1.0, std))
+            moved = np.subtract(rows, rows[0], dtype=np.float64)
+            mean, std = rows[0] + moved.mean(0), moved.std(0)
+        return cls(mean, np.where(std == 0, 1.0, std))
 
     def apply(self, rows: np.ndarray) -> np.ndarray:
         """Returns the rows standardised, float64."""

@@ -160,14 +160,20 @@ def _check_alike(train: Part, test: Part) -> None:
     """Refuses test samples of another shape than the training samples, or scaled otherwise."""
     if train.x.shape[1:] != test.x.shape[1:]:
         raise DataError(
-            f"{test.x_name} has samples of the shape {test.x.shape[1:]}, but {train.x_name}"
-            f" {train.x.shape[1:]}"
+            f"{test.x_name} has samples of {_size(test.x)}, but the training samples have"
+            f" {_size(train.x)}"
         )
     if _levels(train) != _levels(test):
         raise DataError(
-            f"{train.x_name} is {train.x.dtype}, but {test.x_name} {test.x.dtype}, and uint8 and"
-            " uint16 alone are scaled: give both alike"
+            f"{test.x_name} is {test.x.dtype}, but the training samples are {train.x.dtype}, and"
+            " only uint8 and uint16 are scaled: give both alike"
         )
+
+
+def _size(x: np.ndarray) -> str:
+    """How large samples are, in words."""
+    _, height, width, channels = x.shape
+    return f"{width} features" if height == channels == 1 else f"{height} x {width} x {channels}"
 
 
 def _targets(
@@ -179,8 +185,8 @@ def _targets(
         widths = {split: rows.shape[1] for split, rows in y.items()}
         if len({*widths.values()}) > 1:
             raise DataError(
-                f"{parts['test'].y_name} has {widths['test']} targets a sample, but "
-                f"{parts['train'].y_name} {widths['train']}"
+                f"{parts['test'].y_name} has {widths['test']} targets for every sample, but the"
+                f" training samples have {widths['train']}"
             )
         return y, None
     numbered, labels = targets.classes({part.y_name: part.y for part in parts.values()})

@@ -55,10 +55,10 @@ def classes(found: Found) -> tuple[list[np.ndarray], np.ndarray]:
         if known.dtype.kind == "U":  # a table's labels may all look like numbers here, not there
             y = given[other] = y.astype(str)
         elif y.dtype.kind == "U":
-            raise DataError(f"{other} holds texts, but {what} {known.dtype}: give both alike")
+            raise DataError(f"{other} holds texts, but the training labels are {known.dtype}")
         if (unknown := np.setdiff1d(y, known)).size:
             raise DataError(
-                f"{other} has {unknown[0]}, which {what} has not"
+                f"{other} has {unknown[0]}, which the training labels have not"
                 + ("" if known.dtype.kind == "U" else f"; {LEARN_NUMBERS}")
             )
     return [np.searchsorted(known, y).astype(np.int32) for y in given.values()], known

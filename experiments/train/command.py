@@ -35,6 +35,9 @@ from pdadmm_jax.problems.problem import check_representable
 from pdadmm_jax.sweeps.samples import batches_of
 from pdadmm_jax.sweeps.stream import microbatches
 
+LARGE = 100.0  # input that first weights are not made for
+FEW = 4  # samples of a class
+
 
 def main(options: TrainConfig) -> int:
     """Trains and reports; returns the exit code.
@@ -119,6 +122,8 @@ def announce(
         f"{len(dataset.y_validation)} validation, {len(dataset.y_test)} test samples"
         f"{_learnt(dataset)}"
     )
+    for remark in _remarks(dataset, own=trainer.options.data.file is not None):
+        console.print(remark)
     widths = " - ".join(map(str, trainer.layer_widths(start)))
     console.print(f"network {widths} on {directory.facts['environment']['devices']}")
     if directory.found:
@@ -217,6 +222,24 @@ def _learnt(dataset: Dataset) -> str:
     words = [f"regression on {dataset.outputs} target(s)"] if dataset.regression else []
     words += ["standardised"] if dataset.x_scaling is not None else []
     return "".join(f"; {word}" for word in words)
+
+
+def _remarks(dataset: Dataset, *, own: bool) -> list[str]:
+    """What a user may not have meant."""
+    found, samples = [], len(dataset.y_train)
+    rows = [dataset.x_train, dataset.y_train] if dataset.regression else [dataset.x_train]
+    largest = max(float(np.abs(one).max()) for one in rows)
+    if dataset.x_scaling is None and largest > LARGE:
+        found.append(
+            f"note: values reach {largest:g}, from which training starts badly or not at all "
+            "(--data.standardise scales them)"
+        )
+    if own and not dataset.regression and dataset.classes > samples / FEW:
+        found.append(
+            f"note: {dataset.classes} classes among {samples} samples (--data.task regression "
+            "takes the targets for numbers)"
+        )
+    return found
 
 
 def _root_mean_square(loss: float, dataset: Dataset) -> float | None:

@@ -30,6 +30,22 @@ class Metric(NamedTuple):
 
 
 ACCURACY = Metric(
-    "accuracy", "accuracy", "train", "Accuracy", "share of samples", ".4f", ".2%", ".1%"
+    "accuracy",
+    heading="accuracy",
+    progress="train",
+    title="Accuracy",
+    unit="share of samples",
+    loss=".4f",
+    long=".2%",
+    short=".1%",
 )
-R2 = Metric("r2", "R^2", "R^2", "$R^2$", "share of variance", ".4g", ".4f", ".3f")
+R2 = Metric(
+    "r2",
+    heading="R^2",
+    progress="R^2",
+    title="$R^2$",
+    unit="share of variance",
+    loss=".4g",
+    long=".4f",
+    short=".3f",
+)
