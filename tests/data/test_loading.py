@@ -90,11 +90,12 @@ def test_the_training_samples_alone_say_how_to_standardise(limit):
     constant = plain.x_train.min(0) == plain.x_train.max(0)
     assert constant.any()
     np.testing.assert_allclose(found.x_train.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(found.x_train.std(0)[~constant], 1, rtol=1e-5)
-    mean, std = plain.x_train.mean(0), np.where(constant, 1, plain.x_train.std(0))
+    np.testing.assert_allclose(found.x_train.std(0)[~constant], 1, rtol=1e-4)
+    rows = plain.x_train.astype(float)
+    mean, std = rows.mean(0), np.where(constant, 1, rows.std(0))
     for split in ("train", "validation", "test"):
         rows = getattr(plain, f"x_{split}")
-        np.testing.assert_allclose(getattr(found, f"x_{split}"), (rows - mean) / std, atol=2e-4)
+        np.testing.assert_allclose(getattr(found, f"x_{split}"), (rows - mean) / std, atol=1e-5)
     np.testing.assert_array_equal(found.y_train, plain.y_train)
     assert found.kept().keys() == {"classes", "x_mean", "x_std"}
     assert plain.kept()["classes"].tolist() == list(range(10))
@@ -114,11 +115,11 @@ def test_a_constant_column_keeps_its_size():
 
 
 def test_large_numbers_and_targets_are_standardised_before_they_are_rounded(tmp_path):
-    x, y = 1e12 + np.arange(40.0)[:, None], np.column_stack([1e15 + np.arange(40.0), np.ones(40)])
+    x, y = 1e12 + np.arange(40.0)[:, None], np.column_stack([1e12 - np.arange(40.0), np.ones(40)])
     np.savez(tmp_path / "x.npz", x=x, y=y)
     found = load(DataConfig(file=tmp_path / "x.npz", standardise=True))
     assert len(np.unique(found.x_train)) == len(found.y_train)
-    np.testing.assert_allclose(found.y_train[:, 0], found.x_train[:, 0], atol=1e-6)
+    np.testing.assert_allclose(found.y_train[:, 0], -found.x_train[:, 0], atol=1e-4)
     assert (found.y_train[:, 1] == 0).all()
     restored = found.y_scaling.undo(found.y_test)
     assert set(restored[:, 0].round()) <= set(y[:, 0])

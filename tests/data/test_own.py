@@ -193,7 +193,7 @@ def test_floats_are_numbers_to_be_met(own, dtype, targets):
     assert found.y_train.shape == (TRAIN, *(targets or (1,)))
     assert found.y_test.dtype == np.float32
     assert (found.regression, found.outputs, found.labels) == (True, *(targets or (1,)), None)
-    with pytest.raises(DataError, match="targets of my-own are numbers, .* measures accuracies"):
+    with pytest.raises(DataError, match=r"targets of my-own are numbers, .* measures accuracies"):
         assert found.classes
 
 
@@ -203,7 +203,7 @@ def test_the_user_may_say_what_targets_are(own):
     whole = {name: rows.astype(float) for name, rows in arrays().items() if name[0] == "y"}
     np.testing.assert_array_equal(own(whole, task="classification").y_test, own().y_test)
     assert own(whole).regression
-    with pytest.raises(DataError, match="y_train is <U1: give numbers, or --data.task class"):
+    with pytest.raises(DataError, match=r"y_train is <U1: give numbers, or --data.task class"):
         own({"y_train": np.full(TRAIN, "a")}, task="regression")
 
 
@@ -234,7 +234,7 @@ def test_test_samples_may_have_a_file_of_their_own(own, tmp_path):
         found = own(few, test_file=path)
         np.testing.assert_array_equal(found.x_test, own().x_test)
         assert found.source.endswith(f"my own.npz, test samples of {path}")
-    with pytest.raises(DataError, match="test_file is given, but .* has x_test: use only one"):
+    with pytest.raises(DataError, match=r"test_file is given, but .* has x_test: use only one"):
         own(test_file=path)
 
 

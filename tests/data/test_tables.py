@@ -24,7 +24,9 @@ def table(tmp_path):
 
 def lines(y, header="", where=2, separator=","):
     """The samples above with targets in some column."""
-    rows = [[*map(str, x[:where]), str(target), *map(str, x[where:])] for x, target in zip(X, y)]
+    rows = [[*map(str, x)] for x in X]
+    for row, target in zip(rows, y, strict=True):
+        row.insert(where, str(target))
     return "\n".join([*([header] if header else []), *map(separator.join, rows)])
 
 
