@@ -47,6 +47,11 @@ class Splits(NamedTuple):
     test: pdadmm.Data
     samples: int
 
+    @property
+    def regression(self) -> bool:
+        """Whether the targets are numbers, not classes."""
+        return jnp.issubdtype(self.train.y.dtype, jnp.floating)
+
     def of(self, *names: str) -> dict[str, pdadmm.Data]:
         """Those of the splits that have samples, by name."""
         held = {name: getattr(self, name) for name in names}
@@ -71,7 +76,10 @@ def splits(dataset: Dataset, dtype: Any, mesh: Mesh | None) -> Splits:
 
     def split(name: str, *, evenly: bool = True) -> pdadmm.Data:
         x: Any = np.asarray(getattr(dataset, f"x_{name}"), dtype)
-        data = pdadmm.Data(x, getattr(dataset, f"y_{name}"))
+        y: Any = getattr(dataset, f"y_{name}")
+        if dataset.regression:
+            y = y.astype(dtype, copy=False)
+        data = pdadmm.Data(x, y)
         if mesh is None:
             return jax.tree.map(jnp.asarray, data)
         return pdadmm.shard_data(data, mesh, evenly=evenly)
@@ -105,21 +113,43 @@ def digest(dataset: Dataset) -> str:
     """SHA-256 of all samples, by which a run recognises its data."""
     found = hashlib.sha256()
     for name, rows in vars(dataset).items():
-        if isinstance(rows, np.ndarray):
+        if isinstance(rows, np.ndarray) and name.startswith(("x_", "y_")):
             found.update(f"{name} {rows.shape} {rows.dtype}".encode())
             found.update(np.ascontiguousarray(rows).data)
     return found.hexdigest()
 
 
 def widths(dataset: Dataset, network: NetworkConfig, method: MethodConfig) -> tuple[int, ...]:
-    """(features, hidden, ..., outputs); a yes-or-no question needs a single output."""
+    """(features, hidden, ..., outputs); a yes-or-no question needs a single output.
+
+    Args:
+        dataset: whose features and targets they are for.
+        network: its hidden layers.
+        method: with the loss as ``with_loss`` leaves it.
+    """
     binary = method.loss == "binary_logistic"
     if binary and dataset.classes != 2:
         raise ValueError(
             f"binary_logistic needs 2 classes, but {dataset.name} has {dataset.classes}: use "
             "softmax_cross_entropy."
         )
-    return (dataset.x_train.shape[1], *network.hidden, 1 if binary else dataset.classes)
+    return (dataset.x_train.shape[1], *network.hidden, 1 if binary else dataset.outputs)
+
+
+def with_loss(method: MethodConfig, dataset: Dataset) -> MethodConfig:
+    """The method with the loss that was asked for, else with the one that the targets ask for.
+
+    Raises:
+        ValueError: a loss for classes was asked for, but the targets are numbers.
+    """
+    if not dataset.regression:
+        return dataclasses.replace(method, loss=method.loss or "softmax_cross_entropy")
+    if method.loss not in (None, "squared_error"):
+        raise ValueError(
+            f"method.loss is {method.loss}, a loss for classes, but the targets of {dataset.name} "
+            "are numbers: use squared_error, or --data.task classification."
+        )
+    return dataclasses.replace(method, loss="squared_error")
 
 
 def check_fits(widths: Sequence[int], samples: int, devices: int = 1) -> None:
@@ -216,13 +246,14 @@ def _given(wanted: SweepsConfig, *names: str) -> dict[str, Any]:
 
 
 def _loss(method: MethodConfig) -> pdadmm.Loss | str:
-    if method.smoothing and method.loss != "softmax_cross_entropy":
+    loss = method.loss or "softmax_cross_entropy"
+    if method.smoothing and loss != "softmax_cross_entropy":
         raise ValueError(
-            f"smoothing is {method.smoothing}, but {method.loss} has none: use "
+            f"smoothing is {method.smoothing}, but {loss} has none: use "
             "softmax_cross_entropy or leave it at 0."
         )
     smoothed = pdadmm.SoftmaxCrossEntropy(method.smoothing)
-    return smoothed if method.smoothing else method.loss
+    return smoothed if method.smoothing else loss
 
 
 def _solver(name: SolverName, method: MethodConfig) -> pdadmm.admm.Solver | str:

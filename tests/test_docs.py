@@ -83,6 +83,7 @@ def test_a_command_is_one_that_exists(words: str, tmp_path: Path, monkeypatch):
     (tmp_path / "runs").mkdir()
     for name in ("FILE", "cifar10", "kmnist"):
         (tmp_path / f"{name}.npz").touch()
+    (tmp_path / "FILE.csv").touch()
     words = words.replace("HOST:PORT", "localhost:8476").replace(" N ", " 2 ").replace(" K", " 0")
     with contextlib.suppress(SystemExit):  # of --help; what is wrong is a UsageError
         parse(shlex.split(words))

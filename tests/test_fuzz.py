@@ -200,6 +200,11 @@ def write_own(folder):
     np.savez(folder / "own.npz", **arrays)
 
 
+def write_table(folder):
+    rows = [f"{k},{k / 7:.3g},{k % 3}" for k in range(40)]
+    (folder / "own.csv").write_text("\n".join(["a,b,label", *rows]))
+
+
 def write_weights(folder):
     arrays = {}
     for layer, shape in enumerate(itertools.pairwise((4, 3, 2)), start=1):
@@ -261,6 +266,7 @@ def resumed():
 KINDS = {
     **{name: archives(name) for name in ("mnist", "svhn_cropped", "cifar10", "cifar100")},
     "own": Kind(write_own, lambda folder: load(DataConfig(file=folder / "own.npz"))),
+    "table": Kind(write_table, lambda folder: load(DataConfig(file=folder / "own.csv"))),
     "weights": Kind(write_weights, runs.read_weights),
     "prepared": prepared(),
     "resumed": resumed(),

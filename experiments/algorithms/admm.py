@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pdadmm_jax as pdadmm
+from experiments.algorithms import scores
 from experiments.algorithms.algorithm import Algorithm
 from pdadmm_jax._typing import PRNGKeyArray
 
@@ -24,9 +25,8 @@ def run(
 def evaluate(
     state: pdadmm.admm.State, data: pdadmm.Data, config: pdadmm.admm.Config
 ) -> tuple[Any, Any]:
-    """Mean loss and accuracy, products in full precision whatever training uses."""
-    exact = config.replace(precision="float32")
-    return pdadmm.evaluate(pdadmm.params(state), data, exact)
+    """Mean loss, and accuracy or R^2, with products in full precision whatever training uses."""
+    return scores.evaluate(pdadmm.params(state), data, config.replace(precision="float32"))
 
 
 ADMM = Algorithm(

@@ -21,7 +21,8 @@ class Algorithm(NamedTuple):
         run: (state, data, config, key, steps) -> (state, info); ``steps`` is static.  The order of
             the samples follows from the key and the number of the iteration, so that a run that
             was interrupted sees them as it would have without the pause.
-        evaluate: (state, data, config) -> mean loss and accuracy of the forward pass.
+        evaluate: (state, data, config) -> mean loss of the forward pass, and its accuracy, or R^2
+            where targets are numbers.
         params: state -> weights.
         grow: (state, config, layers) -> state with so many identity layers more.
         refresh: (state, data, config) -> (state, drift), what is carried recomputed.

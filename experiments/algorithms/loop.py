@@ -17,7 +17,7 @@ import pdadmm_jax as pdadmm
 from experiments.algorithms.algorithm import Algorithm
 from pdadmm_jax._typing import PRNGKeyArray
 
-Score = tuple[float, float]  # mean loss and accuracy of the forward pass
+Score = tuple[float, float]  # mean loss of the forward pass, and its accuracy or R^2
 
 
 class TrainState(NamedTuple):
@@ -82,7 +82,7 @@ class Chunk(NamedTuple):
         length: iterations in it.
         info: what the algorithm reports of each, leading axis (length,), in this process's memory.
         drift: relative errors that p W + b had, where it was recomputed.
-        scores: mean loss and accuracy by the names of the splits.
+        scores: mean loss, and accuracy or R^2, by the names of the splits.
     """
 
     iteration: int
@@ -191,6 +191,6 @@ def train(
 def evaluate(
     algorithm: Algorithm, state: Any, config: Any, splits: Mapping[str, pdadmm.Data]
 ) -> dict[str, Score]:
-    """Mean loss and accuracy of the forward pass on every split."""
+    """Mean loss of the forward pass on every split, and its accuracy or R^2."""
     found = {name: algorithm.evaluate(state, data, config) for name, data in splits.items()}
-    return {name: (float(loss), float(accuracy)) for name, (loss, accuracy) in found.items()}
+    return {name: (float(loss), float(score)) for name, (loss, score) in found.items()}

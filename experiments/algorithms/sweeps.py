@@ -8,6 +8,7 @@ import jax
 from jax import lax
 
 import pdadmm_jax as pdadmm
+from experiments.algorithms import scores
 from experiments.algorithms.algorithm import Algorithm
 from pdadmm_jax._typing import PRNGKeyArray
 
@@ -31,8 +32,8 @@ def run(
 def evaluate(
     state: pdadmm.sweeps.State, data: pdadmm.Data, config: pdadmm.sweeps.Config
 ) -> tuple[Any, Any]:
-    """Mean loss and accuracy, products in full precision whatever training uses."""
-    return pdadmm.evaluate(state, data, config.replace(precision="float32"))
+    """Mean loss, and accuracy or R^2, with products in full precision whatever training uses."""
+    return scores.evaluate(state, data, config.replace(precision="float32"))
 
 
 SWEEPS = Algorithm(

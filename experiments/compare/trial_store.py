@@ -29,7 +29,7 @@ CODE = (
     HERE / "compare" / "methods.py",
     HERE / "compare" / "trial.py",
 )
-FILES = ("file", "files")
+FILES = ("file", "test_file", "files")
 PLACES = ("out", "prepared", "archives", "download")  # settings that say where things are
 
 

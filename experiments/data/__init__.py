@@ -1,7 +1,8 @@
 """Datasets as arrays: `load(DataConfig(name="mnist"))`.
 
 `digits` comes with the code. The others are read from a prepared directory of tensorflow-datasets,
-prepared from their original archives, or downloaded; see `load`.
+prepared from their original archives, or downloaded; see `load`. A file of the user's is a table or
+has arrays; see `own` and `tables`.
 """
 
 from typing import get_args

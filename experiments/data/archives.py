@@ -18,6 +18,7 @@ from tensorflow_datasets.core.download import checksums, download_manager, downl
 from experiments.data.dataset import DataError, NotAtHand
 
 RETRIES = 1
+IDX = "-ubyte.gz"  # how names of archives of a single idx file end
 TIMEOUT = (5.0, 30.0)  # seconds: to connect, and between two pieces of an answer
 
 _REFUSED = (
@@ -36,19 +37,50 @@ def registered(name: str, files: Sequence[str]) -> Registered:
     return {file: by_file[file] for file in files}
 
 
-def given(wanted: Registered, directory: Path | None) -> dict[str, Path]:
-    """Finds archives in the user's directory and verifies them.
+def given(name: str, wanted: Registered, directory: Path) -> dict[str, Path]:
+    """Finds archives in the user's directory, or in a folder there, and verifies them.
+
+    Args:
+      name: The dataset, and the folder's name if there is one.
+      wanted: The archives.
+      directory: The user's.
 
     Returns:
-      File name -> path, for those that are there.
+      File name -> path, for those that are there. An idx file may be unpacked, and has another name
+      then; there is no checksum to hold it to.
     """
-    if directory is None:
-        return {}
     if not directory.is_dir():
-        raise NotAtHand(f"archives is {directory}, which is no directory: give another or none")
-    found = {file: directory / file for file in wanted if (directory / file).is_file()}
-    _verify(found, wanted)
+        raise NotAtHand(
+            f"archives is {directory}, which is no directory: give one with the archives of {name},"
+            " or None"
+        )
+    folder = directory / name if (directory / name).is_dir() else directory
+    found = {
+        file: path
+        for file in wanted
+        for path in [folder / written for written in _spellings(file)][::-1]
+        if path.is_file()
+    }
+    if not found:
+        raise NotAtHand(
+            f"archives is {directory}, which has none of {', '.join(wanted)}: give a directory with"
+            f" the archives of {name}, or None"
+        )
+    _verify({file: path for file, path in found.items() if not is_unpacked(path)}, wanted)
     return found
+
+
+def _spellings(file: str) -> list[str]:
+    """Returns the names under which an archive is found, the proper one first."""
+    if not file.endswith(IDX):
+        return [file]
+    plain = file.removesuffix(".gz")
+    return [file, plain, plain.replace("-idx", ".idx")]
+
+
+def is_unpacked(path: Path) -> bool:
+    """Whether a file is what has been in an archive."""
+    return path.name.endswith(IDX.removesuffix(".gz"))
 
 
 def _verify(paths: dict[str, Path], wanted: Registered) -> None:

@@ -4,12 +4,14 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from experiments.data.catalogue import ENTRIES, Name
 from experiments.data.dataset import DataError
 
 PROTOCOLS = ("full", "paper")
+Task = Literal["classification", "regression"]
+OF_A_FILE = ("test_file", "test", "task")  # options
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,19 @@ class DataConfig:
     """Dataset; digits comes with the code, the others are looked up as said below."""
 
     file: Path | None = None
-    """An npz file of your own instead: x_train, y_train, x_test, y_test, as in Keras's mnist.npz;
-    samples uint8, uint16 or floats in [0, 1], labels whole numbers."""
+    """A file of your own instead.  An npz file: x_train, y_train, x_test, y_test, as in Keras's
+    mnist.npz.  A csv file: targets in the column y, label or target, else in the last one.  Targets
+    that are whole numbers or texts are classes, other numbers are learnt by regression."""
+
+    test_file: Path | None = None
+    """Another file of your own, with the test samples."""
+
+    test: float | None = None
+    """Share of the samples that are set aside for the test where a file has no test samples; 0.2
+    if not given."""
+
+    task: Task | None = None
+    """What the targets of a file are, if not what they look like: classes, or numbers."""
 
     protocol: Literal["full", "paper"] = "full"
     """Everything at full resolution, or the reduced form used in the pdADMM paper."""
@@ -31,7 +44,7 @@ class DataConfig:
     if not given."""
 
     archives: Path | None = None
-    """Directory of the dataset's original archives, used if it is not prepared yet."""
+    """Directory of the dataset's original archives, or one with a folder of its name for them."""
 
     validation: float = 0.1
     """Share of the training samples held out for validation."""
@@ -39,11 +52,20 @@ class DataConfig:
     limit: int | None = None
     """Train on this many samples only; validation and test are left as they are."""
 
+    standardise: bool = False
+    """Give every feature, and every target of a regression, mean 0 and standard deviation 1 over
+    the training samples."""
+
     seed: int = 0
-    """Chooses which samples are held out and which ones a limit keeps."""
+    """Chooses which samples are held out or set aside, and which ones a limit keeps."""
 
     download: bool = True
     """Fetch archives that are found nowhere else."""
+
+    @property
+    def test_share(self) -> float:
+        """The share of a file's samples to set aside."""
+        return 0.2 if self.test is None else self.test
 
     @property
     def title(self) -> str:
@@ -58,13 +80,8 @@ class DataConfig:
         _one_of("protocol", self.protocol, PROTOCOLS)
         if self.file is not None:
             self._check_file(self.file)
-        elif self.protocol == "paper" and ENTRIES[self.name].paper is None:
-            raise DataError(f"protocol 'paper' is not defined for {self.name}: use 'full'")
-        elif self.archives is not None and not ENTRIES[self.name].archives:
-            raise DataError(
-                f"archives is {self.archives}, but {self.name} comes with the code: leave it out, "
-                "or name the dataset whose archives they are"
-            )
+        else:
+            self._check_published()
         if not 0 <= self.validation < 1 or math.isnan(self.validation):
             raise DataError(f"validation is {self.validation}: give a share from 0 up to below 1")
         if self.limit is not None and self.limit < 1:
@@ -73,11 +90,32 @@ class DataConfig:
             raise DataError(f"seed is {self.seed}: give 0 or more")
 
     def _check_file(self, file: Path) -> None:
-        if not file.is_file():
-            raise DataError(f"file is {file}, which is no file: give an npz file or leave it out")
+        for option, path in (("file", file), ("test_file", self.test_file)):
+            if path is not None and not path.is_file():
+                raise DataError(
+                    f"{option} is {path}, which is no file: give an npz or csv file, or none"
+                )
         for name in ("name", "prepared", "archives"):
             if getattr(self, name) != getattr(DataConfig, name):
                 raise DataError(f"{name} is {getattr(self, name)}, but file is given: use only one")
+        if self.task is not None:
+            _one_of("task", self.task, get_args(Task))
+        if not 0 < self.test_share < 1:
+            raise DataError(f"test is {self.test}: give a share above 0 and below 1")
+
+    def _check_published(self) -> None:
+        entry = ENTRIES[self.name]
+        if self.protocol == "paper" and entry.paper is None:
+            raise DataError(f"protocol 'paper' is not defined for {self.name}: use 'full'")
+        for option in OF_A_FILE:
+            if (value := getattr(self, option)) is not None:
+                raise DataError(f"{option} is {value}, but file is not given: give both or neither")
+        for option, path in (("archives", self.archives), ("prepared", self.prepared)):
+            if path is not None and not entry.archives:
+                raise DataError(
+                    f"{option} is {path}, but {self.name} comes with the code: leave it out, or"
+                    " name another dataset"
+                )
 
 
 def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
-"""What the dataset layer hands around: images as stored, a dataset as trained on, one error."""
+"""What the dataset layer hands around: samples as stored, a dataset as trained on, one error."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,15 +55,93 @@ Splits = Mapping[str, Images]  # "train" and "test"
 
 
 @dataclass(frozen=True)
+class Source:
+    """Samples and targets as they were found, of which none is held out yet."""
+
+    x: Mapping[str, np.ndarray]  # "train" and "test" -> (N, ...), as stored
+    y: Mapping[str, np.ndarray]  # "train" and "test" -> (N,) int32 or (N, targets) floats
+    labels: np.ndarray | None  # (C,), what the classes are called; None if the targets are numbers
+    features: Callable[[np.ndarray], np.ndarray]  # of such x: (N, features) floats
+    levels: int  # the stored value that stands for 1.0
+    found: str  # one line: where
+    columns: tuple[str, ...] | None = None  # names of the features, where a file has them
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A shift and a divisor of every column: (rows - mean) / std."""
+
+    mean: np.ndarray  # (columns,) float64
+    std: np.ndarray  # (columns,) float64, 1 where a column is constant
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> "Scaling":
+        """Returns the one by which these rows have mean 0 and standard deviation 1."""
+        # From the first row on, so that equal numbers have their own value for a mean, and deviate
+        # from it by nothing, whatever sums are rounded to.
+        with np.errstate(over="ignore", invalid="ignore"):  # `load` refuses what comes of it
+            moved = np.subtract(rows, rows[0], dtype=np.float64)
+            mean, std = rows[0] + moved.mean(0), moved.std(0)
+        return cls(mean, np.where(std == 0, 1.0, std))
+
+    def apply(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the rows standardised, float64."""
+        return (rows - self.mean) / self.std
+
+    def undo(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the rows as they were before, float64."""
+        return rows * self.std + self.mean
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """Arrays to train and evaluate on; every x is float32 in [0, 1], every y int32 from 0 up."""
+    """Arrays to train and evaluate on; every x is float32, standardised if that was asked for.
+
+    Every y holds class numbers from 0 up, (N,) int32, or, for regression, (N, targets) float32.
+    """
 
     name: str
-    classes: int
     source: str  # one line: where the data came from
     x_train: np.ndarray  # (N, features)
-    y_train: np.ndarray  # (N,)
+    y_train: np.ndarray  # (N,) or (N, targets)
     x_validation: np.ndarray  # (M, features), M = 0 if nothing is held out
-    y_validation: np.ndarray  # (M,)
+    y_validation: np.ndarray  # (M,) or (M, targets)
     x_test: np.ndarray  # (T, features)
-    y_test: np.ndarray  # (T,)
+    y_test: np.ndarray  # (T,) or (T, targets)
+    labels: np.ndarray | None  # (C,), what the classes are called; None for regression
+    levels: int = 1  # what stored values were divided by first
+    columns: tuple[str, ...] | None = None  # names of the features, where a file has them
+    x_scaling: Scaling | None = None  # what came last, by the training samples
+    y_scaling: Scaling | None = None
+
+    @property
+    def regression(self) -> bool:
+        """Whether the targets are numbers, not classes."""
+        return self.labels is None
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are; raises `DataError` if the targets are numbers."""
+        self.check_classes()
+        return len(self.labels if self.labels is not None else ())
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a network has to give for a sample."""
+        return self.y_train.shape[1] if self.regression else self.classes
+
+    def check_classes(self) -> None:
+        """Raises `DataError` if the targets are numbers, which have no accuracy."""
+        if self.regression:
+            raise DataError(
+                f"the targets of {self.name} are numbers, but this command measures accuracies:"
+                " use train, or --data.task classification if they are classes"
+            )
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """Returns the arrays without which the trained network cannot be asked anything."""
+        arrays = {} if self.labels is None else {"classes": self.labels}
+        for name, scaling in (("x", self.x_scaling), ("y", self.y_scaling)):
+            if scaling is not None:
+                arrays |= {f"{name}_mean": scaling.mean, f"{name}_std": scaling.std}
+        return arrays

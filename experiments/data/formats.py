@@ -30,7 +30,7 @@ _DAMAGED = (OSError, EOFError, zlib.error, tarfile.TarError)
 
 
 def idx(paths: Mapping[str, Path]) -> Splits:
-    """MNIST's format: per split one gzipped file of images and one of labels."""
+    """MNIST's format: per split a file of images and one of labels, gzipped or not."""
     train, train_labels, test, test_labels = (paths[name] for name in IDX_ARCHIVES)
     return {"train": _idx_split(train, train_labels), "test": _idx_split(test, test_labels)}
 
@@ -42,7 +42,9 @@ def _idx_split(images: Path, labels: Path) -> Images:
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     """Reads an idx file: 0, 0, type 8 (uint8), number of dimensions, big-endian sizes, values."""
     try:
-        content = gzip.decompress(path.read_bytes())
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
     except _DAMAGED as error:
         raise DataError(f"{path}: damaged gzip file ({error})") from None
     header = 4 + 4 * dimensions

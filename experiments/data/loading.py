@@ -1,4 +1,4 @@
-"""From a configuration to a dataset: find the images, select, scale, hold out."""
+"""From a configuration to a dataset: find the samples, select, hold out, scale."""
 
 from functools import partial
 
@@ -7,19 +7,20 @@ import numpy as np
 from experiments.data import own
 from experiments.data.catalogue import ENTRIES, Entry
 from experiments.data.config import DataConfig
-from experiments.data.dataset import DataError, Dataset, NotAtHand, Splits
+from experiments.data.dataset import DataError, Dataset, NotAtHand, Scaling, Source, Splits
 from experiments.data.protocol import FULL, features, select
 
 
 def load(config: DataConfig) -> Dataset:
     """Loads a dataset.
 
-    Images come from a file of the user's, if one is given; else, in this order, from a prepared
-    TFDS data directory, the original archives in a directory of the user's, the network. The last
-    two prepare a directory for the next time. There is never a substitute for what was asked for.
+    Samples come from a file of the user's, if one is given; else from the original archives in a
+    directory of the user's, if one is given; else, in this order, from a prepared TFDS data
+    directory or the network. The archives and the network prepare a directory for the next time.
+    There is never a substitute for what was asked for.
 
-    The training images are shuffled by the seed; the first of them are held out for validation, the
-    next ones are trained on. The test images stay as published.
+    The training samples are shuffled by the seed; the first of them are held out for validation,
+    the next ones are trained on. The test samples stay as published.
 
     Args:
       config: What to load.
@@ -31,25 +32,36 @@ def load(config: DataConfig) -> Dataset:
       DataError: It cannot be had as asked for.
     """
     config.check()
-    entry, splits, source = own.read(config.file) if config.file else _published(config)
-    selection = entry.paper if config.protocol == "paper" and entry.paper else FULL
-    if selection.halve and any(size % 2 for size in entry.shape[:2]):
-        height, width, _ = entry.shape
-        raise DataError(f"protocol 'paper' halves images, not {height} x {width}: use 'full'")
-    pixels, y = select(splits["train"].first(selection.train), selection)
-    test_pixels, y_test = select(splits["test"], selection)
-    train, validation = hold_out(len(y), config)
-    flatten = partial(features, halved=selection.halve, levels=entry.levels)
+    source = own.read(config) if config.file else _published(config)
+    _check_halves(config, source)
+    train, validation = hold_out(len(source.y["train"]), config)
+    x = {
+        "train": source.features(source.x["train"][train]),
+        "validation": source.features(source.x["train"][validation]),
+        "test": source.features(source.x["test"]),
+    }
+    y = {
+        "train": source.y["train"][train],
+        "validation": source.y["train"][validation],
+        "test": source.y["test"],
+    }
+    x_scaling = y_scaling = None
+    if config.standardise:
+        x_scaling = Scaling.of(x["train"])
+        y_scaling = Scaling.of(y["train"]) if source.labels is None else None
+    x = {split: _singles(f"x_{split}", rows, x_scaling) for split, rows in x.items()}
+    if source.labels is None:
+        y = {split: _singles(f"y_{split}", rows, y_scaling) for split, rows in y.items()}
     return Dataset(
         name=config.title,
-        classes=len(selection.classes or range(entry.classes[selection.label])),
-        source=source,
-        x_train=flatten(pixels[train]),
-        y_train=y[train],
-        x_validation=flatten(pixels[validation]),
-        y_validation=y[validation],
-        x_test=flatten(test_pixels),
-        y_test=y_test,
+        source=source.found,
+        **{f"x_{split}": rows for split, rows in x.items()},
+        **{f"y_{split}": rows for split, rows in y.items()},
+        labels=source.labels,
+        levels=source.levels,
+        columns=source.columns,
+        x_scaling=x_scaling,
+        y_scaling=y_scaling,
     )
 
 
@@ -74,10 +86,48 @@ def hold_out(count: int, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
     return train[: config.limit], validation
 
 
-def _published(config: DataConfig) -> tuple[Entry, Splits, str]:
+def _check_halves(config: DataConfig, source: Source) -> None:
+    height, width = source.x["train"].shape[1:3]
+    if config.protocol == "paper" and (height % 2 or width % 2):
+        raise DataError(f"protocol 'paper' halves images, not {height} x {width}: use 'full'")
+
+
+def _singles(what: str, rows: np.ndarray, scaling: Scaling | None) -> np.ndarray:
+    """Standardises rows, if asked to, and rounds them to single precision.
+
+    Raises:
+      DataError: It has no number for one of them.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        singles = (rows if scaling is None else scaling.apply(rows)).astype(np.float32, copy=False)
+    if not (finite := np.isfinite(singles)).all():
+        way = ", or give --data.standardise" if scaling is None else ""
+        raise DataError(
+            f"{what} has {rows[~finite][0]}, too large for single precision: scale the data{way}"
+        )
+    return singles
+
+
+def _published(config: DataConfig) -> Source:
     entry = ENTRIES[config.name]
+    splits, found = _archived(config, entry)
+    selection = entry.paper if config.protocol == "paper" and entry.paper else FULL
+    train = select(splits["train"].first(selection.train), selection)
+    test = select(splits["test"], selection)
+    return Source(
+        x={"train": train[0], "test": test[0]},
+        y={"train": train[1], "test": test[1]},
+        labels=np.array(selection.classes or range(entry.classes[selection.label])),
+        features=partial(features, halved=selection.halve, levels=entry.levels),
+        levels=entry.levels,
+        found=found,
+    )
+
+
+def _archived(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
+    """Returns the images as published, and a line that says where they are from."""
     if not entry.archives:
-        return entry, entry.checked(entry.parse({}), config.name), "bundled with the code"
+        return entry.checked(entry.parse({}), config.name), "bundled with the code"
     try:
         from experiments.data import official
     except ImportError as error:
@@ -86,6 +136,6 @@ def _published(config: DataConfig) -> tuple[Entry, Splits, str]:
             " tensorflow-datasets, importlib_resources and pillow, or use digits"
         ) from None
     try:
-        return entry, *official.images(config, entry)
+        return official.images(config, entry)
     except OSError as error:  # a file or directory that may not be read, say
         raise DataError(f"{config.name}: {error}") from None

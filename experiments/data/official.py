@@ -12,17 +12,27 @@ from experiments.data.dataset import DataError, NotAtHand, Splits
 def images(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
     """Reads a dataset, preparing it first if need be.
 
-    What the archives hold is checked before anything is written, and read back after that, so the
-    first load returns what all later ones do.
+    Archives that the user names are looked at even if the dataset is prepared. What they hold is
+    checked before anything is written, and read back after that, so the first load returns what all
+    later ones do. Unpacked files, which no checksum is known of, are read and never prepared.
 
     Returns:
       The images, and a line that says where they are from.
     """
     name, root = config.name, data_directory(config.prepared)
+    if root.exists() and not root.is_dir():
+        raise DataError(f"prepared is {root}, which is no directory: give another or none")
+    directory = config.archives and config.archives.expanduser()
+    wanted = archives.registered(name, entry.archives)
+    given = archives.given(name, wanted, directory) if directory else {}
+    if any(map(archives.is_unpacked, given.values())):
+        paths, origin = _complete(config, wanted, given, root, "not looked for: files are unpacked")
+        return entry.checked(entry.parse(paths), f"{name} from {origin}"), origin
     builder, misses = store.find(name, root)
     if builder is not None:
-        return _read(builder, entry, f"TFDS data directory {builder.data_dir}")
-    paths, origin = _archives(config, entry, root, misses)
+        prepared = f"TFDS data directory {builder.data_dir}"
+        return _read(builder, entry, f"archives in {directory}, {prepared}" if given else prepared)
+    paths, origin = _complete(config, wanted, given, root, ", ".join(misses))
     store.write(name, entry, entry.checked(entry.parse(paths), f"{name} from {origin}"), root)
     builder, misses = store.find(name, root)
     if builder is None:
@@ -40,27 +50,28 @@ def _read(builder: store.Builder, entry: Entry, source: str) -> tuple[Splits, st
     return entry.checked(store.read(builder, entry), builder.data_dir), source
 
 
-def _archives(
-    config: DataConfig, entry: Entry, root: Path, misses: list[str]
+def _complete(
+    config: DataConfig,
+    wanted: archives.Registered,
+    given: dict[str, Path],
+    root: Path,
+    prepared: str,
 ) -> tuple[dict[str, Path], str]:
-    """Finds all archives of a dataset, and says where they are from."""
-    directory = config.archives and config.archives.expanduser()
-    wanted = archives.registered(config.name, entry.archives)
-    paths = archives.given(wanted, directory)
-    missing = {file: wanted[file] for file in wanted if file not in paths}
-    origins = [f"archives in {directory}"] if paths else []
+    """Adds the archives that the user has not given, and says where all of them are from."""
+    missing = {file: wanted[file] for file in wanted if file not in given}
+    origins = [f"archives in {config.archives}"] if given else []
     origins += [url for url, _ in missing.values()]
     if not missing:
-        return paths, origins[0]
+        return given, origins[0]
     reason = "download is off"
     if config.download:
         try:
             fetched = archives.fetch(config.name, missing, root / "downloads")
-            return paths | fetched, ", ".join(origins)
+            return given | fetched, ", ".join(origins)
         except DataError as error:
             reason = str(error)
     raise NotAtHand(
-        f"{config.name} not found: prepared in {', '.join(misses)}; archives {', '.join(missing)}"
-        f" in {directory or 'no directory, as none is given'}; {reason}. Set archives to a"
+        f"{config.name} not found: prepared in {prepared}; archives {', '.join(missing)}"
+        f" in {config.archives or 'no directory, as none is given'}; {reason}. Set archives to a"
         " directory with these files, or prepared to a TFDS data directory"
     )

@@ -1,117 +1,209 @@
-"""A user's own data set: one npz file, with the arrays that Keras has in its mnist.npz.
+"""A user's own data set: arrays in an npz file, or a table in a csv file (see `tables`).
 
-    x_train, x_test  samples: (N, height, width), (N, height, width, channels) or (N, features);
-                     uint8 or uint16, whose largest value stands for 1, or booleans or floats, which
-                     are in [0, 1] already
-    y_train, y_test  labels: (N,) or (N, 1), whole numbers from 0 up; those in y_train are the
-                     classes, in ascending order
+    x_train, x_test  samples: (N, height, width), (N, height, width, channels), (N, features) or
+                     (N,); uint8 or uint16, whose largest value stands for 1, or any other real
+                     numbers, taken as they are
+    y_train, y_test  targets: whole numbers, booleans or texts are classes, (N,) or (N, 1), numbered
+                     in ascending order; floats are numbers to be met, (N,) or (N, targets)
+
+x and y alone stand for the training samples, or, in a test file, for the test samples. Where there
+are no test samples, a share of the others is set aside for them.
 
 Other arrays are left alone. Booleans named x_train_... or x_test_... with one entry per sample mark
 some of them; how many is said with the source of the data.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from experiments.data.catalogue import Entry
-from experiments.data.dataset import DataError, Images, Splits
-from experiments.data.protocol import Selection
+from experiments.data import targets
+from experiments.data.config import DataConfig
+from experiments.data.dataset import DataError, Source
+from experiments.data.protocol import features
+from experiments.data.tables import Layout, read_csv
 from experiments.runtime.npz_files import read_npz
 
 SPLITS = ("train", "test")
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535}  # 1 for all others
+TABLES = (".csv", ".tsv")
 
 
-def read(path: Path) -> tuple[Entry, Splits, str]:
-    """Reads a file of the user's.
+@dataclass(frozen=True)
+class Part:
+    """Samples of one split."""
 
-    Returns:
-      What is particular to the data set, its samples, and a line that says where they are from.
+    x: np.ndarray  # (N, height, width, channels)
+    y: np.ndarray  # as given
+    x_name: str  # what to call x, with the file
+    y_name: str
+    layout: Layout | None = None  # of a table
+    marks: tuple[str, ...] = ()  # how many samples are marked
+
+
+def read(config: DataConfig) -> Source:
+    """Reads the file of the user's, and the one of test samples if there is one.
 
     Raises:
-      DataError: It is not what the text above describes.
+      DataError: They are not what the text above describes.
     """
-    arrays = _arrays(path)
-    x = {split: _samples(f"{path}: x_{split}", arrays[f"x_{split}"]) for split in SPLITS}
-    y = {split: _labels(f"{path}: y_{split}", arrays[f"y_{split}"]) for split in SPLITS}
-    if x["test"].dtype != x["train"].dtype:
-        raise DataError(f"{path}: x_train is {x['train'].dtype}, but x_test {x['test'].dtype}")
-    classes = np.unique(y["train"])
-    if len(classes) < 2:
-        raise DataError(f"{path}: y_train is {classes[0]} throughout, but 2 classes are needed")
-    if (unknown := np.setdiff1d(y["test"], classes)).size:
-        raise DataError(f"{path}: y_test has {unknown[0]}, which y_train has not")
-    splits = {
-        split: Images(x[split], {"label": np.searchsorted(classes, y[split])}) for split in SPLITS
-    }
-    entry = Entry(
-        archives=(),
-        parse=lambda _: splits,
-        shape=x["train"].shape[1:],
-        sizes={split: len(x[split]) for split in SPLITS},
-        classes={"label": len(classes)},
-        paper=Selection(halve=True),
-        levels=LEVELS.get(x["train"].dtype, 1),
+    assert config.file is not None
+    parts = _parts(config.file, config)
+    found = [str(config.file)]
+    if config.test_file is not None:
+        (test,) = _parts(config.test_file, config, like=parts["train"]).values()
+        parts["test"] = test
+        found.append(f"test samples of {config.test_file}")
+    train = parts["train"]
+    if "test" in parts:
+        _check_alike(train, parts["test"])
+        if config.test is not None:
+            raise DataError(f"test is {config.test}, but there are test samples: leave it out")
+    y, labels = _targets(parts, config.task)
+    x = {split: part.x for split, part in parts.items()}
+    if "test" not in parts:
+        x, y = _set_aside(x["train"], y["train"], config)
+        found.append(f"of which {len(y['test'])} are set aside for the test")
+    found += [mark for part in parts.values() for mark in part.marks]
+    return Source(
+        x,
+        y,
+        labels,
+        features=partial(features, halved=config.protocol == "paper", levels=_levels(train)),
+        levels=_levels(train),
+        found=", ".join(found),
+        columns=train.layout and train.layout.features,
     )
-    return entry, entry.checked(splits, str(path)), ", ".join((str(path), *_marks(arrays, x)))
+
+
+def _parts(path: Path, config: DataConfig, like: Part | None = None) -> dict[str, Part]:
+    """Reads a file: one with training samples, or, beside those, one with test samples."""
+    split = "train" if like is None else "test"
+    if path.suffix.lower() in TABLES:
+        table = read_csv(path, config.task, like and like.layout)
+        x = _images(table.x)
+        return {split: Part(x, table.y, str(path), f"{path}: the target", table.layout)}
+    arrays = _arrays(path)
+    pairs = _pairs(path, arrays, split)
+    if len(pairs) > 1 and config.test_file is not None:
+        raise DataError(f"test_file is given, but {path} has x_test: use only one")
+    return {split: _part(path, arrays, *names) for split, names in pairs.items()}
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        arrays = read_npz(path)
+        return read_npz(path)
     except ValueError as error:
         raise DataError(str(error)) from None
-    needed = [f"{kind}_{split}" for split in SPLITS for kind in "xy"]
+
+
+def _pairs(path: Path, arrays: Mapping[str, np.ndarray], split: str) -> dict[str, tuple[str, str]]:
+    """Names of x and y by split: those of the one asked for, and of the test if it is there."""
+    named = f"x_{split}", f"y_{split}"
+    pairs = {split: named if {*named} & {*arrays} or not {"x", "y"} & {*arrays} else ("x", "y")}
+    if {"x_test", "y_test"} & {*arrays}:
+        pairs["test"] = ("x_test", "y_test")
+    needed = [name for pair in pairs.values() for name in pair]
     if missing := [name for name in needed if name not in arrays]:
         raise DataError(
             f"{path} lacks {', '.join(missing)}: give {', '.join(needed)}; it has "
             f"{', '.join(arrays) or 'no arrays'}"
         )
-    return arrays
+    return pairs
+
+
+def _part(path: Path, arrays: Mapping[str, np.ndarray], x_name: str, y_name: str) -> Part:
+    x, y = _samples(f"{path}: {x_name}", arrays[x_name]), arrays[y_name]
+    if y.ndim and len(y) != len(x):
+        raise DataError(f"{path}: {x_name} has {len(x)} samples, but {y_name} {len(y)} targets")
+    marks = tuple(
+        f"{name} marks {np.count_nonzero(marks):,} of {len(x):,}"
+        for name, marks in arrays.items()
+        if name.startswith(f"{x_name}_") and marks.dtype == bool and marks.shape == (len(x),)
+    )
+    return Part(x, y, f"{path}: {x_name}", f"{path}: {y_name}", marks=marks)
 
 
 def _samples(what: str, x: np.ndarray) -> np.ndarray:
     """Checks samples and returns them as (N, height, width, channels)."""
-    if not 2 <= x.ndim <= 4 or not x.size:
+    if not 1 <= x.ndim <= 4 or not x.size:
         raise DataError(
             f"{what} has the shape {x.shape}: give (N, features), (N, height, width) or (N, height,"
             " width, channels), none of them 0"
         )
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{what} is {x.dtype}: give real numbers")
     x = x.astype(x.dtype.newbyteorder("="), copy=False)
-    if x.dtype not in LEVELS and x.dtype.kind not in "bf":
-        raise DataError(f"{what} is {x.dtype}: give uint8, uint16, or floats from 0 to 1")
-    if x.dtype.kind == "f":
-        if not np.isfinite(x).all():
-            raise DataError(f"{what} has values that are not finite")
-        if x.min() < 0 or x.max() > 1:
-            raise DataError(f"{what} reaches from {x.min():g} to {x.max():g}: scale it to [0, 1]")
-    if x.ndim == 2:
-        return x[:, np.newaxis, :, np.newaxis]
+    if x.dtype not in LEVELS:
+        single = np.can_cast(x.dtype, np.float32)
+        with np.errstate(over="ignore"):  # of more than double precision; named below
+            x = x.astype(np.float32 if single else np.float64, copy=False)
+        targets.check_finite(what, x)
+    return _images(x)
+
+
+def _images(x: np.ndarray) -> np.ndarray:
+    """Returns samples of any shape as (N, height, width, channels)."""
+    if x.ndim <= 2:
+        return x.reshape(len(x), 1, -1, 1)
     return x if x.ndim == 4 else x[..., np.newaxis]
 
 
-def _labels(what: str, y: np.ndarray) -> np.ndarray:
-    """Checks labels and returns them as (N,)."""
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1 or not y.size:
-        raise DataError(f"{what} has the shape {y.shape}: give (N,), and N above 0")
-    if y.dtype.kind not in "iu":
-        raise DataError(f"{what} is {y.dtype}: give whole numbers")
-    if y.min() < 0:
-        raise DataError(f"{what} has {y.min()}: give labels from 0 up")
-    return y
+def _levels(part: Part) -> int:
+    return LEVELS.get(part.x.dtype, 1)
 
 
-def _marks(arrays: Mapping[str, np.ndarray], x: Mapping[str, np.ndarray]) -> list[str]:
-    """How many samples every array of marks marks."""
-    return [
-        f"{name} marks {np.count_nonzero(marks):,} of {len(x[split]):,}"
-        for split in SPLITS
-        for name, marks in arrays.items()
-        if name.startswith(f"x_{split}_")
-        and marks.dtype == bool
-        and marks.shape == (len(x[split]),)
-    ]
+def _check_alike(train: Part, test: Part) -> None:
+    """Refuses test samples of another shape than the training samples, or scaled otherwise."""
+    if train.x.shape[1:] != test.x.shape[1:]:
+        raise DataError(
+            f"{test.x_name} has samples of {_size(test.x)}, but the training samples have"
+            f" {_size(train.x)}"
+        )
+    if _levels(train) != _levels(test):
+        raise DataError(
+            f"{test.x_name} is {test.x.dtype}, but the training samples are {train.x.dtype}, and"
+            " only uint8 and uint16 are scaled: give both alike"
+        )
+
+
+def _size(x: np.ndarray) -> str:
+    """How large samples are, in words."""
+    _, height, width, channels = x.shape
+    return f"{width} features" if height == channels == 1 else f"{height} x {width} x {channels}"
+
+
+def _targets(
+    parts: Mapping[str, Part], task: str | None
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Returns the targets of every split, and what the classes are called, if they are classes."""
+    if targets.is_regression(parts["train"].y, task):
+        y = {split: targets.numbers(part.y_name, part.y) for split, part in parts.items()}
+        widths = {split: rows.shape[1] for split, rows in y.items()}
+        if len({*widths.values()}) > 1:
+            raise DataError(
+                f"{parts['test'].y_name} has {widths['test']} targets for every sample, but the"
+                f" training samples have {widths['train']}"
+            )
+        return y, None
+    numbered, labels = targets.classes({part.y_name: part.y for part in parts.values()})
+    return dict(zip(parts, numbered, strict=True)), labels
+
+
+def _set_aside(
+    x: np.ndarray, y: np.ndarray, config: DataConfig
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Draws the test samples where none are given, otherwise than validation samples are drawn."""
+    share, count = config.test_share, len(y)
+    aside = max(round(share * count), 1)
+    if aside >= count:
+        raise DataError(f"test is {share}: none of {count} samples is left to train on")
+    order = np.random.default_rng((config.seed, 1)).permutation(count)
+    rows = dict(zip(SPLITS, (order[aside:], order[:aside]), strict=True))
+    return (
+        {split: x[chosen] for split, chosen in rows.items()},
+        {split: y[chosen] for split, chosen in rows.items()},
+    )

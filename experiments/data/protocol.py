@@ -39,7 +39,7 @@ def select(images: Images, selection: Selection) -> tuple[np.ndarray, np.ndarray
 
 
 def features(pixels: np.ndarray, *, halved: bool, levels: int) -> np.ndarray:
-    """Flattens and scales images.
+    """Flattens and scales samples.
 
     Args:
       pixels: (N, height, width, channels).
@@ -47,10 +47,12 @@ def features(pixels: np.ndarray, *, halved: bool, levels: int) -> np.ndarray:
       levels: The pixel value that stands for 1.0.
 
     Returns:
-      (N, features) float32 in [0, 1]: row by row, pixel by pixel, channel by channel.
+      (N, features): row by row, pixel by pixel, channel by channel; float32, or float64 if pixels
+      are.
     """
-    x = halve(pixels) if halved else pixels.astype(np.float32)
-    x /= levels
+    if halved:
+        pixels = halve(pixels)
+    x = pixels / np.float32(levels) if levels > 1 else pixels
     return x.reshape(len(x), math.prod(x.shape[1:]))
 
 

@@ -72,8 +72,9 @@ class MethodConfig:
     damping: float = 1e-4
     """Proximal weight of 'exact', relative to the mean curvature."""
 
-    loss: LossName = "softmax_cross_entropy"
-    """Risk of the output layer."""
+    loss: LossName | None = None
+    """Risk of the output layer; by default softmax cross-entropy for classes, squared error where
+    targets are numbers."""
 
     smoothing: float = 0.0
     """Label smoothing of softmax cross-entropy."""

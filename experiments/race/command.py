@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from experiments.benchmark.batch_model import HARDWARE
+from experiments.data import load
 from experiments.race import courses
 from experiments.race.courses import Course
 from experiments.race.figure import figure
@@ -27,6 +28,7 @@ from experiments.race.predictions import (
     predicted_table,
 )
 from experiments.report.measurement import Measurement, table
+from experiments.runtime.errors import usage_errors
 from experiments.runtime.launch import result_of
 
 NAMES = {
@@ -80,6 +82,8 @@ def main(options: RaceConfig) -> int:
     """
     if options.courses:
         return courses.main(options)
+    with usage_errors():
+        load(options.data).check_classes()  # before there is a directory
     measurement = Measurement("race", options)
     results: list[Result] = []
     raced: dict[str, Any] = {}

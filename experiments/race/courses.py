@@ -52,6 +52,7 @@ def main(options: RaceConfig) -> int:
             if options.distributed:
                 cluster.initialize(options.cluster)
             dataset = cluster.main_process_first(lambda: load(options.data))
+            dataset.check_classes()
         found = {name: _raced(name, options, dataset) for name in options.methods}
         if cluster.is_main_process():
             print(json.dumps(found))

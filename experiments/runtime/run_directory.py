@@ -10,7 +10,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +29,8 @@ from experiments.runtime.npz_files import read_npz
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
+# In weights.npz beside the weights: what the classes are called; by what x and y were standardised.
+KEPT = ("classes", "x_mean", "x_std", "y_mean", "y_std")
 
 
 def create(out: Path, name: str, config: Any) -> Path:
@@ -164,8 +166,10 @@ class _Line(TypedDict):
     converged: bool
     train_loss: NotRequired[float | None]
     train_accuracy: NotRequired[float | None]
+    train_r2: NotRequired[float | None]
     validation_loss: NotRequired[float | None]
     validation_accuracy: NotRequired[float | None]
+    validation_r2: NotRequired[float | None]
 
 
 class _FullBatchLine(_Line):
@@ -217,9 +221,17 @@ def read_summary(path: Path) -> Summary:
     return read_json(path / SUMMARY, _SUMMARY)
 
 
-def write_weights(path: Path, params: pdadmm.Params) -> None:
-    """Writes W1, b1, W2, ... to weights.npz: plain arrays, readable without pickle."""
-    arrays = {}
+def write_weights(
+    path: Path, params: pdadmm.Params, kept: Mapping[str, np.ndarray] | None = None
+) -> None:
+    """Writes W1, b1, W2, ... to weights.npz: plain arrays, readable without pickle.
+
+    Args:
+        path: the run directory.
+        params: of every layer.
+        kept: arrays of the names in ``KEPT`` beside them, which say what inputs and outputs mean.
+    """
+    arrays: dict[str, Any] = dict(kept or {})
     for layer, (W, b) in enumerate(params, start=1):
         arrays |= {f"W{layer}": np.asarray(W), f"b{layer}": np.asarray(b)}
     with replacing(path / "weights.npz") as temporary, temporary.open("wb") as file:
@@ -233,7 +245,7 @@ def read_weights(path: Path) -> pdadmm.Params:
         ValueError: they are not those of a network.
     """
     file = path / "weights.npz"
-    arrays = read_npz(file)
+    arrays = {name: array for name, array in read_npz(file).items() if name not in KEPT}
     depth = max(len(arrays) // 2, 1)
     names = [f"{kind}{layer}" for layer in range(1, depth + 1) for kind in "Wb"]
     if sorted(arrays) != sorted(names):

@@ -81,6 +81,7 @@ def problem(
         ValueError: data or network cannot be had as asked for.
     """
     dataset = load(options.data)
+    dataset.check_classes()  # whose accuracy the studies are about
     widths = build.widths(dataset, options.network, method)
     build.check_fits(widths, len(dataset.y_train), 1 if mesh is None else mesh.size)
     initializer = build.INITIALIZERS[options.network.initializer]

@@ -14,7 +14,7 @@ from experiments.algorithms.admm import ADMM
 from experiments.algorithms.loop import Chunk, TrainState
 from experiments.train.checkpoints import Found, restore
 from experiments.train.figure import admm_figure
-from experiments.train.trainer import Record, Trainer, evaluation
+from experiments.train.trainer import Record, Trainer
 from pdadmm_jax.admm.state import Held, join, split
 from pdadmm_jax.parallel.mesh import shards, stages
 
@@ -72,7 +72,11 @@ class ADMMTrainer(Trainer):
             for i in range(chunk.length)
         ]
         end = chunk.end
-        lines[-1] |= {"seconds": end.seconds, "rho": float(end.config.rho), **evaluation(chunk)}
+        lines[-1] |= {
+            "seconds": end.seconds,
+            "rho": float(end.config.rho),
+            **self.evaluation(chunk),
+        }
         if chunk.drift is not None:
             lines[-1]["drift"] = float(chunk.drift.max())
         return lines
@@ -119,8 +123,8 @@ class ADMMTrainer(Trainer):
         return f"Lagrangian {lagrangian:.4g} residual {residual:.1e}"
 
     def draw(self, path: Path, records: list[Record], title: str) -> None:
-        """Writes the figure of a run: objective, residual and accuracy."""
-        admm_figure(path, records, self.splits.samples, title)
+        """Writes the figure of a run: objective, residual, and accuracy or R^2."""
+        admm_figure(path, records, self.splits.samples, title, self.metric)
 
     def same_layout(self, found: Found) -> bool:
         """Whether a checkpoint comes from the mesh and the message dtype of this run."""

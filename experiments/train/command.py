@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from experiments.train.admm import ADMMTrainer
 from experiments.train.checkpoint_manager import CheckpointManager, OpenRun, opened
 from experiments.train.divergence import Monitor
 from experiments.train.loop import Ended, train_to_end
+from experiments.train.metric import Metric
 from experiments.train.options import TrainConfig
 from experiments.train.sweeps import SweepsTrainer
 from experiments.train.trainer import Trainer
@@ -31,6 +34,9 @@ from pdadmm_jax.parallel.plan import plan
 from pdadmm_jax.problems.problem import check_representable
 from pdadmm_jax.sweeps.samples import batches_of
 from pdadmm_jax.sweeps.stream import microbatches
+
+LARGE = 100.0  # input that first weights are not made for
+FEW = 4  # samples of a class
 
 
 def main(options: TrainConfig) -> int:
@@ -80,6 +86,7 @@ def trainer_of(options: TrainConfig, dataset: Dataset) -> Trainer:
     """
     mesh = build.mesh(options.mesh)
     devices = 1 if mesh is None else mesh.size
+    options = dataclasses.replace(options, method=build.with_loss(options.method, dataset))
     widths = build.widths(dataset, options.network, options.method)
     dtype = np.float64 if options.double else np.float32
     samples = len(dataset.y_train)
@@ -113,7 +120,10 @@ def announce(
     console.print(
         f"{dataset.name} ({dataset.source}): {len(dataset.y_train)} train, "
         f"{len(dataset.y_validation)} validation, {len(dataset.y_test)} test samples"
+        f"{_learnt(dataset)}"
     )
+    for remark in _remarks(dataset, own=trainer.options.data.file is not None):
+        console.print(remark)
     widths = " - ".join(map(str, trainer.layer_widths(start)))
     console.print(f"network {widths} on {directory.facts['environment']['devices']}")
     if directory.found:
@@ -135,8 +145,8 @@ def report(console: Console, run: Path, ended: Ended, trainer: Trainer, dataset:
     network = "-".join(map(str, trainer.layer_widths(last)))
     title = f"{dataset.name}, {network}: {trainer.title(last.config)}"
     with runs.writing_to(run):
-        runs.write_weights(run, params)
-        write(SavedOutput(console, run), run, ended, trainer, scores, title)
+        runs.write_weights(run, params, dataset.kept())
+        write(SavedOutput(console, run), run, ended, trainer, scores, title, dataset)
 
 
 def write(
@@ -146,6 +156,7 @@ def write(
     trainer: Trainer,
     scores: dict[str, Score],
     title: str,
+    dataset: Dataset,
 ) -> None:
     """Tables, figure and numbers; summary.json comes last, and says that all is there.
 
@@ -156,9 +167,9 @@ def write(
     if any("train_loss" in line for line in metrics):
         trainer.draw(run / "training.png", metrics, title)
         files.append("training.png")
-    summary = summary_of(last, trainer, scores, metrics)
+    summary = summary_of(last, trainer, scores, metrics, dataset)
 
-    output.show(_table(title, scores))
+    output.show(_table(title, scores, trainer.metric, dataset))
     output.show(
         f"{last.iteration} iterations in {last.seconds:.2f} s "
         f"({1000 * summary['seconds_per_iteration']:.1f} ms each, {last.compile_seconds:.1f} s "
@@ -175,7 +186,11 @@ def write(
 
 
 def summary_of(
-    last: TrainState, trainer: Trainer, scores: dict[str, Score], metrics: list[dict[str, Any]]
+    last: TrainState,
+    trainer: Trainer,
+    scores: dict[str, Score],
+    metrics: list[dict[str, Any]],
+    dataset: Dataset,
 ) -> dict[str, Any]:
     """The numbers that summary.json keeps."""
     after = next((line for line in metrics if line["iteration"] == last.iteration), {})
@@ -188,14 +203,65 @@ def summary_of(
         **trainer.summary(after),
         "unconverged_iterations": sum(not line["converged"] for line in metrics),
         **{f"{name}_loss": loss for name, (loss, _) in scores.items()},
-        **{f"{name}_accuracy": accuracy for name, (_, accuracy) in scores.items()},
+        **{f"{name}_{trainer.metric.name}": score for name, (_, score) in scores.items()},
+        **{
+            f"{name}_rmse": error
+            for name, (loss, _) in scores.items()
+            if (error := _root_mean_square(loss, dataset)) is not None
+        },
+        "data": {
+            "task": "regression" if dataset.regression else "classification",
+            "levels": dataset.levels,
+            "columns": dataset.columns,
+        },
     }
 
 
-def _table(title: str, scores: dict[str, Score]) -> Table:
+def _learnt(dataset: Dataset) -> str:
+    """What the targets are, where they are no classes, and whether the data are standardised."""
+    words = [f"regression on {dataset.outputs} target(s)"] if dataset.regression else []
+    words += ["standardised"] if dataset.x_scaling is not None else []
+    return "".join(f"; {word}" for word in words)
+
+
+def _remarks(dataset: Dataset, *, own: bool) -> list[str]:
+    """What a user may not have meant."""
+    found, samples = [], len(dataset.y_train)
+    rows = [dataset.x_train, dataset.y_train] if dataset.regression else [dataset.x_train]
+    largest = max(float(np.abs(one).max()) for one in rows)
+    if dataset.x_scaling is None and largest > LARGE:
+        found.append(
+            f"note: values reach {largest:g}, from which training starts badly or not at all "
+            "(--data.standardise scales them)"
+        )
+    if own and not dataset.regression and dataset.classes > samples / FEW:
+        found.append(
+            f"note: {dataset.classes} classes among {samples} samples (--data.task regression "
+            "takes the targets for numbers)"
+        )
+    return found
+
+
+def _root_mean_square(loss: float, dataset: Dataset) -> float | None:
+    """The error of a single number in the units it was given in; None for classes and several.
+
+    The loss is half the mean square of the standardised one.
+    """
+    if not dataset.regression or dataset.outputs > 1:
+        return None
+    unit = 1.0 if dataset.y_scaling is None else float(dataset.y_scaling.std[0])
+    return unit * math.sqrt(2 * loss)
+
+
+def _table(title: str, scores: dict[str, Score], metric: Metric, dataset: Dataset) -> Table:
     table = Table(title=title, title_justify="left", box=None)
-    for name in ("", "loss", "accuracy"):
+    rows = []
+    for name, (loss, score) in scores.items():
+        error = _root_mean_square(loss, dataset)
+        last = [] if error is None else [f"{error:.4g}"]
+        rows.append([name, f"{loss:{metric.loss}}", f"{score:{metric.long}}", *last])
+    for name in ("", "loss", metric.heading, "error (RMS)")[: len(rows[0])]:
         table.add_column(name, justify="right" if name else "left")
-    for name, (loss, accuracy) in scores.items():
-        table.add_row(name, f"{loss:.4f}", f"{accuracy:.2%}")
+    for row in rows:
+        table.add_row(*row)
     return table

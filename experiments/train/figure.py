@@ -11,11 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.report.plotting import BLACK, BLUE, GREEN, ORANGE, count_axis, curve, finish
+from experiments.train.metric import ACCURACY, Metric
 from experiments.train.trainer import Record
 
 
-def admm_figure(path: Path, records: list[Record], samples: int, title: str) -> None:
-    """Objective, residual and accuracy against iterations.
+def admm_figure(
+    path: Path, records: list[Record], samples: int, title: str, metric: Metric = ACCURACY
+) -> None:
+    """Objective, residual, and accuracy or R^2, against iterations.
 
     The Lagrangian is drawn beside the loss of the forward pass, both per sample: where they part,
     the auxiliary variables explain the labels and the weights do not.
@@ -25,6 +28,7 @@ def admm_figure(path: Path, records: list[Record], samples: int, title: str) -> 
         records: lines of metrics.jsonl.
         samples: number of training samples.
         title: heading of the figure.
+        metric: what is drawn beside the loss.
     """
     figure = Figure(figsize=(13, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
@@ -40,8 +44,9 @@ def admm_figure(path: Path, records: list[Record], samples: int, title: str) -> 
 
     _residual_panel(middle, iterations, records)
 
-    _evaluations(right, "accuracy", evaluated)
-    finish(right, "Accuracy of the forward pass", "share of samples", log=False)
+    _evaluations(right, metric.name, evaluated)
+    _cut_below(right)
+    finish(right, f"{metric.title} of the forward pass", metric.unit, log=False)
 
     for axes in (left, middle, right):
         count_axis(axes, iterations[0], iterations[-1])
@@ -50,13 +55,14 @@ def admm_figure(path: Path, records: list[Record], samples: int, title: str) -> 
     figure.savefig(path, dpi=120)
 
 
-def sweeps_figure(path: Path, records: list[Record], title: str) -> None:
-    """Loss and accuracy against passes over the samples.
+def sweeps_figure(path: Path, records: list[Record], title: str, metric: Metric = ACCURACY) -> None:
+    """Loss, and accuracy or R^2, against passes over the samples.
 
     Args:
         path: file to write.
         records: lines of metrics.jsonl.
         title: heading of the figure.
+        metric: what is drawn beside the loss.
     """
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -65,8 +71,9 @@ def sweeps_figure(path: Path, records: list[Record], title: str) -> None:
     curve(left, passes, _column("loss", records), color=BLUE, label="while updating")
     _evaluations(left, "loss", evaluated, "forward pass, ")
     finish(left, "Loss", "per sample", log=True, along="pass over the samples")
-    _evaluations(right, "accuracy", evaluated)
-    finish(right, "Accuracy", "share of samples", log=False, along="pass over the samples")
+    _evaluations(right, metric.name, evaluated)
+    _cut_below(right)
+    finish(right, metric.title, metric.unit, log=False, along="pass over the samples")
     for axes in (left, right):
         count_axis(axes, passes[0], passes[-1])
     figure.suptitle(title)
@@ -78,12 +85,17 @@ def _column(name: str, records: list[Record]) -> np.ndarray:
 
 
 def _evaluations(axes: Axes, name: str, records: list[Record], prefix: str = "") -> None:
-    """Loss or accuracy on training samples, and on held-out ones if there are any."""
+    """Loss, accuracy or R^2 on training samples, and on held-out ones if there are any."""
     at = _column("iteration", records)
     for split, colour in (("train", BLACK), ("validation", ORANGE)):
         if f"{split}_{name}" in records[-1]:
             column = _column(f"{split}_{name}", records)
             curve(axes, at, column, color=colour, label=f"{prefix}{split}")
+
+
+def _cut_below(axes: Axes) -> None:
+    """Leaves out what is below -1: of R^2 a start may be at minus thousands."""
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], -1.0))
 
 
 def _residual_panel(axes: Axes, iterations: np.ndarray, records: list[Record]) -> None:

@@ -70,7 +70,7 @@ def train_to_end(
     # The iteration under way has been given the old state's memory: nothing can be saved before.
     with (
         stop_requests() as asked,
-        show_progress(iterations, console, trainer.describe) as show,
+        show_progress(iterations, console, trainer.describe, trainer.metric) as show,
     ):
         while True:
             restart = None

@@ -89,7 +89,7 @@ class TrainConfig:
 
     resume: Path | None = None
     """Run directory of a run to resume, under the options it was begun with; iterations, mesh,
-    cluster, checkpoint and divergence may be changed."""
+    cluster, checkpoint, divergence and the places of the data may be changed."""
 
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)

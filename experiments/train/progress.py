@@ -14,12 +14,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from experiments.train.metric import Metric
 from experiments.train.trainer import Record
 
 
 @contextmanager
 def show_progress(
-    iterations: int, console: Console, describe: Callable[[Record], str]
+    iterations: int, console: Console, describe: Callable[[Record], str], metric: Metric
 ) -> Iterator[Callable[[Record], None]]:
     """Yields a function that shows the latest record.
 
@@ -27,12 +28,14 @@ def show_progress(
         iterations: number of the last one.
         console: where it is shown.
         describe: says of a record how far training has come.
+        metric: what is said of the network.
     """
 
     def text(record: Record) -> str:
-        parts = [describe(record), f"train {record['train_accuracy']:.1%}"]
-        if "validation_accuracy" in record:
-            parts.append(f"val {record['validation_accuracy']:.1%}")
+        parts = [describe(record)]
+        for split, title in (("train", metric.progress), ("validation", "val")):
+            if (name := f"{split}_{metric.name}") in record:
+                parts.append(f"{title} {record[name]:{metric.short}}")
         return " ".join(parts)
 
     if not console.is_terminal:

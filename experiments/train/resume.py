@@ -22,6 +22,7 @@ T = TypeVar("T")
 MAY_CHANGE = (
     *("resume", "out", "iterations", "mesh", "cluster", "distributed", "checkpoint", "divergence"),
     *("data.prepared", "data.archives", "data.download"),
+    *("data.file", "data.test_file"),  # may have moved; other data are told by their digest
 )
 
 

@@ -15,7 +15,7 @@ from experiments.algorithms.loop import Chunk, TrainState
 from experiments.algorithms.sweeps import SWEEPS
 from experiments.train.checkpoints import Found, restore
 from experiments.train.figure import sweeps_figure
-from experiments.train.trainer import Record, Trainer, evaluation
+from experiments.train.trainer import Record, Trainer
 from pdadmm_jax.parallel.mesh import stages
 from pdadmm_jax.sweeps.rules import ConstantRate
 
@@ -67,7 +67,7 @@ class SweepsTrainer(Trainer):
             for i in range(chunk.length)
         ]
         end = chunk.end
-        lines[-1] |= {"seconds": end.seconds, **_numbers(end.config), **evaluation(chunk)}
+        lines[-1] |= {"seconds": end.seconds, **_numbers(end.config), **self.evaluation(chunk)}
         return lines
 
     def monitor(self, chunk: Chunk) -> np.ndarray:
@@ -105,8 +105,8 @@ class SweepsTrainer(Trainer):
         return {"loss": record.get("loss")}
 
     def draw(self, path: Path, records: list[Record], title: str) -> None:
-        """Writes the figure of a run: loss and accuracy."""
-        sweeps_figure(path, records, title)
+        """Writes the figure of a run: loss, and accuracy or R^2."""
+        sweeps_figure(path, records, title, self.metric)
 
     def _stages(self) -> int:
         return stages(self.mesh) if self.mesh else 1

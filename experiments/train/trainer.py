@@ -18,6 +18,7 @@ from experiments.algorithms import loop
 from experiments.algorithms.algorithm import Algorithm
 from experiments.algorithms.loop import Chunk, Schedule, Score, TrainState
 from experiments.train.checkpoints import Found
+from experiments.train.metric import ACCURACY, R2, Metric
 from experiments.train.options import TrainConfig
 
 Record = dict[str, Any]  # a line of metrics.jsonl
@@ -121,22 +122,26 @@ class Trainer(ABC):
         return loop.train(self.algorithm, state, self.splits.solved, key, schedule, splits)
 
     def evaluate(self, state: TrainState) -> dict[str, Score]:
-        """Mean loss and accuracy on all splits."""
+        """Mean loss, and accuracy or R^2, on all splits."""
         splits = self.splits.of("train", "validation", "test")
         return loop.evaluate(self.algorithm, state.state, state.config, splits)
+
+    @property
+    def metric(self) -> Metric:
+        """What is said of the network beside its loss."""
+        return R2 if self.splits.regression else ACCURACY
+
+    def evaluation(self, chunk: Chunk) -> dict[str, float]:
+        """The evaluation of a chunk as its last record has it."""
+        return {
+            f"{name}_{what}": value
+            for name, score in chunk.scores.items()
+            for what, value in zip(("loss", self.metric.name), score, strict=True)
+        }
 
     def layer_widths(self, state: TrainState) -> tuple[int, ...]:
         """(features, hidden, ..., outputs), as they are now."""
         return state.state.plan.widths
-
-
-def evaluation(chunk: Chunk) -> dict[str, float]:
-    """The evaluation of a chunk as its last record has it."""
-    return {
-        f"{name}_{what}": value
-        for name, score in chunk.scores.items()
-        for what, value in zip(("loss", "accuracy"), score, strict=True)
-    }
 
 
 def _shown(value: Any) -> str:

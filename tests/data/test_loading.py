@@ -1,5 +1,6 @@
 import dataclasses
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from experiments.data import NAMES, DataConfig, DataError, load
 from experiments.data.catalogue import ENTRIES
+from experiments.data.dataset import Scaling
 from experiments.data.loading import hold_out
 
 
@@ -64,6 +66,64 @@ def test_samples_and_labels_stay_together():
 def test_what_is_out_of_range_is_named(wrong, message):
     with pytest.raises(DataError, match=message):
         load(DataConfig(**wrong))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prepared": Path("a")}, "prepared is a, but digits comes with the code: leave it out"),
+        ({"archives": Path("a")}, "archives is a, but digits comes with the code: leave it out"),
+        ({"test_file": Path("a.npz")}, "test_file is a.npz, but file is not given"),
+        ({"test": 0.5}, "test is 0.5, but file is not given: give both or neither"),
+        ({"task": "regression"}, "task is regression, but file is not given"),
+    ],
+)
+def test_what_a_user_names_is_not_passed_over(given, message):
+    with pytest.raises(DataError, match=message):
+        load(DataConfig(**given))
+
+
+@pytest.mark.parametrize("limit", [None, 50])
+def test_the_training_samples_alone_say_how_to_standardise(limit):
+    config = DataConfig(limit=limit, validation=0.5)
+    plain, found = load(config), load(dataclasses.replace(config, standardise=True))
+    constant = plain.x_train.min(0) == plain.x_train.max(0)
+    assert constant.any()
+    np.testing.assert_allclose(found.x_train.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(found.x_train.std(0)[~constant], 1, rtol=1e-4)
+    rows = plain.x_train.astype(float)
+    mean, std = rows.mean(0), np.where(constant, 1, rows.std(0))
+    for split in ("train", "validation", "test"):
+        rows = getattr(plain, f"x_{split}")
+        np.testing.assert_allclose(getattr(found, f"x_{split}"), (rows - mean) / std, atol=1e-5)
+    np.testing.assert_array_equal(found.y_train, plain.y_train)
+    assert found.kept().keys() == {"classes", "x_mean", "x_std"}
+    assert plain.kept()["classes"].tolist() == list(range(10))
+
+
+def test_a_constant_column_keeps_its_size():
+    # The mean of equal numbers may be rounded away from them, and the deviation from zero.
+    rows = np.column_stack(
+        [np.full(7, 0.1), np.arange(7.0), 1e9 + np.arange(7), np.full(7, 1e-300)]
+    )
+    rows[0, 3] = 0  # varies, but no square of it does
+    scaling = Scaling.of(rows)
+    assert scaling.std[[0, 3]].tolist() == [1, 1]
+    assert (scaling.apply(rows)[:, 0] == 0).all()
+    np.testing.assert_allclose(scaling.apply(rows)[:, 2], scaling.apply(rows)[:, 1], atol=1e-6)
+    np.testing.assert_allclose(scaling.undo(scaling.apply(rows)), rows)
+
+
+def test_large_numbers_and_targets_are_standardised_before_they_are_rounded(tmp_path):
+    x, y = 1e12 + np.arange(40.0)[:, None], np.column_stack([1e12 - np.arange(40.0), np.ones(40)])
+    np.savez(tmp_path / "x.npz", x=x, y=y)
+    found = load(DataConfig(file=tmp_path / "x.npz", standardise=True))
+    assert len(np.unique(found.x_train)) == len(found.y_train)
+    np.testing.assert_allclose(found.y_train[:, 0], -found.x_train[:, 0], atol=1e-4)
+    assert (found.y_train[:, 1] == 0).all()
+    restored = found.y_scaling.undo(found.y_test)
+    assert set(restored[:, 0].round()) <= set(y[:, 0])
+    assert found.kept().keys() == {"x_mean", "x_std", "y_mean", "y_std"}
 
 
 def test_names_agree():

@@ -1,5 +1,6 @@
 """Published datasets, on small ones in the formats of the originals."""
 
+import gzip
 import json
 import shutil
 from dataclasses import replace
@@ -134,10 +135,73 @@ def test_the_default_directory_is_that_of_tfds(original, tmp_path):
     assert (tmp_path / "default" / store.OWN / "kmnist").is_dir()
 
 
-def test_a_missing_archives_directory_is_named(original, config, tmp_path):
+WRONG_PLACES = {
+    "nowhere": (lambda place: None, "which is no directory"),
+    "a file": (lambda place: place.touch(), "which is no directory"),
+    "empty": (lambda place: place.mkdir(), "which has none of train-images-idx3-ubyte.gz, "),
+    "damaged": (lambda place: write_idx_damaged(place), "sha256 is .* replace it"),
+}
+
+
+def write_idx_damaged(place):
+    place.mkdir()
+    (place / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
+
+
+@pytest.mark.parametrize("place", WRONG_PLACES)
+@pytest.mark.parametrize("prepared", [False, True])
+def test_archives_that_are_named_are_used_or_refused(original, config, tmp_path, place, prepared):
+    made = original("mnist")
+    if prepared:  # which does not take the place of what is named
+        load(replace(config, name="mnist", archives=made.directory))
+    make, message = WRONG_PLACES[place]
+    make(tmp_path / "place")
+    with pytest.raises(DataError, match=f"{tmp_path / 'place'}.*{message}"):
+        load(replace(config, name="mnist", archives=tmp_path / "place"))
+
+
+def test_a_prepared_directory_has_to_be_one(original, config, tmp_path):
     original("mnist")
-    with pytest.raises(DataError, match=r"archives is .*/nowhere, which is no directory"):
-        load(replace(config, name="mnist", archives=tmp_path / "nowhere"))
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"prepared is .*/file, which is no directory"):
+        load(replace(config, name="mnist", prepared=tmp_path / "file"))
+
+
+def test_where_archives_are_prepared_already_both_are_named(original, config):
+    made = original("mnist")
+    config = replace(config, name="mnist", archives=made.directory)
+    load(config)
+    source = load(config).source
+    assert source.startswith(f"archives in {made.directory}, TFDS data directory {config.prepared}")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_archives_may_be_in_a_folder_of_the_sets_name(original, config, tmp_path, name):
+    made = original(name)
+    made.directory.rename(tmp_path / name)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"of another set")
+    splits, source = images(replace(config, name=name, archives=tmp_path))
+    made.assert_equal(splits)
+    assert source.startswith(f"archives in {tmp_path}, prepared in")
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if "mnist" in name])
+@pytest.mark.parametrize("old", ["", "-idx"])
+@pytest.mark.parametrize("unpacked", ["*", "*images*"])
+def test_unpacked_archives_are_read_and_not_prepared(original, config, name, old, unpacked):
+    made = original(name)
+    for path in made.directory.glob(unpacked):
+        plain = path.with_suffix("").name.replace(old or "none", ".idx")
+        (made.directory / plain).write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    splits, source = images(replace(config, name=name, archives=made.directory))
+    made.assert_equal(splits)
+    assert source == f"archives in {made.directory}"
+    assert not config.prepared.exists()
+    first = next(made.directory.glob("t10k-images*"))
+    first.write_bytes(first.read_bytes()[:-1])
+    with pytest.raises(DataError, match=rf"{first}: 19599 values, but its header says 19600"):
+        load(replace(config, name=name, archives=made.directory))
 
 
 def test_a_wrong_checksum_is_named(original, config):
