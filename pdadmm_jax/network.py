@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdadmm_jax import inference
-from pdadmm_jax._checks import check_array, check_finite
+from pdadmm_jax._checks import check_array, check_finite, is_concrete
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import AnyArray, Array, Float, Params, Scalar, Shaped
 from pdadmm_jax.numerics.products import Precision
@@ -48,21 +48,28 @@ class Scaling:
             values: the training samples'.
         """
         values = np.asarray(values, np.float64)
-        deviation = values.std(axis=0)
-        constant = np.ptp(values, axis=0) == 0
-        return cls(values.mean(axis=0), np.where(constant, 1.0, deviation))
+        # From the first row on, so that equal numbers deviate from their mean by nothing.
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = values - values[0]
+            mean, deviation = values[0] + moved.mean(0), moved.std(0)
+        return cls(mean, np.where(deviation == 0, 1.0, deviation))
 
-    def apply(self, values: Float[AnyArray, "N columns"]) -> Array:
-        """The values in the new units."""
-        values = jnp.asarray(values)
-        mean, scale = (jnp.asarray(one, values.dtype) for one in (self.mean, self.scale))
+    def apply(self, values: Shaped[AnyArray, "N columns"]) -> Float[AnyArray, "N columns"]:
+        """The values in the new units, in double precision where they are known."""
+        values, mean, scale = _wide(values, self.mean, self.scale)
         return (values - mean[None]) / scale[None]
 
-    def undo(self, values: Float[AnyArray, "N columns"]) -> Array:
-        """Values of the new units in the old ones."""
-        values = jnp.asarray(values)
-        mean, scale = (jnp.asarray(one, values.dtype) for one in (self.mean, self.scale))
+    def undo(self, values: Shaped[AnyArray, "N columns"]) -> Float[AnyArray, "N columns"]:
+        """Values of the new units in the old ones, likewise."""
+        values, mean, scale = _wide(values, self.mean, self.scale)
         return values * scale[None] + mean[None]
+
+
+def _wide(values: Any, *others: Any) -> list[Any]:
+    """Arrays of one kind: NumPy's in double precision, or JAX's of the first one's dtype."""
+    if all(map(is_concrete, (values, *others))):
+        return [np.asarray(one, np.float64) for one in (values, *others)]
+    return [jnp.asarray(one, values.dtype) for one in (values, *others)]
 
 
 @pytree_dataclass
@@ -128,7 +135,7 @@ class Network:
     def forward(self, x: Shaped[AnyArray, "N features"]) -> Float[Array, "N C"]:
         """Outputs, in the units of y."""
         found = inference.forward(self.weights, self._scaled(x), self)
-        return found if self.targets is None else self.targets.undo(found)
+        return found if self.targets is None else self._array(self.targets.undo(found))
 
     def predict(self, x: Shaped[AnyArray, "N features"]) -> Any:
         """What the network says of each sample, as ``predict`` of the library.
@@ -146,7 +153,7 @@ class Network:
         Args:
             data: samples in their own units; integer labels are numbers of classes.
         """
-        y = data.y if self.targets is None else self.targets.apply(data.y)
+        y = data.y if self.targets is None else self._array(self.targets.apply(data.y))
         data = data._replace(x=self._scaled(data.x), y=y)
         found = inference.loss(self.weights, data, self)
         score = inference.r_squared if inference.is_regression(data, self) else inference.accuracy
@@ -195,10 +202,15 @@ class Network:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _scaled(self, x: Any) -> Any:
+    def _scaled(self, x: Any) -> Array:
         check_array("x", x)
-        x = jnp.asarray(x, self.weights[0][0].dtype)
-        return x if self.inputs is None or x.ndim != 2 else self.inputs.apply(x)
+        if self.inputs is None or x.ndim != 2 or x.shape[1] != self.widths[0]:
+            return self._array(x)
+        return self._array(self.inputs.apply(x))
+
+    def _array(self, values: Any) -> Array:
+        """Values as the layers have them."""
+        return jnp.asarray(values, self.weights[0][0].dtype)
 
 
 def load(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -194,10 +195,14 @@ def _units(
 
 def _in_units(data: Data, units: dict[str, Any]) -> Data:
     """The samples as the layers' problems have them."""
-    inputs, targets = units.get("inputs"), units.get("targets")
+
+    def scaled(values: Any, scaling: Scaling | None) -> Any:
+        if scaling is None:
+            return values
+        return jnp.asarray(scaling.apply(values), data.x.dtype)
+
     return data._replace(
-        x=data.x if inputs is None else inputs.apply(data.x),
-        y=data.y if targets is None else targets.apply(data.y),
+        x=scaled(data.x, units.get("inputs")), y=scaled(data.y, units.get("targets"))
     )
 
 

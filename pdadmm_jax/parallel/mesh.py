@@ -63,8 +63,11 @@ def checked_mesh(mesh: Mesh) -> Mesh:
     """The same mesh, its shardings left to this library.
 
     Raises:
+        TypeError: no mesh.
         ValueError: an axis that nothing would be laid out over.
     """
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh is {mesh!r}, but has to be one of devices, as make_mesh makes it.")
     unknown = {name: size for name, size in mesh.shape.items() if name not in (LAYER, DATA)}
     if any(size > 1 for size in unknown.values()):
         raise ValueError(
