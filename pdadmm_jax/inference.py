@@ -125,7 +125,8 @@ def accuracy(network: StateOrParams, data: Data, config: Problem) -> Scalar:
 def r_squared(network: StateOrParams, data: Data, config: Problem) -> Scalar:
     """Share of the targets' variance that the outputs explain, 1 - residuals / variance.
 
-    1 is perfect, 0 as good as the targets' mean.  Of several targets, the mean of theirs.
+    1 is perfect, 0 as good as the targets' mean.  Of several targets, the mean over those that
+    vary; NaN if none does.
 
     Args:
         network: a state, or (W, b) of every layer.
@@ -191,9 +192,13 @@ def _mean_loss(outputs: Array, data: Data, loss: Loss) -> Array:
 @jax.jit
 def _r_squared(outputs: Array, data: Data) -> Array:
     y = data.y.astype(outputs.dtype).reshape(outputs.shape)
-    each = jax.vmap(data.mean, in_axes=1)  # over the samples that count, column by column
-    rest, spread = each((outputs - y) ** 2), each((y - each(y)[None]) ** 2)
-    return 1 - jnp.mean(rest / spread)
+    means = jax.vmap(data.mean, in_axes=1)  # over the samples that count, column by column
+    centre = means(y)
+    rest, variance = means((outputs - y) ** 2), means((y - centre[None]) ** 2)
+    # A mean is rounded: the variance that this alone gives a constant target counts as none.
+    varies = variance > (8 * jnp.finfo(y.dtype).eps * centre) ** 2
+    explained = jnp.where(varies, 1 - rest / jnp.where(varies, variance, 1), 0)
+    return jnp.sum(explained) / jnp.sum(varies, dtype=y.dtype)
 
 
 @partial(jax.jit, static_argnums=2)

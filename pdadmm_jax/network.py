@@ -14,13 +14,14 @@ import numpy as np
 
 from pdadmm_jax import inference
 from pdadmm_jax._checks import check_array, check_finite, is_concrete
+from pdadmm_jax._npz import read_npz
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import AnyArray, Array, Float, Params, Scalar, Shaped
 from pdadmm_jax.numerics.products import Precision
 from pdadmm_jax.problems.activations import ACTIVATIONS, Activation, LeakyReLU
 from pdadmm_jax.problems.data import Data
 from pdadmm_jax.problems.first_weights import as_pairs, chained_widths
-from pdadmm_jax.problems.losses import LOSSES, Loss, SoftmaxCrossEntropy
+from pdadmm_jax.problems.losses import LOSSES, BinaryLogistic, Loss, SoftmaxCrossEntropy
 from pdadmm_jax.problems.problem import Problem, resolve_problem
 
 FORMAT = 1
@@ -105,7 +106,9 @@ class Network:
         object.__setattr__(self, "weights", as_pairs(self.weights))
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(self.classes))
-            _check_number("classes", len(self.classes), self.widths[-1], "outputs")
+            single = isinstance(self.loss, BinaryLogistic) and self.widths[-1] == 1
+            count = 2 if single else self.widths[-1]
+            _check_number("classes", len(self.classes), count, "classes")
         for name, width, what in (
             ("inputs", self.widths[0], "features"),
             ("targets", self.widths[-1], "outputs"),
@@ -229,9 +232,8 @@ def load(
     Raises:
         ValueError: no such file, one that is damaged or no network's, or an activation or a loss
             that is not the library's and was not given.
-        OSError: the file cannot be read.
     """
-    arrays = _arrays(path)
+    arrays = read_npz(Path(path))
     text = arrays.pop("description", None)
     described: Mapping[str, Any] = {}
     try:
@@ -296,20 +298,6 @@ def _named(field: str, described: Any, known: Mapping[str, Any]) -> Any:
     if name not in known:
         raise ValueError(f"its {field} {name!r} is none of {', '.join(known)}")
     return known[name]
-
-
-def _arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """All arrays of an npz file."""
-    try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such file") from None
-    except OSError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy each have their own
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path}: no sound npz file ({reason})") from None
 
 
 def _weights(arrays: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:

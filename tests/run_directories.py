@@ -95,7 +95,7 @@ def assert_damage_is_found(directory: Path, bits: int, chosen: random.Random) ->
 
 
 def _weights(run: Path) -> dict[str, np.ndarray]:
-    pairs = enumerate(runs.read_weights(run), start=1)
+    pairs = enumerate(runs.read_weights(run).weights, start=1)
     return {
         f"{name}{k}": np.asarray(v) for k, pair in pairs for name, v in zip("Wb", pair, strict=True)
     }

@@ -66,12 +66,11 @@ def test_metrics_have_a_line_per_iteration(trained):
 def test_weights_give_the_reported_accuracy(trained):
     _, directory = trained
     summary = json.loads((directory / "summary.json").read_text())
-    params = runs.read_weights(directory)
-    assert len(params) == summary["layers"] == 5
+    network = runs.read_weights(directory)
+    assert len(network.weights) == summary["layers"] == 5
     test = load(DataConfig())
     data = pdadmm.Data(test.x_test, test.y_test)
-    accuracy = pdadmm.accuracy(params, data, pdadmm.admm.Config())
-    assert float(accuracy) == pytest.approx(summary["test_accuracy"])
+    assert float(network.evaluate(data)[1]) == pytest.approx(summary["test_accuracy"])
     assert summary["test_accuracy"] > 0.7
 
 

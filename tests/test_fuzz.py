@@ -9,7 +9,6 @@ import contextlib
 import gzip
 import importlib
 import io
-import itertools
 import json
 import re
 import shutil
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+import pdadmm_jax as pdadmm
 from experiments import __main__
 from experiments.data import DataConfig, load, store
 from experiments.data.catalogue import ENTRIES
@@ -206,10 +206,8 @@ def write_table(folder):
 
 
 def write_weights(folder):
-    arrays = {}
-    for layer, shape in enumerate(itertools.pairwise((4, 3, 2)), start=1):
-        arrays |= {f"W{layer}": np.ones(shape, "f4"), f"b{layer}": np.zeros(shape[1], "f4")}
-    np.savez(folder / "weights.npz", **arrays)
+    pairs = [(np.ones(shape, "f4"), np.zeros(shape[1], "f4")) for shape in ((4, 3), (3, 2))]
+    pdadmm.Network(pairs).save(folder / "weights.npz")
 
 
 def pairs(images):

@@ -40,7 +40,7 @@ def test_values_that_blow_up_at_once_are_named(tmp_path, capsys):
     assert (line["lagrangian"], line["finite"]) == (None, False)
     found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
     assert f"the state after iteration 0 is saved in {found.path}" in out
-    assert all(np.isfinite(W).all() for W, _ in runs.read_weights(run))
+    assert all(np.isfinite(W).all() for W, _ in runs.read_weights(run).weights)
 
 
 def test_a_run_stops_in_the_iteration_that_breaks_it(tmp_path, capsys, monkeypatch):

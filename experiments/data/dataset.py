@@ -1,9 +1,17 @@
 """What the dataset layer hands around: samples as stored, a dataset as trained on, one error."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # the command line's options are parsed without the library, which takes a second
+    from pdadmm_jax import Network, Params
+    from pdadmm_jax.network import Scaling
+    from pdadmm_jax.problems.problem import Problem
 
 
 class DataError(ValueError):
@@ -68,32 +76,6 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """A shift and a divisor of every column: (rows - mean) / std."""
-
-    mean: np.ndarray  # (columns,) float64
-    std: np.ndarray  # (columns,) float64, 1 where a column is constant
-
-    @classmethod
-    def of(cls, rows: np.ndarray) -> "Scaling":
-        """Returns the one by which these rows have mean 0 and standard deviation 1."""
-        # From the first row on, so that equal numbers have their own value for a mean, and deviate
-        # from it by nothing, whatever sums are rounded to.
-        with np.errstate(over="ignore", invalid="ignore"):  # `load` refuses what comes of it
-            moved = np.subtract(rows, rows[0], dtype=np.float64)
-            mean, std = rows[0] + moved.mean(0), moved.std(0)
-        return cls(mean, np.where(std == 0, 1.0, std))
-
-    def apply(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the rows standardised, float64."""
-        return (rows - self.mean) / self.std
-
-    def undo(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the rows as they were before, float64."""
-        return rows * self.std + self.mean
-
-
-@dataclass(frozen=True)
 class Dataset:
     """Arrays to train and evaluate on; every x is float32, standardised if that was asked for.
 
@@ -138,10 +120,11 @@ class Dataset:
                 " use train, or --data.task classification if they are classes"
             )
 
-    def kept(self) -> dict[str, np.ndarray]:
-        """Returns the arrays without which the trained network cannot be asked anything."""
-        arrays = {} if self.labels is None else {"classes": self.labels}
-        for name, scaling in (("x", self.x_scaling), ("y", self.y_scaling)):
-            if scaling is not None:
-                arrays |= {f"{name}_mean": scaling.mean, f"{name}_std": scaling.std}
-        return arrays
+    def network(self, params: Params, config: Problem) -> Network:
+        """Returns the network of trained weights, with what samples and answers mean here."""
+        from pdadmm_jax import Network
+
+        names = None if self.labels is None else tuple(self.labels.tolist())
+        return Network.of(
+            params, config, inputs=self.x_scaling, targets=self.y_scaling, classes=names
+        )

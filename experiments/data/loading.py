@@ -1,14 +1,20 @@
 """From a configuration to a dataset: find the samples, select, hold out, scale."""
 
+from __future__ import annotations
+
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from experiments.data import own
 from experiments.data.catalogue import ENTRIES, Entry
 from experiments.data.config import DataConfig
-from experiments.data.dataset import DataError, Dataset, NotAtHand, Scaling, Source, Splits
+from experiments.data.dataset import DataError, Dataset, NotAtHand, Source, Splits
 from experiments.data.protocol import FULL, features, select
+
+if TYPE_CHECKING:
+    from pdadmm_jax.network import Scaling
 
 
 def load(config: DataConfig) -> Dataset:
@@ -47,6 +53,8 @@ def load(config: DataConfig) -> Dataset:
     }
     x_scaling = y_scaling = None
     if config.standardise:
+        from pdadmm_jax.network import Scaling
+
         x_scaling = Scaling.of(x["train"])
         y_scaling = Scaling.of(y["train"]) if source.labels is None else None
     x = {split: _singles(f"x_{split}", rows, x_scaling) for split, rows in x.items()}
@@ -99,7 +107,7 @@ def _singles(what: str, rows: np.ndarray, scaling: Scaling | None) -> np.ndarray
       DataError: It has no number for one of them.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        singles = (rows if scaling is None else scaling.apply(rows)).astype(np.float32, copy=False)
+        singles = np.asarray(rows if scaling is None else scaling.apply(rows), np.float32)
     if not (finite := np.isfinite(singles)).all():
         way = ", or give --data.standardise" if scaling is None else ""
         raise DataError(

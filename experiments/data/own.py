@@ -25,7 +25,7 @@ from experiments.data.config import DataConfig
 from experiments.data.dataset import DataError, Source
 from experiments.data.protocol import features
 from experiments.data.tables import Layout, read_csv
-from experiments.runtime.npz_files import read_npz
+from pdadmm_jax._npz import read_npz
 
 SPLITS = ("train", "test")
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535}  # 1 for all others

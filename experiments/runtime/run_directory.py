@@ -10,27 +10,24 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NotRequired
 
 import jax
-import numpy as np
 from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
 
 import pdadmm_jax as pdadmm
 from experiments.runtime.errors import UsageError
 from experiments.runtime.json_files import checked_json, read_json
-from experiments.runtime.npz_files import read_npz
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
-# In weights.npz beside the weights: what the classes are called; by what x and y were standardised.
-KEPT = ("classes", "x_mean", "x_std", "y_mean", "y_std")
+WEIGHTS = "weights.npz"
 
 
 def create(out: Path, name: str, config: Any) -> Path:
@@ -221,47 +218,18 @@ def read_summary(path: Path) -> Summary:
     return read_json(path / SUMMARY, _SUMMARY)
 
 
-def write_weights(
-    path: Path, params: pdadmm.Params, kept: Mapping[str, np.ndarray] | None = None
-) -> None:
-    """Writes W1, b1, W2, ... to weights.npz: plain arrays, readable without pickle.
-
-    Args:
-        path: the run directory.
-        params: of every layer.
-        kept: arrays of the names in ``KEPT`` beside them, which say what inputs and outputs mean.
-    """
-    arrays: dict[str, Any] = dict(kept or {})
-    for layer, (W, b) in enumerate(params, start=1):
-        arrays |= {f"W{layer}": np.asarray(W), f"b{layer}": np.asarray(b)}
-    with replacing(path / "weights.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+def write_weights(path: Path, network: pdadmm.Network) -> None:
+    """Writes the network to weights.npz, readable without pickle and by ``pdadmm_jax.load``."""
+    network.save(path / WEIGHTS)
 
 
-def read_weights(path: Path) -> pdadmm.Params:
-    """The weights of weights.npz, from input to output.
+def read_weights(path: Path) -> pdadmm.Network:
+    """The network of weights.npz.
 
     Raises:
-        ValueError: they are not those of a network.
+        ValueError: there is none, or it is damaged.
     """
-    file = path / "weights.npz"
-    arrays = {name: array for name, array in read_npz(file).items() if name not in KEPT}
-    depth = max(len(arrays) // 2, 1)
-    names = [f"{kind}{layer}" for layer in range(1, depth + 1) for kind in "Wb"]
-    if sorted(arrays) != sorted(names):
-        raise ValueError(f"{file} has {', '.join(arrays) or 'no arrays'}, not W1, b1, W2, ...")
-    if odd := [name for name in names if arrays[name].dtype.kind != "f"]:
-        raise ValueError(f"{file}: {odd[0]} is {arrays[odd[0]].dtype}, but has to be floating")
-    params = [(arrays[f"W{layer}"], arrays[f"b{layer}"]) for layer in range(1, depth + 1)]
-    n_in = params[0][0].shape[:1]
-    for layer, (W, b) in enumerate(params, start=1):
-        if W.ndim != 2 or W.shape[:1] != n_in or b.shape != W.shape[1:]:
-            raise ValueError(
-                f"{file}: W{layer} and b{layer} have the shapes {W.shape} and {b.shape}, which do "
-                "not fit each other or the layer below"
-            )
-        n_in = b.shape
-    return params
+    return pdadmm.load(path / WEIGHTS)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

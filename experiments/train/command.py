@@ -145,7 +145,7 @@ def report(console: Console, run: Path, ended: Ended, trainer: Trainer, dataset:
     network = "-".join(map(str, trainer.layer_widths(last)))
     title = f"{dataset.name}, {network}: {trainer.title(last.config)}"
     with runs.writing_to(run):
-        runs.write_weights(run, params, dataset.kept())
+        runs.write_weights(run, dataset.network(params, last.config))
         write(SavedOutput(console, run), run, ended, trainer, scores, title, dataset)
 
 
@@ -249,7 +249,7 @@ def _root_mean_square(loss: float, dataset: Dataset) -> float | None:
     """
     if not dataset.regression or dataset.outputs > 1:
         return None
-    unit = 1.0 if dataset.y_scaling is None else float(dataset.y_scaling.std[0])
+    unit = 1.0 if dataset.y_scaling is None else float(dataset.y_scaling.scale[0])
     return unit * math.sqrt(2 * loss)
 
 
