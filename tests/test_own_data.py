@@ -11,13 +11,21 @@ import pdadmm_jax as pdadmm
 from experiments.algorithms import scores
 from experiments.data import DataConfig, load
 from experiments.runtime import run_directory as runs
+from experiments.train.command import remarks
 from tests.commands import assert_refused, run, train
 from tests.run_directories import cut_off, directory_in, lines_of, unlike
+from tests.selection import selected
 
 SMALL = ("--network.hidden", 16, 16, "--network.activation", "tanh", "--evaluate-every", 10)
 SWEEPS = ("--algorithm", "sweeps", "--sweeps.batch", 16)
 
 
+WAYS = {
+    "one device": (),
+    "mesh": ("--mesh.layer", 2, "--mesh.data", 2),
+    "stages": (*SWEEPS, "--mesh.layer", 3),
+    "double": ("--double",),
+}
 ACCURATE = ("compare", "race", "study convergence", "study communication", "study ablations")
 
 
@@ -107,12 +115,9 @@ def test_classes_keep_their_names(arrays, tmp_path):
     assert "test_rmse" not in summary
 
 
-@pytest.mark.parametrize(
-    "words",
-    [(), ("--mesh.layer", 2, "--mesh.data", 2), (*SWEEPS, "--mesh.layer", 3), ("--double",)],
-)
-def test_several_targets_on_several_devices(arrays, tmp_path, words):
-    options = ("--data.file", arrays / "two.npz", *SMALL, "--iterations", 30, *words)
+@pytest.mark.parametrize("way", selected(WAYS, fast=["mesh", "stages"]))
+def test_several_targets_on_several_devices(arrays, tmp_path, way):
+    options = ("--data.file", arrays / "two.npz", *SMALL, "--iterations", 30, *WAYS[way])
     assert train(*options, "--out", tmp_path) == 0
     summary = json.loads((directory_in(tmp_path) / "summary.json").read_text())
     assert 0.1 < summary["validation_r2"] < 1
@@ -146,21 +151,19 @@ def test_other_data_are_not_resumed(houses, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "notes"),
+    ("given", "notes"),
     [
-        ((), ["note: values reach", "note: 80 classes among"]),
-        (("--data.task", "regression"), ["note: values reach"]),
-        (("--data.task", "regression", "--data.standardise"), []),
+        ({}, ["note: values reach", "note: 80 classes among 58 samples"]),
+        ({"task": "regression"}, ["note: values reach"]),
+        ({"task": "regression", "standardise": True}, []),
     ],
 )
-def test_what_may_not_be_meant_is_said(tmp_path, words, notes):
+def test_what_may_not_be_meant_is_said(tmp_path, given, notes):
     rows = [f"{k},{2000 - k},{k}" for k in range(80)]
     (tmp_path / "x.csv").write_text("\n".join(rows))
-    words = ("--data.file", tmp_path / "x.csv", "--data.validation", 0, *SMALL, *words)
-    code, out, err = run("train", *words, "--iterations", 2, "--out", tmp_path / "runs")
-    assert code == 0, err
-    said = [line for line in out.splitlines() if "values reach" in line or "classes among" in line]
-    assert [line[: len(note)] for line, note in zip(said, notes, strict=True)] == notes
+    dataset = load(DataConfig(file=tmp_path / "x.csv", **given))
+    found = remarks(dataset, own=True)
+    assert [line[: len(note)] for line, note in zip(found, notes, strict=True)] == notes
 
 
 @pytest.mark.parametrize(
