@@ -6,11 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import pdadmm_jax as pdadmm
 from experiments.algorithms import scores
 from experiments.data import DataConfig, load
 from experiments.runtime import run_directory as runs
+from experiments.train import figure
 from experiments.train.command import remarks
 from tests.commands import assert_refused, run, train
 from tests.run_directories import cut_off, directory_in, lines_of, unlike
@@ -180,6 +182,18 @@ def test_what_does_not_fit_is_refused(houses, tmp_path, command, complaint):
     out = ("--out", tmp_path / "runs")
     assert_refused((*command.split(), "--data.file", houses, *out), complaint)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "bottom"),
+    [([0.2, 0.9], 0.2), ([-3e4, 0.8], -1), ([-9.0, -3.0], -9), ([-0.5, 1], -0.5)],
+)
+def test_a_bad_start_leaves_room_for_the_rest_of_the_curve(values, bottom):
+    axes = Figure().subplots()
+    axes.margins(0)
+    axes.plot(values)
+    figure._cut_below(axes)
+    assert axes.get_ylim() == (bottom, values[-1])
 
 
 @pytest.mark.parametrize("filled", [False, True])
