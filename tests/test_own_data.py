@@ -6,17 +6,27 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import pdadmm_jax as pdadmm
 from experiments.algorithms import scores
 from experiments.data import DataConfig, load
+from experiments.train import figure
+from experiments.train.command import remarks
 from tests.commands import assert_refused, run, train
 from tests.run_directories import cut_off, directory_in, lines_of, unlike
+from tests.selection import selected
 
 SMALL = ("--network.hidden", 16, 16, "--network.activation", "tanh", "--evaluate-every", 10)
 SWEEPS = ("--algorithm", "sweeps", "--sweeps.batch", 16)
 
 
+WAYS = {
+    "one device": (),
+    "mesh": ("--mesh.layer", 2, "--mesh.data", 2),
+    "stages": (*SWEEPS, "--mesh.layer", 3),
+    "double": ("--double",),
+}
 ACCURATE = ("compare", "race", "study convergence", "study communication", "study ablations")
 
 
@@ -102,12 +112,9 @@ def test_classes_keep_their_names(arrays, tmp_path):
     assert "test_rmse" not in summary
 
 
-@pytest.mark.parametrize(
-    "words",
-    [(), ("--mesh.layer", 2, "--mesh.data", 2), (*SWEEPS, "--mesh.layer", 3), ("--double",)],
-)
-def test_several_targets_on_several_devices(arrays, tmp_path, words):
-    options = ("--data.file", arrays / "two.npz", *SMALL, "--iterations", 30, *words)
+@pytest.mark.parametrize("way", selected(WAYS, fast=["mesh", "stages"]))
+def test_several_targets_on_several_devices(arrays, tmp_path, way):
+    options = ("--data.file", arrays / "two.npz", *SMALL, "--iterations", 30, *WAYS[way])
     assert train(*options, "--out", tmp_path) == 0
     summary = json.loads((directory_in(tmp_path) / "summary.json").read_text())
     assert 0.1 < summary["validation_r2"] < 1
@@ -142,21 +149,19 @@ def test_other_data_are_not_resumed(houses, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "notes"),
+    ("given", "notes"),
     [
-        ((), ["note: values reach", "note: 80 classes among"]),
-        (("--data.task", "regression"), ["note: values reach"]),
-        (("--data.task", "regression", "--data.standardise"), []),
+        ({}, ["note: values reach", "note: 80 classes among 58 samples"]),
+        ({"task": "regression"}, ["note: values reach"]),
+        ({"task": "regression", "standardise": True}, []),
     ],
 )
-def test_what_may_not_be_meant_is_said(tmp_path, words, notes):
+def test_what_may_not_be_meant_is_said(tmp_path, given, notes):
     rows = [f"{k},{2000 - k},{k}" for k in range(80)]
     (tmp_path / "x.csv").write_text("\n".join(rows))
-    words = ("--data.file", tmp_path / "x.csv", "--data.validation", 0, *SMALL, *words)
-    code, out, err = run("train", *words, "--iterations", 2, "--out", tmp_path / "runs")
-    assert code == 0, err
-    said = [line for line in out.splitlines() if "values reach" in line or "classes among" in line]
-    assert [line[: len(note)] for line, note in zip(said, notes, strict=True)] == notes
+    dataset = load(DataConfig(file=tmp_path / "x.csv", **given))
+    found = remarks(dataset, own=True)
+    assert [line[: len(note)] for line, note in zip(found, notes, strict=True)] == notes
 
 
 @pytest.mark.parametrize(
@@ -173,6 +178,18 @@ def test_what_does_not_fit_is_refused(houses, tmp_path, command, complaint):
     out = ("--out", tmp_path / "runs")
     assert_refused((*command.split(), "--data.file", houses, *out), complaint)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "bottom"),
+    [([0.2, 0.9], 0.2), ([-3e4, 0.8], -1), ([-9.0, -3.0], -9), ([-0.5, 1], -0.5)],
+)
+def test_a_bad_start_leaves_room_for_the_rest_of_the_curve(values, bottom):
+    axes = Figure().subplots()
+    axes.margins(0)
+    axes.plot(values)
+    figure._cut_below(axes)
+    assert axes.get_ylim() == (bottom, values[-1])
 
 
 @pytest.mark.parametrize("filled", [False, True])

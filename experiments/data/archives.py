@@ -19,6 +19,10 @@ from experiments.data.dataset import DataError, NotAtHand
 
 RETRIES = 1
 IDX = "-ubyte.gz"  # how names of archives of a single idx file end
+FOLDERS = {  # what is in an archive of several files
+    "cifar-10-binary.tar.gz": "cifar-10-batches-bin",
+    "cifar-100-binary.tar.gz": "cifar-100-binary",
+}
 TIMEOUT = (5.0, 30.0)  # seconds: to connect, and between two pieces of an answer
 
 _REFUSED = (
@@ -46,8 +50,8 @@ def given(name: str, wanted: Registered, directory: Path) -> dict[str, Path]:
       directory: The user's.
 
     Returns:
-      File name -> path, for those that are there. An idx file may be unpacked, and has another name
-      then; there is no checksum to hold it to.
+      File name -> path, for those that are there. What has been unpacked has another name, and no
+      checksum to be held to.
     """
     if not directory.is_dir():
         raise NotAtHand(
@@ -58,29 +62,29 @@ def given(name: str, wanted: Registered, directory: Path) -> dict[str, Path]:
     found = {
         file: path
         for file in wanted
-        for path in [folder / written for written in _spellings(file)][::-1]
-        if path.is_file()
+        for path in (folder / name for name in reversed(_names(file)))
+        if path.is_file() or (path.is_dir() and file in FOLDERS)
     }
     if not found:
         raise NotAtHand(
             f"archives is {directory}, which has none of {', '.join(wanted)}: give a directory with"
             f" the archives of {name}, or None"
         )
-    _verify({file: path for file, path in found.items() if not is_unpacked(path)}, wanted)
+    _verify({file: path for file, path in found.items() if path.name == file}, wanted)
     return found
 
 
-def _spellings(file: str) -> list[str]:
-    """Returns the names under which an archive is found, the proper one first."""
+def _names(file: str) -> list[str]:
+    """Returns the names under which an archive is looked for, packed and unpacked, its own first.
+
+    Idx files are unpacked to names with a hyphen or with a dot.
+    """
+    if file in FOLDERS:
+        return [file, FOLDERS[file]]
     if not file.endswith(IDX):
         return [file]
     plain = file.removesuffix(".gz")
     return [file, plain, plain.replace("-idx", ".idx")]
-
-
-def is_unpacked(path: Path) -> bool:
-    """Whether a file is what has been in an archive."""
-    return path.name.endswith(IDX.removesuffix(".gz"))
 
 
 def _verify(paths: dict[str, Path], wanted: Registered) -> None:

@@ -84,7 +84,7 @@ def cifar(
     """CIFAR's binary format: a gzipped tar file of records, each some label bytes and an image.
 
     Args:
-      paths: The one archive.
+      paths: The one archive, or the folder that unpacking it made.
       members: Split -> its files in the archive, in order.
       kinds: What the label bytes of a record are, in order.
     """
@@ -98,6 +98,9 @@ def cifar(
 
 def _read_tar(path: Path, names: Sequence[str]) -> dict[str, bytes]:
     """Reads the named members in one pass: a gzipped tar file cannot be searched otherwise."""
+    if path.is_dir():
+        files = {name: path.parent / name for name in names}
+        return {name: _read_member(file) for name, file in files.items()}
     blobs = {}
     try:
         with tarfile.open(path, "r|gz") as archive:
@@ -109,6 +112,13 @@ def _read_tar(path: Path, names: Sequence[str]) -> dict[str, bytes]:
     if missing := [name for name in names if name not in blobs]:
         raise DataError(f"{path}: lacks {', '.join(missing)}")
     return blobs
+
+
+def _read_member(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _cifar_split(path: Path, content: bytes, kinds: Sequence[str]) -> Images:

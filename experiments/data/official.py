@@ -25,7 +25,7 @@ def images(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
     directory = config.archives and config.archives.expanduser()
     wanted = archives.registered(name, entry.archives)
     given = archives.given(name, wanted, directory) if directory else {}
-    if any(map(archives.is_unpacked, given.values())):
+    if any(path.name != file for file, path in given.items()):  # unpacked
         paths, origin = _complete(config, wanted, given, root, "not looked for: files are unpacked")
         return entry.checked(entry.parse(paths), f"{name} from {origin}"), origin
     builder, misses = store.find(name, root)

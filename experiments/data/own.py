@@ -102,9 +102,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _pairs(path: Path, arrays: Mapping[str, np.ndarray], split: str) -> dict[str, tuple[str, str]]:
     """Names of x and y by split: those of the one asked for, and of the test if it is there."""
-    named = f"x_{split}", f"y_{split}"
-    pairs = {split: named if {*named} & {*arrays} or not {"x", "y"} & {*arrays} else ("x", "y")}
-    if {"x_test", "y_test"} & {*arrays}:
+    given, pairs = set(arrays), {split: (f"x_{split}", f"y_{split}")}
+    if not given.intersection(pairs[split]) and given & {"x", "y"}:
+        pairs[split] = ("x", "y")
+    if split == "train" and given & {"x_test", "y_test"}:
         pairs["test"] = ("x_test", "y_test")
     needed = [name for pair in pairs.values() for name in pair]
     if missing := [name for name in needed if name not in arrays]:

@@ -122,7 +122,7 @@ def announce(
         f"{len(dataset.y_validation)} validation, {len(dataset.y_test)} test samples"
         f"{_learnt(dataset)}"
     )
-    for remark in _remarks(dataset, own=trainer.options.data.file is not None):
+    for remark in remarks(dataset, own=trainer.options.data.file is not None):
         console.print(remark)
     widths = " - ".join(map(str, trainer.layer_widths(start)))
     console.print(f"network {widths} on {directory.facts['environment']['devices']}")
@@ -224,7 +224,7 @@ def _learnt(dataset: Dataset) -> str:
     return "".join(f"; {word}" for word in words)
 
 
-def _remarks(dataset: Dataset, *, own: bool) -> list[str]:
+def remarks(dataset: Dataset, *, own: bool) -> list[str]:
     """What a user may not have meant."""
     found, samples = [], len(dataset.y_train)
     rows = [dataset.x_train, dataset.y_train] if dataset.regression else [dataset.x_train]
@@ -234,9 +234,10 @@ def _remarks(dataset: Dataset, *, own: bool) -> list[str]:
             f"note: values reach {largest:g}, from which training starts badly or not at all "
             "(--data.standardise scales them)"
         )
-    if own and not dataset.regression and dataset.classes > samples / FEW:
+    labels = dataset.labels
+    if own and labels is not None and labels.dtype.kind in "iu" and len(labels) > samples / FEW:
         found.append(
-            f"note: {dataset.classes} classes among {samples} samples (--data.task regression "
+            f"note: {len(labels)} classes among {samples} samples (--data.task regression "
             "takes the targets for numbers)"
         )
     return found

@@ -94,8 +94,10 @@ def _evaluations(axes: Axes, name: str, records: list[Record], prefix: str = "")
 
 
 def _cut_below(axes: Axes) -> None:
-    """Leaves out what is below -1: of R^2 a start may be at minus thousands."""
-    axes.set_ylim(bottom=max(axes.get_ylim()[0], -1.0))
+    """Leaves out what is below -1 where curves rise above 0: R^2 may start at minus thousands."""
+    low, high = axes.get_ylim()
+    if low < -1 and high > 0:
+        axes.set_ylim(bottom=-1)
 
 
 def _residual_panel(axes: Axes, iterations: np.ndarray, records: list[Record]) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -183,6 +184,24 @@ def test_archives_may_be_in_a_folder_of_the_sets_name(original, config, tmp_path
     splits, source = images(replace(config, name=name, archives=tmp_path))
     made.assert_equal(splits)
     assert source.startswith(f"archives in {tmp_path}, prepared in")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_unpacked_folders_are_read_and_not_prepared(original, config, name):
+    made = original(name)
+    (packed,) = made.directory.iterdir()
+    with tarfile.open(packed) as archive:
+        archive.extractall(made.directory, filter="data")
+    packed.unlink()
+    config = replace(config, name=name, archives=made.directory)
+    splits, source = images(config)
+    made.assert_equal(splits)
+    assert source == f"archives in {made.directory}"
+    assert not config.prepared.exists()
+    first = next(made.directory.glob("*/test*.bin"))
+    first.unlink()
+    with pytest.raises(DataError, match=rf"{first}: cannot be read"):
+        load(config)
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if "mnist" in name])

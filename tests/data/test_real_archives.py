@@ -58,7 +58,8 @@ def test_mnist_from_archives_and_from_the_prepared_directory(tmp_path):
 @needs["fashion_mnist"]
 def test_fashion_mnist_archives():
     entry = ENTRIES["fashion_mnist"]
-    paths = given(registered("fashion_mnist", entry.archives), ARCHIVES / "fashion_mnist")
+    wanted = registered("fashion_mnist", entry.archives)
+    paths = given("fashion_mnist", wanted, ARCHIVES / "fashion_mnist")
     splits = entry.checked(entry.parse(paths), "archives")
     assert np.bincount(splits["train"].labels["label"]).tolist() == [6_000] * 10
     assert np.bincount(splits["test"].labels["label"]).tolist() == [1_000] * 10
