@@ -16,6 +16,7 @@ import tyro
 
 from experiments.benchmark import options as benchmark
 from experiments.compare.options import CompareConfig, PerformanceConfig
+from experiments.prediction.options import EvaluateConfig, PredictConfig
 from experiments.race.options import RaceConfig
 from experiments.report.options import ReportConfig
 from experiments.runtime.errors import UsageError, usage_errors
@@ -46,6 +47,14 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "train": Command(
         "train.command", TrainConfig, "Train a network by ADMM or by sweeps and evaluate it."
+    ),
+    "evaluate": Command(
+        "prediction.evaluate",
+        EvaluateConfig,
+        "Evaluate a trained network on its test samples, or on samples of your own.",
+    ),
+    "predict": Command(
+        "prediction.predict", PredictConfig, "Write what a trained network says of samples."
     ),
     "compare": Command(
         "compare.command",

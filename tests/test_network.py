@@ -177,7 +177,7 @@ def test_what_cannot_be_saved_leaves_the_file_as_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"classes": ("a", "b")}, "classes has 2 entries, but the network has 3 outputs"),
+        ({"classes": ("a", "b")}, "classes has 2 entries, but the network has 3 classes"),
         ({"inputs": Scaling.of(TARGETS)}, "has 3 entries, but the network has 5 features"),
         ({"activation": "cube"}, "cube"),
     ],

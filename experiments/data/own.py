@@ -37,7 +37,7 @@ class Part:
     """Samples of one split."""
 
     x: np.ndarray  # (N, height, width, channels)
-    y: np.ndarray  # as given
+    y: np.ndarray  # as given; (0,) without targets, which only a trained network's may be
     x_name: str  # what to call x, with the file
     y_name: str
     layout: Layout | None = None  # of a table
@@ -79,6 +79,48 @@ def read(config: DataConfig) -> Source:
     )
 
 
+def samples(path: Path, features: int) -> Part:
+    """Reads samples for a trained network, whose targets may be missing: all of a table, or what is
+    named test, else without a split, else train.
+
+    Args:
+      path: The file.
+      features: How many the network takes.
+
+    Raises:
+      DataError: There are none.
+    """
+    if path.suffix.lower() in TABLES:
+        table = read_csv(path, features=features)
+        return Part(_images(table.x), table.y, str(path), f"{path}: the target", table.layout)
+    arrays = _arrays(path)
+    pairs = (("x_test", "y_test"), ("x", "y"), ("x_train", "y_train"))
+    names = next((pair for pair in pairs if pair[0] in arrays), None)
+    if names is None:
+        raise DataError(f"{path} lacks x: it has {', '.join(arrays) or 'no arrays'}")
+    return _part(path, arrays, *names)
+
+
+def as_features(part: Part, levels: int | None, *, halved: bool) -> np.ndarray:
+    """Returns samples as (N, features), stored as those of the training were.
+
+    Args:
+      part: The samples.
+      levels: The stored value that stood for 1 there; None for values taken as they are.
+      halved: Whether images lose half of their height and width.
+
+    Raises:
+      DataError: They are stored otherwise.
+    """
+    if levels is not None and _levels(part) != levels:
+        stored = next((str(dtype) for dtype, top in LEVELS.items() if top == levels), "unscaled")
+        raise DataError(
+            f"{part.x_name} is {part.x.dtype}, but the training samples were {stored}: give both"
+            " alike"
+        )
+    return features(part.x, halved=halved, levels=levels or 1)
+
+
 def _parts(path: Path, config: DataConfig, like: Part | None = None) -> dict[str, Part]:
     """Reads a file: one with training samples, or, beside those, one with test samples."""
     split = "train" if like is None else "test"
@@ -117,8 +159,8 @@ def _pairs(path: Path, arrays: Mapping[str, np.ndarray], split: str) -> dict[str
 
 
 def _part(path: Path, arrays: Mapping[str, np.ndarray], x_name: str, y_name: str) -> Part:
-    x, y = _samples(f"{path}: {x_name}", arrays[x_name]), arrays[y_name]
-    if y.ndim and len(y) != len(x):
+    x, y = _samples(f"{path}: {x_name}", arrays[x_name]), arrays.get(y_name, np.empty(0))
+    if y_name in arrays and y.ndim and len(y) != len(x):
         raise DataError(f"{path}: {x_name} has {len(x)} samples, but {y_name} {len(y)} targets")
     marks = tuple(
         f"{name} marks {np.count_nonzero(marks):,} of {len(x):,}"

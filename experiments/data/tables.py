@@ -48,17 +48,20 @@ class Table(NamedTuple):
     """What a table holds."""
 
     x: np.ndarray  # (N, features) float64
-    y: np.ndarray  # (N,) int64, float64 or text
+    y: np.ndarray  # (N,) int64, float64 or text; (0,) without targets
     layout: Layout
 
 
-def read_csv(path: Path, task: str | None = None, like: Layout | None = None) -> Table:
+def read_csv(
+    path: Path, task: str | None = None, like: Layout | None = None, features: int | None = None
+) -> Table:
     """Reads a table.
 
     Args:
       path: The file.
       task: "classification" takes any texts as targets; "regression" none but numbers.
       like: The layout that the table has to have; None for any.
+      features: How many features there have to be; then targets may be missing.
 
     Raises:
       DataError: A cell is no finite number, or lines or columns do not fit each other; named are
@@ -69,13 +72,39 @@ def read_csv(path: Path, task: str | None = None, like: Layout | None = None) ->
             first = stream.readline()
             stream.seek(0)
             reader = csv.reader(stream, delimiter=max(",;\t", key=first.count))
-            return _table(path, (Line(reader.line_num, row) for row in reader if row), task, like)
+            lines = (Line(reader.line_num, row) for row in reader if row)
+            if features is not None:
+                return _for_network(path, lines, features)
+            return _table(path, lines, task, like)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: no text in UTF-8 ({error.reason}, byte {error.start})") from None
     except csv.Error as error:
         raise DataError(f"{path}: no table ({error})") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _for_network(path: Path, lines: Iterator[Line], features: int) -> Table:
+    """Reads samples for a trained network, with targets or without."""
+    first = next(lines, None)
+    if first is None:
+        raise DataError(f"{path} has no samples")
+    width, lines = len(first.cells), chain([first], lines)
+    if width == features + 1:
+        return _table(path, lines, None, None)
+    if width != features:
+        raise DataError(
+            f"{path} has {width} columns, but the network takes {features} features, beside which"
+            " there may be a target"
+        )
+    header = not any(map(_is_number, first.cells))
+    # As if a target followed, 0 everywhere.
+    filled = (
+        Line(line.number, [*line.cells, TARGETS[0] if header and line is first else "0"])
+        for line in lines
+    )
+    table = _table(path, filled, None, None)
+    return table._replace(y=np.empty(0))
 
 
 def _table(path: Path, lines: Iterator[Line], task: str | None, like: Layout | None) -> Table:

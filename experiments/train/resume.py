@@ -35,12 +35,27 @@ def original_options(words: list[str]) -> TrainConfig | None:
     directory = _resumed(words)
     if directory is None:
         return None
+    # Where it is to run is said anew.
+    found = options_of(directory, "resume")
+    return dataclasses.replace(found, resume=None, cluster=ClusterConfig(), distributed=False)
+
+
+def options_of(directory: Path, option: str) -> TrainConfig:
+    """The options that a run was begun or resumed with.
+
+    Args:
+        directory: of the run.
+        option: by which it was given, for the message.
+
+    Raises:
+        UsageError: there is no such run, or its config.json is damaged.
+    """
     path = directory / "config.json"
     try:
-        config = from_plain(TrainConfig, json.loads(path.read_text())["config"])
+        return from_plain(TrainConfig, json.loads(path.read_text())["config"])
     except OSError as error:
         raise UsageError(
-            f"resume is {directory}, in which no run was begun ({path.name}: {error.strerror}): "
+            f"{option} is {directory}, in which no run was begun ({path.name}: {error.strerror}): "
             "give a run directory that train made."
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -50,8 +65,7 @@ def original_options(words: list[str]) -> TrainConfig | None:
                 f"{path} is damaged, or of another command or version ({_short(error)}), and no "
                 "checkpoint has its options: begin a new run."
             ) from error
-    # Where it is to run is said anew.
-    return dataclasses.replace(config, resume=None, cluster=ClusterConfig(), distributed=False)
+        return config
 
 
 def plain(config: Any) -> dict[str, Any]:

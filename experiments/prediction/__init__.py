@@ -1,0 +1,1 @@
+"""Commands that use a network which ``train`` or the library has trained."""
