@@ -7,6 +7,7 @@ from experiments.data import archives, store
 from experiments.data.catalogue import Entry
 from experiments.data.config import DataConfig
 from experiments.data.dataset import DataError, NotAtHand, Splits
+from experiments.options.paths import local_path
 
 
 def images(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
@@ -31,9 +32,19 @@ def images(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
 
 
 def data_directory(prepared: Path | None) -> Path:
-    """Returns the TFDS data directory to use: TFDS's own default if none is given."""
-    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(prepared or default).expanduser()
+    """Returns the TFDS data directory to use: TFDS's own default if none is given.
+
+    Raises:
+        DataError: TFDS_DATA_DIR is no path of this machine, or there is no home directory.
+    """
+    if prepared is not None:
+        return prepared
+    try:
+        return local_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    except ValueError as error:
+        raise DataError(
+            f"TFDS's data directory: {error} Or set TFDS_DATA_DIR or prepared"
+        ) from None
 
 
 def _read(builder: store.Builder, entry: Entry, source: str) -> tuple[Splits, str]:
@@ -44,7 +55,7 @@ def _archives(
     config: DataConfig, entry: Entry, root: Path, misses: list[str]
 ) -> tuple[dict[str, Path], str]:
     """Finds all archives of a dataset, and says where they are from."""
-    directory = config.archives and config.archives.expanduser()
+    directory = config.archives
     wanted = archives.registered(config.name, entry.archives)
     paths = archives.given(wanted, directory)
     missing = {file: wanted[file] for file in wanted if file not in paths}

@@ -18,7 +18,6 @@ from rich.table import Table
 from experiments.benchmark.batch_model import HARDWARE
 from experiments.race import courses
 from experiments.race.courses import Course
-from experiments.race.figure import figure
 from experiments.race.options import ON_ONE, RaceConfig
 from experiments.race.predictions import (
     VIRTUAL_STAGES,
@@ -97,7 +96,7 @@ def main(options: RaceConfig) -> int:
     for on in HARDWARE if predictions else ():
         measurement.show(f"\nPREDICTED, not measured: {on.described}")
         measurement.show(predicted_table(predictions, NAMES, on))
-    figure(measurement.figure(), results, predictions, options.accuracy)
+    measurement.draw("race.figure", results, predictions, options.accuracy)
     measurement.save(
         {
             "results": [one._asdict() for one in results],

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
 from typing import Any
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import RenderableType
 from rich.table import Table
 
 from experiments.report.saved_output import SavedOutput
 from experiments.runtime import run_directory as runs
+from experiments.runtime import screen
 from experiments.runtime.errors import usage_errors
 
 
@@ -31,31 +33,51 @@ class Measurement:
         Raises:
             UsageError: the directory cannot be made.
         """
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = screen.console()
         with usage_errors():
             self.directory = runs.create(options.out, name, options)
-        self._name, self._files = name, ["config.json", f"{name}.json"]
+        self._name = name
         self._shown = SavedOutput(self.console, self.directory)
 
     def show(self, what: str | Table) -> None:
         """Prints a text or a table."""
         self._shown.show(what)
 
-    def figure(self) -> Path:
-        """The path to draw to."""
-        self._files.append(f"{self._name}.png")
-        return self.directory / f"{self._name}.png"
+    def draw(self, module: str, *content: Any, **more: Any) -> None:
+        """Draws the figure, or says why there is none.
+
+        Args:
+            module: whose ``figure`` makes it; imported only then, for Matplotlib may refuse to be.
+            *content: what is drawn.
+            **more: likewise.
+        """
+        self._shown.draw(
+            f"{self._name}.png",
+            lambda: importlib.import_module(f"experiments.{module}").figure(*content, **more),
+        )
 
     def save(self, found: dict[str, Any]) -> None:
         """Writes the results, and says where everything is."""
         runs.write_json(self.directory / f"{self._name}.json", found)
-        self._shown.save(*(name for name in self._files if name.endswith(".png")))
-        self.console.print(f"saved to {self.directory}: {', '.join(self._files)}")
+        self._shown.save()
+        files = "config.json", f"{self._name}.json", *self._shown.figures
+        self.console.print(f"saved to {self.directory}: {', '.join(files)}")
+
+
+class _WholeNumbers(Table):
+    """A table in which no number and no word is cut, however narrow the screen is."""
+
+    def add_row(self, *cells: RenderableType | None, **look: Any) -> None:
+        super().add_row(*cells, **look)
+        for column, cell in zip(self.columns, cells, strict=False):
+            whole = [str(cell)] if column.justify == "right" else str(cell).split()
+            widths = map(cell_len, [*whole, *str(column.header).split()])
+            column.min_width = max(column.min_width or 0, *widths, 1)
 
 
 def table(*columns: str, title: str | None = None) -> Table:
     """An empty table without a box, numbers to the right; a column without a heading has names."""
-    made = Table(box=None, title=title, title_justify="left")
+    made = _WholeNumbers(box=None, title=title, title_justify="left")
     for name in columns:
         made.add_column(name, justify="right" if name else "left")
     return made
