@@ -34,7 +34,8 @@ def shown(folder, name, command, finished="2026-01-01 00:00:00", text="so it was
     page = SavedOutput(Console(quiet=True), directory)
     page.show(made)
     page.show(text)
-    page.save("figure.png")
+    page.figures.append("figure.png")
+    page.save()
     content = json.loads((directory / OUTPUT).read_text())
     content |= {"command": f"python -m experiments {command}", "finished": finished}
     (directory / OUTPUT).write_text(json.dumps(content))
