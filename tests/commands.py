@@ -89,6 +89,7 @@ def start(*words: object, settings: Settings = ALONE) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="backslashreplace",
     )
 
 

@@ -42,9 +42,7 @@ def data_directory(prepared: Path | None) -> Path:
     try:
         return local_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     except ValueError as error:
-        raise DataError(
-            f"TFDS's data directory: {error} Or set TFDS_DATA_DIR or prepared"
-        ) from None
+        raise DataError(f"{error} Or set TFDS_DATA_DIR or prepared") from None
 
 
 def _read(builder: store.Builder, entry: Entry, source: str) -> tuple[Splits, str]:

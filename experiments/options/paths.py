@@ -27,8 +27,7 @@ def local_path(text: str) -> Path:
     expanded = os.path.expanduser(text)
     if text.startswith("~") and expanded == text:
         raise ValueError(
-            f"{text} is in a home directory that nobody knows here: give the path in full, or "
-            f"./{text} for a name that begins so."
+            f"{text} is in a home directory that nobody knows here: give the path in full."
         )
     path = Path(expanded)
     check_utf8(path)
@@ -36,14 +35,16 @@ def local_path(text: str) -> Path:
 
 
 def check_utf8(path: Path) -> None:
-    """Refuses a name that libraries which take names for UTF-8, such as Orbax, cannot find.
+    """Refuses a name that libraries which take all names for UTF-8, such as Orbax, cannot find.
 
     Raises:
         ValueError: its bytes are not those of its characters in UTF-8.
     """
-    name = os.fsencode(path)
-    if name != str(path).encode("utf-8", "surrogatepass"):
-        raise ValueError(
-            f"{name.decode('utf-8', 'backslashreplace')} is no path in UTF-8: give one that is, "
-            "in a locale of UTF-8."
-        )
+    if not is_utf8(path):
+        name = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise ValueError(f"{name} is no path in UTF-8: give one that is, in a locale of UTF-8.")
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path's bytes are those of its characters in UTF-8."""
+    return os.fsencode(path) == str(path).encode("utf-8", "surrogatepass")

@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from rich.cells import cell_len
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from experiments.report.saved_output import SavedOutput
@@ -67,12 +67,15 @@ class Measurement:
 class _WholeNumbers(Table):
     """A table in which no number and no word is cut, however narrow the screen is."""
 
-    def add_row(self, *cells: RenderableType | None, **look: Any) -> None:
-        super().add_row(*cells, **look)
-        for column, cell in zip(self.columns, cells, strict=False):
-            whole = [str(cell)] if column.justify == "right" else str(cell).split()
-            widths = map(cell_len, [*whole, *str(column.header).split()])
-            column.min_width = max(column.min_width or 0, *widths, 1)
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for column in self.columns:
+            cells = list(map(str, column.cells))
+            names = column.justify == "left"  # may be broken between words
+            whole = " ".join(cells).split() if names else cells
+            column.min_width = max(map(cell_len, [*whole, *str(column.header).split(), " "]))
+        least = sum((column.min_width or 0) + sum(self.padding[1::2]) for column in self.columns)
+        wide_enough = options.update_width(max(options.max_width, least))
+        yield from super().__rich_console__(console, wide_enough)
 
 
 def table(*columns: str, title: str | None = None) -> Table:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import jax
 
+from experiments.options.paths import is_utf8
+
 
 def enable_compilation_cache() -> None:
     """Has JAX keep what it compiles, in the user's cache directory, if there is one.
@@ -32,9 +34,12 @@ def enable_compilation_cache() -> None:
 
 
 def _cache_home() -> Path | None:
-    """The first of the usual places that is one: a relative one counts as none, as XDG has it."""
+    """The first of the usual places that is one.
+
+    A relative path counts as none, as the standard has it, and so does a name that XLA cannot read.
+    """
     for place in (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache"):
         path = Path(os.path.expanduser(place))
-        if path.is_absolute():
+        if path.is_absolute() and is_utf8(path):
             return path
     return None

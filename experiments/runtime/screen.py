@@ -37,7 +37,10 @@ def prepare() -> None:
 
 def console(*, quiet: bool = False) -> Console:
     """Where texts and tables are shown as they are: paths and names of the user's are no markup."""
-    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, quiet=quiet)
+    made = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, quiet=quiet)
+    if made.width < 1:  # COLUMNS=0, for which Rich would show nothing
+        made.width = shutil.get_terminal_size().columns
+    return made
 
 
 def columns_for_help() -> Any:
