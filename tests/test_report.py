@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import os
 import shutil
@@ -82,6 +83,20 @@ def test_of_a_command_that_was_run_twice_the_newest_counts(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("odd", ["a*b*c", "[x](y)", "_a_ `b` ``c``", "<b> &amp; \\*", "![z](z)"])
+def test_no_name_or_text_is_markup(odd, tmp_path):
+    directory = shown(tmp_path, f"run {odd}", f"train --out '{odd}'", text=f"text {odd}")
+    content = json.loads((directory / OUTPUT).read_text())
+    content["parts"][0]["table"] |= {"title": f"title {odd}", "columns": ["", f"column {odd}"]}
+    content["parts"][0]["table"]["rows"] = [["", f"cell {odd}"]]
+    (directory / OUTPUT).write_text(json.dumps(content))
+    assert report.main(ReportConfig(tmp_path)) == 0
+    page = (tmp_path / "report.html").read_text()
+    for where in ("run", "text", "title", "column", "cell"):
+        assert f">{where} {html.escape(odd)}<" in page
+    assert f"<code>python -m experiments train --out '{html.escape(odd)}'</code>" in page
+
+
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
 def test_a_browser_shows_the_figures(tmp_path):
     shown(tmp_path, "one", "compare")
@@ -150,7 +165,7 @@ def test_texts_fetch_nothing(tmp_path):
     assert report.main(ReportConfig(tmp_path)) == 0
     page = (tmp_path / "report.html").read_text()
     assert base64.b64encode(b"not for others").decode() not in page
-    assert "a.b/c.png" not in page
+    assert page.count("<img") == page.count('<img src="data:') == 1  # that of the figure
 
 
 def test_a_missing_figure_is_named(tmp_path):
