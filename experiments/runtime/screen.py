@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import sys
+from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -43,13 +44,13 @@ def console(*, quiet: bool = False) -> Console:
     return made
 
 
-def columns_for_help() -> Any:
+def columns_for_help() -> AbstractContextManager[None]:
     """A context in which help is as wide as the screen, but not too narrow to be read."""
     columns = max(shutil.get_terminal_size().columns, _LEAST_COLUMNS)
     return with_environment(COLUMNS=str(columns))
 
 
-def columns_without_end() -> Any:
+def columns_without_end() -> AbstractContextManager[None]:
     """A context in which no line is broken."""
     return with_environment(COLUMNS=str(_UNLIMITED))
 
