@@ -21,6 +21,7 @@ from experiments.options.paths import local_path
 from experiments.race.options import RaceConfig
 from experiments.report.options import ReportConfig
 from experiments.runtime import screen
+from experiments.runtime.environment import settle_homes
 from experiments.runtime.errors import UsageError, usage_errors
 from experiments.runtime.interrupts import interruptible
 from experiments.runtime.options import LaunchConfig
@@ -320,5 +321,6 @@ def run(words: list[str]) -> int:
 
 if __name__ == "__main__":
     screen.prepare()
+    settle_homes()
     with interruptible():
         sys.exit(run(sys.argv[1:]))

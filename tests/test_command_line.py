@@ -26,6 +26,7 @@ from experiments.options import devices, network
 from experiments.report.measurement import table
 from experiments.runtime import compilation_cache, screen
 from experiments.runtime import run_directory as runs
+from experiments.runtime.environment import settle_homes
 from experiments.runtime.errors import UsageError
 from pdadmm_jax.admm.solvers import SOLVERS
 from pdadmm_jax.numerics.products import PRECISIONS
@@ -262,6 +263,21 @@ def test_programs_are_kept_in_the_users_cache_if_there_is_one(kept, tmp_path, mo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "home"]
 
 
+def test_directories_of_the_users_that_are_relative_do_not_count(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for given, settled in (
+        ("~/c", "/home/me/c"),
+        ("/c", "/c"),
+        ("~nobody-here/c", None),
+        ("c", None),
+    ):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+        settle_homes()
+        assert os.environ.get("XDG_CACHE_HOME") == settled
+        assert "XDG_CONFIG_HOME" not in os.environ
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -363,10 +379,12 @@ def test_a_training_needs_neither_a_home_nor_a_screen_of_utf8(tmp_path):
     settings |= {"HOME": None, "XDG_CACHE_HOME": "~nobody-here", "PYTHONIOENCODING": "ascii"}
     settings |= {"MPLBACKEND": "module://of_a_notebook", "COLUMNS": "20"}
     words = ("--iterations", 20, "--network.hidden", 8, "--out", tmp_path / "läufe")
+    before = set(ROOT.iterdir())
     code, out, err = run_process("train", *words, settings=settings)
     assert (code, err) == (0, "")
     assert r"l\xe4ufe" in out.splitlines()[-1]
     assert "training.png" in out.splitlines()[-1]
+    assert set(ROOT.iterdir()) == before
 
 
 def test_an_unknown_command_is_refused():
