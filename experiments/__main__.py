@@ -6,23 +6,26 @@ import contextlib
 import difflib
 import importlib
 import io
-import re
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import tyro
 
 from experiments.benchmark import options as benchmark
 from experiments.compare.options import CompareConfig, PerformanceConfig
+from experiments.options.paths import local_path
 from experiments.prediction.options import EvaluateConfig, PredictConfig
 from experiments.race.options import RaceConfig
 from experiments.report.options import ReportConfig
+from experiments.runtime import screen
+from experiments.runtime.environment import settle_homes
 from experiments.runtime.errors import UsageError, usage_errors
 from experiments.runtime.interrupts import interruptible
 from experiments.runtime.options import LaunchConfig
-from experiments.runtime.screen import outlive_readers
 from experiments.study import options as study
 from experiments.train.options import TrainConfig
 from experiments.train.resume import original_options
@@ -154,6 +157,7 @@ def parse(words: list[str]) -> Callable[[], int]:
     Raises:
         UsageError: there is no such command, or its options are refused.
     """
+    _check_characters(words)
     name = next((n for n in (" ".join(words[:2]), *words[:1]) if n in COMMANDS), None)
     if name is None or (name in GROUPS and words[1:] and words[1][:1].isalpha()):
         _without_command(words)
@@ -173,38 +177,91 @@ def parse(words: list[str]) -> Callable[[], int]:
     return lambda: importlib.import_module(f"experiments.{module}").main(config)
 
 
+def _check_characters(words: list[str]) -> None:
+    """Refuses what no option takes, and no line on a screen or in a file can show as it is.
+
+    Raises:
+        UsageError: a word has a line break or another control character.
+    """
+    for word in words:
+        if odd := [one for one in word if unicodedata.category(one) in ("Cc", "Zl", "Zp")]:
+            raise UsageError(f"{word!r} has the control character {odd[0]!r}: leave it out.")
+
+
+def _path_rule(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    """How tyro makes a path of a word, in all options of all commands."""
+    if info.type is not Path:
+        return None
+
+    def path(words: list[str]) -> Path:
+        with usage_errors():  # of ValueErrors tyro would make many lines
+            return local_path(words[0])
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=path,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+_RULES = tyro.constructors.ConstructorRegistry()
+_RULES.primitive_rule(_path_rule)
+
+
 def _parsed(name: str, options: Any, words: list[str], default: Any) -> Any:
     """The options of a command.
 
     Raises:
         UsageError: tyro refuses the words; its box is made one line.
     """
-    complaint = io.StringIO()
     others = [f"{PROGRAM} {other}" for other in COMMANDS if other.startswith(f"{name} ")]
     more = f"\n\nEach with options of its own: {', '.join(others)}." if others else ""
     kind: Any = Annotated[options, tyro.conf.arg(name="")]
     given: dict[str, Any] = {} if default is None else {"default": default}
+
+    def config() -> Any:
+        return tyro.cli(
+            kind,
+            args=words,
+            prog=f"{PROGRAM} {name}",
+            description=f"{options.__doc__.rstrip()}{more}",
+            registry=_RULES,
+            **given,
+        )
+
     try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                kind,
-                args=words,
-                prog=f"{PROGRAM} {name}",
-                description=f"{options.__doc__.rstrip()}{more}",
-                **given,
-            )
+        with screen.columns_for_help(), contextlib.redirect_stderr(io.StringIO()):
+            return config()
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
-        raise UsageError(_one_line(complaint.getvalue())) from None
+    raise UsageError(_one_line(_box(config)))
+
+
+def _box(config: Callable[[], Any]) -> str:
+    """The box that tyro draws around a complaint: in ASCII, uncoloured, lines whole."""
+    box = io.StringIO()
+    with (
+        screen.columns_without_end(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(box),
+        contextlib.suppress(SystemExit),
+    ):
+        config()
+    return box.getvalue()
 
 
 def _one_line(box: str) -> str:
-    """The sentences in a box that tyro draws, in ASCII where the locale has nothing else."""
-    frame = r"[╭╮╰╯│─]+|-{3,}|^\s*[+|]-?|[+|]\s*$"
-    _, *rows = (re.sub(frame, " ", row).strip() for row in box.strip().splitlines())
-    parts = "\n".join(rows).split("\n\n")
-    return " ".join(f"{' '.join(part.split()).rstrip('.')}." for part in parts if part.strip())
+    """The sentences below the heading of a box, which lines of dashes are between."""
+    sentences = [""]
+    for row in map(str.strip, box.splitlines()[2:]):
+        if row.strip("-"):
+            sentences[-1] += f" {row}"
+        else:
+            sentences.append("")
+    return " ".join(f"{one.strip().removesuffix('.')}." for one in sentences if one)
 
 
 def _without_command(words: list[str]) -> NoReturn:
@@ -267,11 +324,12 @@ def run(words: list[str]) -> int:
     try:
         return parse(words)()
     except UsageError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 if __name__ == "__main__":
-    outlive_readers()
+    screen.prepare()
+    settle_homes()
     with interruptible():
         sys.exit(run(sys.argv[1:]))

@@ -58,6 +58,7 @@ def finished(command: str, out: Path, *words: object, code: int = 0) -> tuple[st
     """What a measuring command printed, and what it wrote."""
     ended = run(*command.split(), *words, "--out", out)
     assert ended.code == code, ended.err
+    assert "cannot be drawn" not in ended.out
     (directory,) = out.iterdir()
     for name in ended.out.splitlines()[-1].split(": ")[1].split(", "):
         assert (directory / name).stat().st_size > 0
@@ -88,6 +89,7 @@ def start(*words: object, settings: Settings = ALONE) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="backslashreplace",
     )
 
 

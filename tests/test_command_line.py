@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
 import time
-from typing import get_args
+from pathlib import Path
+from typing import get_args, get_type_hints
+from unittest import mock
 
+import jax
 import pytest
+from rich.progress_bar import ProgressBar
 
 import pdadmm_jax as pdadmm
+from experiments.__main__ import COMMANDS
 from experiments.data import DataConfig, load
 from experiments.options import devices, network
+from experiments.report.measurement import table
+from experiments.runtime import compilation_cache, screen
 from experiments.runtime import run_directory as runs
+from experiments.runtime.environment import settle_homes
+from experiments.runtime.errors import UsageError
 from pdadmm_jax.admm.solvers import SOLVERS
 from pdadmm_jax.numerics.products import PRECISIONS
 from pdadmm_jax.parallel.compression import MESSAGE_TYPES
@@ -27,7 +39,7 @@ from tests.run_directories import lines_of
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs")
+    out = tmp_path_factory.mktemp("runs") / "a[/b] :fire: [bold]  [v2]"
     options = ["--iterations", 45, "--growth.at", 25, "--growth.layers", 2, "--out", out]
     options += ["--refresh-every", 20]
     code, screen, err = run("train", "--network.hidden", 30, 30, *options)
@@ -141,6 +153,237 @@ def test_programs_are_kept_for_later_runs(tmp_path):
         kept.append({path.name for path in (tmp_path / "cache").rglob("*-cache")})
     assert any(name.startswith("jit_run-") for name in kept[0])
     assert kept[1] == kept[0]  # nothing had to be compiled
+
+
+def path_options(options, prefix="--"):
+    """The options of a dataclass that are paths."""
+    for name, kind in get_type_hints(options).items():
+        option = f"{prefix}{name.replace('_', '-')}"
+        if dataclasses.is_dataclass(kind):
+            yield from path_options(kind, f"{option}.")
+        elif kind is Path or Path in get_args(kind):
+            yield option
+
+
+def all_path_options():
+    return [
+        (*name.split(), option)
+        for name, command in COMMANDS.items()
+        for option in path_options(command.options)
+    ]
+
+
+@pytest.mark.parametrize("words", all_path_options(), ids=" ".join)
+def test_no_path_is_an_address(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_refused((*words, "gs://bucket/runs"), "gs://bucket/runs is an address")
+    assert not list(tmp_path.iterdir())
+
+
+NO_UTF8 = os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", "a path is empty"),
+        ("~nobody-here/x", "~nobody-here/x is in a home directory that nobody knows"),
+        ("s3://b", "s3://b is an address"),
+        ("hdfs:///a  b", "hdfs:///a  b is an address"),
+        ("file:/a", "file:/a is an address"),
+        (NO_UTF8, "caf\\xe9 is no path in UTF-8"),
+        ("a\nb", r"a\nb' has the control character '\n'"),
+        ("a\x1b[31m", r"a\x1b[31m' has the control character '\x1b'"),
+        ("a\u2028b", r"a\u2028b' has the control character '\u2028'"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--out", "--resume", "--data.file"])
+def test_what_is_no_path_is_refused(option, value, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(("train", f"{option}={value}"), message)
+    assert_refused(("train", option, value), message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_directory_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "file/below", "link"):
+        assert_refused(("train", "--out", tmp_path / name), "choose another with --out")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_directory_without_a_name_in_utf8_is_refused(tmp_path, monkeypatch):
+    (tmp_path / NO_UTF8).mkdir()
+    monkeypatch.chdir(tmp_path / NO_UTF8)
+    assert_refused(("train", "--iterations", 1), "caf\\xe9/runs is no path in UTF-8")
+    assert not list((tmp_path / NO_UTF8).iterdir())
+
+
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    small = ("--iterations", 1, "--network.hidden", 4, "--checkpoint.keep", 0)
+    assert run("train", *small, "--out=~/runs").code == 0
+    assert run("report", "--runs", "~/runs").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert (tmp_path / "runs" / "report.html").exists()
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """Where compiled programs would be kept, or None."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+
+    def where(**environment):
+        for name in ("HOME", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with mock.patch.object(type(jax.config), "update") as update:
+            compilation_cache.enable_compilation_cache()
+        settings = dict(call.args for call in update.call_args_list)
+        return settings.get("jax_compilation_cache_dir")
+
+    return where
+
+
+def test_programs_are_kept_in_the_users_cache_if_there_is_one(kept, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home, cache = str(tmp_path / "home"), str(tmp_path / "cache")
+    assert kept(HOME=home).startswith(f"{home}/.cache/pdadmm_jax/")
+    assert kept(HOME=home, XDG_CACHE_HOME=cache).startswith(f"{cache}/pdadmm_jax/")
+    assert kept(HOME=home, XDG_CACHE_HOME="~/c").startswith(f"{home}/c/pdadmm_jax/")
+    for no_place in ("relative", "~nobody-here/x", "gs://bucket/x", str(tmp_path / NO_UTF8)):
+        assert kept(HOME=home, XDG_CACHE_HOME=no_place).startswith(f"{home}/.cache/")
+    monkeypatch.setattr(pwd, "getpwuid", mock.Mock(side_effect=KeyError("uid not found")))
+    assert kept() is None
+    assert kept(XDG_CACHE_HOME="~/c") is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "home"]
+
+
+def test_directories_of_the_users_that_are_relative_do_not_count(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for given, settled in (
+        ("~/c", "/home/me/c"),
+        ("/c", "/c"),
+        ("~nobody-here/c", None),
+        ("c", None),
+    ):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+        settle_homes()
+        assert os.environ.get("XDG_CACHE_HOME") == settled
+        assert "XDG_CONFIG_HOME" not in os.environ
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/data/projects/handwriting/preprocessed/version-3/without-duplicates,shuffled" * 2,
+        "a  b [red]c[/red] :fire:",
+        "--- | a │ b ╮ ---- |",
+        "été.",
+        "...",
+    ],
+)
+def test_a_refused_value_is_shown_as_it_was_typed(value, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    assert_refused(("train", "--data.name", value), f"invalid choice '{value}' for argument")
+    bare = value.rstrip(".")
+    assert_refused(("train", f"--data.nam={value}"), f"options: --data.nam={bare}.")
+    assert_refused(("train", f"x{value}"), f"options: x{bare}.")
+    assert_refused(("train", "--iterations", value), f"with base 10: {value!r}. Argument helptext:")
+    assert_refused(("train", "--data.archives", value), f"archives is {value}, but digits")
+
+
+def test_a_complaint_is_one_line_with_its_blanks():
+    assert str(UsageError(" a  b \n\n  c\n")) == "a  b c"
+
+
+@pytest.mark.parametrize("columns", [0, 1, 3, 39])
+def test_help_on_a_narrow_screen_ends(columns):
+    help_ = start("train", "--help", settings={"COLUMNS": str(columns)})
+    code, out, err = finish(help_, 60)
+    assert (code, err) == (0, "")
+    assert "--network.hidden" in out
+
+
+@pytest.mark.parametrize("columns", [0, 1, 20, 80])
+def test_tables_keep_words_and_numbers_whole(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    shown = table("", "number", "[test] %", "seconds per pass", title="[bold]title :fire:")
+    shown.add_row("gradient descent", "rate 0.01", "12.34 ± 0.56", "1,234.5")
+    shown.add_row("Adam [/x]", "", "not finite")
+    screen.console().print(shown)
+    screen.console().print("a text")
+    text = sys.stdout.getvalue()
+    whole = ("rate 0.01", "12.34 ± 0.56", "1,234.5", "not finite", "gradient", "Adam", "[/x]")
+    for words in (*whole, "[test]", "seconds", "[bold]title", ":fire:", "a text\n"):
+        assert words in text
+    assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", r"l\xe4ufe \xb1 \u4f60"),
+        ("latin-1", r"läufe ± \u4f60"),
+        ("cp1252", r"läufe ± \u4f60"),
+        ("utf-8", "läufe ± 你"),
+    ],
+)
+def test_characters_that_a_screen_lacks_are_escaped(encoding, shown, tmp_path, monkeypatch):
+    text, surrogate = "läufe ± 你", NO_UTF8
+    with (tmp_path / "screen").open("w", encoding=encoding) as file:
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, file)
+        screen.prepare()
+        made = table("", title=text)
+        made.add_row(text)
+        for what in (text, surrogate, made, ProgressBar(total=2, completed=1, width=9)):
+            screen.console().print(what)
+        print(text, surrogate)
+        print(text, surrogate, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    written = (tmp_path / "screen").read_text(encoding)
+    assert written.count(shown) == 5
+    assert written.count(r"caf\udce9") == 3
+
+
+def test_a_closed_screen_is_none(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    screen.prepare()
+    with sys.stdout, sys.stderr:
+        screen.console().print("nobody hears")
+        print("likewise", file=sys.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_other_processes_complaints_are_shown_on_any_screen(encoding, tmp_path):
+    words = ("launch", "--processes", 2, "train", "--data.file", tmp_path / "übel.npz")
+    code, out, err = run_process(*words, settings={"PYTHONIOENCODING": encoding})
+    assert (code, out) == (2, "")
+    assert r"\xfcbel.npz, which is no file" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_training_needs_neither_a_home_nor_a_screen_of_utf8(tmp_path):
+    settings = {name: None for name in os.environ if name.startswith(("JAX_COMP", "JAX_PERS"))}
+    settings |= {"HOME": None, "XDG_CACHE_HOME": "~nobody-here", "PYTHONIOENCODING": "ascii"}
+    settings |= {"MPLBACKEND": "module://of_a_notebook", "COLUMNS": "20"}
+    words = ("--iterations", 20, "--network.hidden", 8, "--out", tmp_path / "läufe")
+    before = set(ROOT.iterdir())
+    code, out, err = run_process("train", *words, settings=settings)
+    assert (code, err) == (0, "")
+    assert r"l\xe4ufe" in out.splitlines()[-1]
+    assert "training.png" in out.splitlines()[-1]
+    assert set(ROOT.iterdir()) == before
 
 
 def test_an_unknown_command_is_refused():

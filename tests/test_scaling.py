@@ -74,21 +74,19 @@ def test_scaling_measures_one_process_against_two(tmp_path):
     assert (directory / "scaling.png").stat().st_size > 20_000
 
 
-def drawn(path, monkeypatch, **given):
+def drawn(**given):
     """The figure's lines: panel -> label or None, and whether they are dashed."""
-    kept = []
-    monkeypatch.setattr(scaling_figure.Figure, "savefig", lambda self, *_, **__: kept.append(self))
-    scaling_figure.figure(path, named="here", several="2 processes", hardware="chips", **given)
+    figure = scaling_figure.figure(named="here", several="2 processes", hardware="chips", **given)
     return [
         {(line.get_linestyle(), line.get_marker(), tuple(line.get_xdata())) for line in axes.lines}
-        for axes in kept[0].axes
+        for axes in figure.axes
     ]
 
 
-def test_the_figure_tells_measured_from_predicted(tmp_path, monkeypatch):
+def test_the_figure_tells_measured_from_predicted():
     curves = [Curves({at: Pair(2.0, 1.0)}, {at + 1: Pair(2.0, 1.0)}) for at in (1, 3, 5)]
     measured, paper, predicted = curves
-    panels = drawn(tmp_path, monkeypatch, measured=measured, paper=paper, predicted=predicted)
+    panels = drawn(measured=measured, paper=paper, predicted=predicted)
     for panel, shift in zip(panels, (0, 1, 0, 1), strict=True):
         solid, papers, dashed = ((at + shift,) for at in (1, 3, 5))
         assert panel == {("-", "o", solid), ("-", "s", papers), ("--", "None", dashed)}

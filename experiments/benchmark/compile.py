@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
@@ -25,6 +24,8 @@ from experiments.benchmark.compiled_program import (
     scheduled_products,
 )
 from experiments.benchmark.options import CompileConfig
+from experiments.report.measurement import table
+from experiments.runtime import screen
 from experiments.runtime.errors import usage_errors
 
 
@@ -34,7 +35,7 @@ def main(options: CompileConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen.console()
     with usage_errors():
         mesh = _mesh(options)
         state, data = _problem(options, mesh)
@@ -97,11 +98,10 @@ def _problem(options: CompileConfig, mesh: Any) -> tuple[Any, pdadmm.Data]:
 
 def messages_table(text: str) -> Table:
     """The collective operations of a compiled run, and how often each is done."""
-    table = Table(title="messages of one device", title_justify="left", box=None)
-    for name in ("operation", "type", "bytes", "every iteration", "once"):
-        table.add_column(name, justify="left" if name == "operation" else "right")
+    headings = "", "type", "bytes", "every iteration", "once"
+    made = table(*headings, title="messages of one device")
     counted = collections.Counter(messages(text))
     for one in sorted({message._replace(in_loop=True) for message in counted}):
         often, once = (str(counted[one._replace(in_loop=where)] or "") for where in (True, False))
-        table.add_row(one.kind, one.dtype, f"{one.bytes:,}", often, once)
-    return table
+        made.add_row(one.kind, one.dtype, f"{one.bytes:,}", often, once)
+    return made

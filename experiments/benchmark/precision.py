@@ -6,13 +6,11 @@ once with nothing but what its updates make of it.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
@@ -23,16 +21,12 @@ from experiments.algorithms.loop import Schedule, TrainState, train
 from experiments.benchmark.options import PrecisionConfig
 from experiments.data import load
 from experiments.data.config import DataConfig
-from experiments.report import plotting as plots
-from experiments.report.measurement import Measurement
+from experiments.report.measurement import Measurement, table
 from experiments.runtime import run_directory as runs
 from experiments.runtime.errors import usage_errors
 from pdadmm_jax.numerics.products import PRECISIONS
 
 HIDDEN_LAYERS = 3
-COLOURS: dict[str, str] = dict(
-    zip(PRECISIONS, (plots.BLACK, plots.BLUE, plots.ORANGE), strict=True)
-)
 
 
 class History(NamedTuple):
@@ -84,7 +78,7 @@ def main(options: PrecisionConfig) -> int:
         )
     ]
     measurement.show(_table(histories, options.refresh_every))
-    figure(measurement.figure(), histories)
+    measurement.draw("benchmark.precision_figure", histories)
     measurement.save({"histories": [_plain(one) for one in histories]})
     return 0
 
@@ -119,12 +113,10 @@ def _plain(one: History) -> dict[str, Any]:
 
 
 def _table(histories: list[History], refresh_every: int) -> Table:
-    table = Table(box=None)
     numbers = "Lagrangian", "largest rise", "last drift", "largest", "validation"
-    for name in ("products", "a recomputed", *numbers):
-        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
+    made = table("", "a recomputed", *numbers)
     for one in histories:
-        table.add_row(
+        made.add_row(
             one.precision,
             f"every {refresh_every}" if one.refreshed else "never",
             f"{one.lagrangian[-1]:.4g}",
@@ -133,26 +125,4 @@ def _table(histories: list[History], refresh_every: int) -> Table:
             f"{max(one.drift):.1e}",
             f"{one.accuracy:.2%}",
         )
-    return table
-
-
-def figure(path: Path, histories: list[History]) -> None:
-    """Drift of a and fall of the Lagrangian, logarithmic both ways."""
-    drawing = Figure(figsize=(11, 4.8), layout="constrained")
-    left, right = drawing.subplots(1, 2)
-    # Where histories coincide, the broader lines stay visible under the finer ones.
-    for width, one in zip(range(2 * len(histories), 0, -2), histories, strict=True):
-        colour, style = COLOURS[one.precision], "-" if one.refreshed else ":"
-        label = f"{one.precision}, a {'recomputed' if one.refreshed else 'never refreshed'}"
-        left.plot(one.iterations, one.drift, style, color=colour, label=label)
-        at = np.unique(np.geomspace(1, len(one.lagrangian), 400).astype(int))
-        right.plot(at, one.lagrangian[at - 1], style, color=colour, lw=width / 2)
-    left.set(title="Drift of a = p W + b", ylabel="largest error over largest entry")
-    right.set(title="Augmented Lagrangian", ylabel="summed over samples")
-    for axes in (left, right):
-        axes.set_xlabel("iteration")
-        plots.log_axis(axes.xaxis)
-        plots.log_axis(axes.yaxis)
-        axes.grid(alpha=0.25)
-    drawing.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    drawing.savefig(path, dpi=120)
+    return made

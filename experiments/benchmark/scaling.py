@@ -15,7 +15,6 @@ from rich.table import Table
 
 from experiments.benchmark.batch_model import HARDWARE, Hardware
 from experiments.benchmark.options import ScalingConfig
-from experiments.benchmark.scaling_figure import figure
 from experiments.benchmark.speedup import PAPER, SAMPLES, Curve, Curves, Pair
 from experiments.report.measurement import Measurement, table
 from experiments.runtime.launch import result_of
@@ -62,8 +61,8 @@ def main(options: ScalingConfig) -> int:
         measurement.show(f"\nPREDICTED, not measured: {one.name} ({one.source})")
         measurement.show(_by_neurons(predicted[one.name].by_neurons))
         measurement.show(_by_layers(predicted[one.name].by_layers))
-    figure(
-        measurement.figure(),
+    measurement.draw(
+        "benchmark.scaling_figure",
         paper=Curves(PAPER, {20: PAPER[1500]}).per_thousand(SAMPLES),
         measured=measured and measured.per_thousand(options.samples),
         named=_named(options),

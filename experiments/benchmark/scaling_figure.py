@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -16,7 +15,6 @@ ALONG = ("neurons per hidden layer", "layers")
 
 
 def figure(
-    path: Path,
     *,
     paper: Curves,
     measured: Curves | None,
@@ -24,11 +22,10 @@ def figure(
     several: str,
     predicted: Curves,
     hardware: str,
-) -> None:
+) -> Figure:
     """Draws all of them; what is measured has markers and solid lines, what is predicted has none.
 
     Args:
-        path: file to write.
         paper: what the paper measured, in seconds per 1,000 samples, like all others.
         measured: what was measured here, if anything was.
         named: what to call it.
@@ -36,7 +33,7 @@ def figure(
         predicted: what the model says with a device for every layer.
         hardware: the kind of these devices.
     """
-    drawing = Figure(figsize=(11, 8.6), layout="constrained")
+    drawing = Figure(figsize=(11, 8.6), dpi=110, layout="constrained")
     panels = drawing.subplots(2, 2, sharex="col")
     for column, (above, below) in enumerate(panels.T):
         for curves, name, look, together in (
@@ -58,7 +55,7 @@ def figure(
     panels[1][0].set_ylabel("speedup: times faster than alone")
     handles, labels = panels[0][0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    drawing.savefig(path, dpi=110)
+    return drawing
 
 
 def _seconds(axes: Axes, curve: Curve, name: str, together: str, look: dict[str, Any]) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib.figure import Figure
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
 from experiments.benchmark.options import SizesConfig
 from experiments.benchmark.programs import admm, median, middle_and_ends, timed_in_turn
 from experiments.options.sizes import SizeConfig
-from experiments.report import plotting as plots
 from experiments.report.measurement import Measurement, table
 from experiments.runtime import run_directory as runs
 from pdadmm_jax.parallel.plan import plan
@@ -57,7 +54,7 @@ def main(options: SizesConfig) -> int:
         found[name] = [point(options, fixed | {name: value}, value) for value in values]
         others = ", ".join(f"{value} {other}" for other, value in fixed.items() if other != name)
         measurement.show(_table(name, others, found[name]))
-    figure(measurement.figure(), found)
+    measurement.draw("benchmark.sizes_figure", found)
     measurement.save({name: [one._asdict() for one in points] for name, points in found.items()})
     return 0
 
@@ -84,24 +81,3 @@ def _table(name: str, others: str, points: list[Point]) -> Table:
         grown = f"{exponent(before, one):.2f}" if before else ""
         made.add_row(str(one.value), *middle_and_ends(one.seconds), rate, grown)
     return made
-
-
-def figure(path: Path, found: dict[str, list[Point]]) -> None:
-    """Time against each size, both logarithmic, with what the multiply-adds alone would give."""
-    drawing = Figure(figsize=(13, 4), layout="constrained")
-    panels = drawing.subplots(1, len(found), squeeze=False)[0]
-    for axes, (name, points) in zip(panels, found.items(), strict=True):
-        last = points[-1]
-        rate = median(last.seconds) / last.multiply_adds
-        values = [one.value for one in points]
-        expected = [rate * one.multiply_adds for one in points]
-        axes.plot(values, expected, color="0.6", ls="--", label="as the multiply-adds grow")
-        middles = [median(one.seconds) for one in points]
-        axes.plot(values, middles, "o-", color=plots.BLUE, label="measured")
-        axes.set(title=f"Time against {name}", xlabel=name, ylabel="seconds per iteration")
-        axes.set_xscale("log", base=2)
-        plots.log_axis(axes.yaxis)
-        axes.set_xticks(values, [str(value) for value in values])
-        axes.grid(alpha=0.25)
-        axes.legend(fontsize=8, frameon=False)
-    drawing.savefig(path, dpi=120)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -11,17 +11,20 @@ from rich.console import Console
 import pdadmm_jax as pdadmm
 from experiments import build
 from experiments.compare import trial_store
-from experiments.compare.curves import curves
 from experiments.compare.methods import METHODS
 from experiments.compare.options import CompareConfig
 from experiments.compare.results import Result, results_table, summary
 from experiments.compare.runner import Runner, exit_code_of, trial_runner
-from experiments.compare.trial import Task, Trial
+from experiments.compare.trial import Point, Task, Trial
 from experiments.compare.tuning import TUNING, tuned
 from experiments.data import Dataset, load
 from experiments.report.saved_output import SavedOutput
 from experiments.runtime import run_directory as runs
+from experiments.runtime import screen
 from experiments.runtime.errors import usage_errors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def main(options: CompareConfig) -> int:
@@ -30,7 +33,7 @@ def main(options: CompareConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out.
     """
-    return exit_code_of(study, options, Console(highlight=False, soft_wrap=True))
+    return exit_code_of(study, options, screen.console())
 
 
 class Study(NamedTuple):
@@ -72,10 +75,11 @@ def study(options: CompareConfig, console: Console) -> Study:
     output.show(results_table(results))
     histories = {one.method: one.histories for one in results}
     heading = f"{title}: {' - '.join(map(str, final.widths))}"
-    curves(directory / "compare.png", histories, heading)
+    output.draw("compare.png", lambda: _curves(histories, heading))
     runs.write_json(directory / "compare.json", {"results": [summary(one) for one in results]})
-    output.save("compare.png")
-    console.print(f"saved to {directory}: config.json, compare.json, compare.png; trials: {trials}")
+    output.save()
+    files = "config.json", "compare.json", *output.figures
+    console.print(f"saved to {directory}: {', '.join(files)}; trials: {trials}")
     return Study(dataset.source, len(dataset.y_train), len(dataset.y_test), results)
 
 
@@ -109,6 +113,12 @@ def described(options: CompareConfig, dataset: Dataset, tuning: Task, final: Tas
         f"{len(final.scored.x)} test samples{tuned}; network {widths}; {options.passes} passes, "
         f"{options.seeds} seed(s)"
     )
+
+
+def _curves(histories: dict[str, list[list[Point]]], heading: str) -> Figure:
+    from experiments.compare.curves import curves
+
+    return curves(histories, heading)
 
 
 def tuning_part(options: CompareConfig) -> Dataset:

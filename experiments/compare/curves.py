@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -55,19 +54,18 @@ COLUMNS: tuple[tuple[str, Value, str], ...] = (
 )
 
 
-def curves(path: Path, histories: dict[str, list[list[Point]]], title: str) -> None:
+def curves(histories: dict[str, list[list[Point]]], title: str) -> Figure:
     """Error and loss on the test and the training samples, against passes and against seconds.
 
     Lines are means over the seeds, bands reach from the smallest to the largest.  A line leaves its
     panel below where the error is zero.
 
     Args:
-        path: file to write.
         histories: of every method, one of each seed; what has a name of its own, such as one method
             after another, is drawn in black.
         title: heading of the figure.
     """
-    figure = Figure(figsize=(12, 14), layout="constrained")
+    figure = Figure(figsize=(12, 14), dpi=110, layout="constrained")
     panels = figure.subplots(len(ROWS), len(COLUMNS), sharex="col", sharey="row")
     longest = max(run[-1].passes for runs in histories.values() for run in runs)
     for row, (label, value) in zip(panels, ROWS, strict=True):
@@ -87,7 +85,7 @@ def curves(path: Path, histories: dict[str, list[list[Point]]], title: str) -> N
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle(title)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def _curve(

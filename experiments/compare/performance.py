@@ -13,6 +13,7 @@ from experiments.compare.runner import exit_code_of
 from experiments.data.dataset import NotAtHand
 from experiments.report.measurement import table
 from experiments.report.saved_output import SavedOutput
+from experiments.runtime import screen
 from experiments.runtime.errors import UsageError, usage_errors
 
 # Final test accuracies, read off the paper's figure 6 (to 0.002), in per cent.  What it shows of
@@ -69,7 +70,7 @@ def main(options: PerformanceConfig) -> int:
     Raises:
         UsageError: the configuration cannot be carried out, or none of the data sets is at hand.
     """
-    return exit_code_of(all_studies, options, Console(highlight=False, soft_wrap=True))
+    return exit_code_of(all_studies, options, screen.console())
 
 
 def all_studies(options: PerformanceConfig, console: Console) -> dict[str, Study]:

@@ -101,7 +101,7 @@ def trial_runner(directory: Path, console: Console) -> Iterator[Runner]:
             yield Runner(directory, programs, console.print, lambda *_: None, asked)
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=10),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),

@@ -7,6 +7,7 @@ from experiments.data import archives, store
 from experiments.data.catalogue import Entry
 from experiments.data.config import DataConfig
 from experiments.data.dataset import DataError, NotAtHand, Splits
+from experiments.options.paths import local_path
 
 
 def images(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
@@ -22,7 +23,7 @@ def images(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
     name, root = config.name, data_directory(config.prepared)
     if root.exists() and not root.is_dir():
         raise DataError(f"prepared is {root}, which is no directory: give another or none")
-    directory = config.archives and config.archives.expanduser()
+    directory = config.archives
     wanted = archives.registered(name, entry.archives)
     given = archives.given(name, wanted, directory) if directory else {}
     if any(path.name != file for file, path in given.items()):  # unpacked
@@ -41,9 +42,17 @@ def images(config: DataConfig, entry: Entry) -> tuple[Splits, str]:
 
 
 def data_directory(prepared: Path | None) -> Path:
-    """Returns the TFDS data directory to use: TFDS's own default if none is given."""
-    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(prepared or default).expanduser()
+    """Returns the TFDS data directory to use: TFDS's own default if none is given.
+
+    Raises:
+        DataError: TFDS_DATA_DIR is no path of this machine, or there is no home directory.
+    """
+    if prepared is not None:
+        return prepared
+    try:
+        return local_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    except ValueError as error:
+        raise DataError(f"{error} Or set TFDS_DATA_DIR or prepared") from None
 
 
 def _read(builder: store.Builder, entry: Entry, source: str) -> tuple[Splits, str]:

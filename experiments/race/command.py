@@ -19,7 +19,6 @@ from experiments.benchmark.batch_model import HARDWARE
 from experiments.data import load
 from experiments.race import courses
 from experiments.race.courses import Course
-from experiments.race.figure import figure
 from experiments.race.options import ON_ONE, RaceConfig
 from experiments.race.predictions import (
     VIRTUAL_STAGES,
@@ -101,7 +100,7 @@ def main(options: RaceConfig) -> int:
     for on in HARDWARE if predictions else ():
         measurement.show(f"\nPREDICTED, not measured: {on.described}")
         measurement.show(predicted_table(predictions, NAMES, on))
-    figure(measurement.figure(), results, predictions, options.accuracy)
+    measurement.draw("race.figure", results, predictions, options.accuracy)
     measurement.save(
         {
             "results": [one._asdict() for one in results],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -20,19 +19,16 @@ if TYPE_CHECKING:
 SHADES = {"back": "Blues", "sweeps": "Oranges"}  # by what a method's name begins with; others grey
 
 
-def figure(
-    path: Path, results: Sequence[Result], predictions: Sequence[Prediction], accuracy: float
-) -> None:
+def figure(results: Sequence[Result], predictions: Sequence[Prediction], accuracy: float) -> Figure:
     """Draws the errors of every method while it trained, and beside them how long it took.
 
     Args:
-        path: file to write.
         results: of all methods, the fastest first.
         predictions: drawn below, with dashed lines and hollow marks; may be none.
         accuracy: in percent, that ends the race.
     """
     rows = 2 if predictions else 1
-    drawing = Figure(figsize=(11, 5.2 * rows), layout="constrained")
+    drawing = Figure(figsize=(11, 5.2 * rows), dpi=110, layout="constrained")
     above, *below = drawing.subfigures(rows, 1, squeeze=False).ravel()
     left, right = above.subplots(1, 2, width_ratios=(3, 2))
     colours = _colours(results)
@@ -59,7 +55,7 @@ def figure(
     right.invert_yaxis()
     right.margins(x=0.3)
     right.set(xlabel=f"seconds to {accuracy:g} %, median of seeds (processes)")
-    drawing.savefig(path, dpi=110)
+    return drawing
 
 
 def _draw_predictions(

@@ -115,16 +115,20 @@ def markdown(found: Found) -> str:
     sections.append(_table(_overview(found)))
     for path, content in found:
         environment = content["environment"]
-        sections.append(f"## {path.name}")
-        sections.append(f"`{content['command']}`")
+        sections.append(f"## {_literal(path.name)}")
+        sections.append(_code(content["command"]))
         sections.append(
             f"Finished {content['finished']} on {environment['devices']}, "
             f"{environment['cores']} cores, jax {environment['jax']}, "
             f"pdadmm_jax {environment['pdadmm_jax']}."
         )
-        sections += [_table(p["table"]) if "table" in p else p["text"] for p in content["parts"]]
         sections += [
-            f"![{name} of {path.name}]({_address(path, name)})" for name in content["figures"]
+            _table(_literal_cells(p["table"])) if "table" in p else _literal(p["text"])
+            for p in content["parts"]
+        ]
+        sections += [
+            f"![{_literal(f'{name} of {path.name}')}]({_address(path, name)})"
+            for name in content["figures"]
         ]
     return "\n\n".join(sections) + "\n"
 
@@ -148,7 +152,7 @@ def html(text: str, contents: dict[str, bytes]) -> str:
 def _overview(found: Found) -> SavedTable:
     """One row for every run: a link to it, its main result, and when it finished."""
     rows = [
-        [f"[{path.name}](#{_address(path)})", _result(content), content["finished"][:10]]
+        [f"[{_literal(path.name)}](#{_address(path)})", _result(content), content["finished"][:10]]
         for path, content in found
     ]
     columns = ["run", "result", "finished"]
@@ -163,7 +167,25 @@ def _result(content: SavedContent) -> str:
     trained = " train " in content["command"]
     row = tables[0]["rows"][-1 if trained else 0]
     cells = zip(tables[0]["columns"], row, strict=True)
-    return ", ".join(f"{name} {cell}".strip() for name, cell in list(cells)[:4])
+    return _literal(", ".join(f"{name} {cell}".strip() for name, cell in list(cells)[:4]))
+
+
+def _literal(text: str) -> str:
+    """A text in Markdown that shows it as it is, whatever it may look like."""
+    return re.sub(r"[\\`*\[\]<&~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+
+
+def _literal_cells(table: SavedTable) -> SavedTable:
+    """A table whose texts Markdown shows as they are."""
+    rows = [list(map(_literal, row)) for row in table["rows"]]
+    columns, title = list(map(_literal, table["columns"])), _literal(table["title"] or "")
+    return {"title": title, "columns": columns, "rows": rows, "right": table["right"]}
+
+
+def _code(text: str) -> str:
+    """A text in Markdown that shows it as it is, in the letters of a program."""
+    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{ticks}{text}{ticks}" if ticks == "`" else f"{ticks} {text} {ticks}"
 
 
 def _table(table: SavedTable) -> str:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter
 from rich.console import Console
 from rich.table import Table
 from typing_extensions import TypedDict
 
+from experiments.report.figures import save_figure
 from experiments.runtime import run_directory as runs
 from experiments.runtime.json_files import read_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OUTPUT = "output.json"
 
@@ -73,10 +78,16 @@ def read_output(directory: Path) -> SavedContent:
 
 
 class SavedOutput:
-    """Prints texts and tables, and saves them."""
+    """Prints texts and tables, draws figures, and saves all of them.
+
+    Attributes:
+        console: where they are shown.
+        figures: names of those drawn, in the directory.
+    """
 
     def __init__(self, console: Console, directory: Path) -> None:
         self.console, self._directory = console, directory
+        self.figures: list[str] = []
         self._parts: list[dict[str, Any]] = []
 
     def show(self, what: str | Table) -> None:
@@ -84,18 +95,26 @@ class SavedOutput:
         self.console.print(what)
         self._parts.append(_plain(what) if isinstance(what, Table) else {"text": what})
 
-    def save(self, *figures: str) -> None:
-        """Writes the output, the command and the hardware.
+    def draw(self, name: str, figure: Callable[[], Figure]) -> None:
+        """Draws a figure into the directory, or says why there is none.
 
         Args:
-            *figures: names of the files drawn to, in the same directory.
+            name: of the file.
+            figure: makes it; what needs Matplotlib is imported there.
         """
+        if complaint := save_figure(self._directory / name, figure):
+            self.show(complaint)
+        else:
+            self.figures.append(name)
+
+    def save(self) -> None:
+        """Writes the output, the command and the hardware."""
         content = {
             "command": f"python -m experiments {shlex.join(sys.argv[1:])}".strip(),
             "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             "environment": runs.environment(),
             "parts": self._parts,
-            "figures": list(figures),
+            "figures": self.figures,
         }
         runs.write_json(self._directory / OUTPUT, content)
 

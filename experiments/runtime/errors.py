@@ -9,6 +9,10 @@ from contextlib import contextmanager
 class UsageError(Exception):
     """What was asked for cannot be done; the message names the value and the way out."""
 
+    def __init__(self, message: str) -> None:
+        """Makes one line of the message, in which values stay as they are, with their blanks."""
+        super().__init__(" ".join(line.strip() for line in message.splitlines() if line.strip()))
+
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
@@ -20,4 +24,4 @@ def usage_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        raise UsageError(" ".join(str(error).split())) from error
+        raise UsageError(str(error)) from error

@@ -88,6 +88,7 @@ def result_of(command: list[object], processes: int, devices: int = 1) -> Any:
         capture_output=True,
         env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
         text=True,
+        errors="backslashreplace",
         check=False,
     )
     if done.returncode:
@@ -140,7 +141,8 @@ def _start(number: int, port: int, config: LaunchConfig, command: list[str]) -> 
         stderr=subprocess.STDOUT if number else None,
         env=os.environ | {SUPERVISED: "1"},
         start_new_session=True,  # Ctrl-C reaches them through the launcher, once
-        text=True,
+        encoding=sys.stderr.encoding,  # theirs is the same
+        errors="backslashreplace",
     )
     if config.pin:  # before it starts threads, which inherit it
         os.sched_setaffinity(popen.pid, {sorted(os.sched_getaffinity(0))[number]})

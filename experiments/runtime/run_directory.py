@@ -59,6 +59,8 @@ def _made(path: Path) -> bool:
     try:
         path.mkdir(parents=True)
     except FileExistsError:
+        if not path.exists():  # but something above it, such as a link to nowhere
+            raise
         return False
     return True
 

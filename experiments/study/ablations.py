@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
@@ -21,7 +18,6 @@ from experiments.compare.results import plus_minus
 from experiments.data import load
 from experiments.options.network import MethodConfig, NetworkConfig
 from experiments.report.measurement import Measurement, table
-from experiments.report.plotting import BLACK, BLUE, error_axis, errors_drawn
 from experiments.runtime.compilation_cache import enable_compilation_cache
 from experiments.runtime.errors import usage_errors
 from experiments.runtime.interrupts import INTERRUPTED, stop_requests
@@ -146,7 +142,7 @@ def main(options: AblationsConfig) -> int:
             measurement.show(_table(axis, found[axis]))
             if asked:
                 break
-    figure(measurement.figure(), found)
+    measurement.draw("study.ablations_figure", found)
     measurement.save(
         {axis: {name: o._asdict() for name, o in rows.items()} for axis, rows in found.items()}
     )
@@ -208,25 +204,3 @@ def _table(axis: str, rows: dict[str, Result]) -> Table:
 
 def _short(values: list[float]) -> str:
     return f"{np.mean(values):.3g}"
-
-
-def figure(path: Path, found: dict[str, dict[str, Result]]) -> None:
-    """Error on held-out samples: a dot for the mean, a line over all seeds."""
-    lines = sum(map(len, found.values())) + 2 * len(found)
-    drawing = Figure(figsize=(8, 0.28 * lines))
-    axes = drawing.subplots()
-    position, ticks, labels = 0.0, [], []
-    for axis, names in found.items():
-        axes.text(0.01, position, axis, transform=axes.get_yaxis_transform(), weight="bold")
-        for name, one in names.items():
-            position += 1
-            wrong = 1 - np.asarray(one.validation)
-            colour = BLACK if name.endswith("*") else BLUE
-            if math.isfinite(wrong.mean()):
-                errors_drawn(axes, position, wrong, colour)
-            ticks.append(position)
-            labels.append(name)
-        position += 1.6
-    axes.set_yticks(ticks, labels)
-    error_axis(axes, "error on held-out samples (black: the defaults)")
-    drawing.savefig(path, dpi=110, bbox_inches="tight")

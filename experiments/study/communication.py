@@ -12,14 +12,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sized
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
@@ -29,7 +26,6 @@ from experiments.algorithms.admm import ADMM
 from experiments.algorithms.loop import Programs, Schedule
 from experiments.benchmark.compiled_program import messages
 from experiments.options.devices import MessageDtype
-from experiments.report import plotting as plots
 from experiments.report.measurement import Measurement, table
 from experiments.runtime.compilation_cache import enable_compilation_cache
 from experiments.runtime.errors import usage_errors
@@ -50,14 +46,6 @@ from experiments.study.history import (
 from experiments.study.options import CommunicationConfig
 
 FAILED = 1
-# Colour and marker, which shades of grey leave apart.
-LOOKS: dict[MessageDtype, tuple[str, str]] = {
-    "full": (plots.BLACK, "o"),
-    "float32": (plots.PURPLE, "v"),
-    "bfloat16": (plots.BLUE, "s"),
-    "int8": (plots.GREEN, "^"),
-    "int4": (plots.ORANGE, "D"),
-}
 
 
 class Traffic(NamedTuple):
@@ -140,7 +128,7 @@ def main(options: CommunicationConfig) -> int:
     if asked:
         measurement.show(INTERRUPTION)
     if any(finite_ones(one.histories) for one in found):
-        figure(measurement.figure(), found, given)
+        measurement.draw("study.communication_figure", found, given)
     measurement.save({one.dtype: _plain(one) for one in found})
     if asked:
         return INTERRUPTED
@@ -259,41 +247,3 @@ def _cells(one: Traffic) -> list[str]:
         f"{deviation:.1%}",
         f"{end.rises} ({end.largest_rise:.0e})" if end.rises else "0",
     ]
-
-
-def figure(path: Path, found: list[Traffic], given: Problem) -> None:
-    """Held-out accuracy and Lagrangian against bytes, a line for the mean, a band for all seeds.
-
-    Args:
-        path: file to write.
-        found: with their histories.
-        given: what was trained.
-    """
-    drawing = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = drawing.subplots(1, 2, sharex=True)
-    for one in found:
-        ended = finite_ones(one.histories)
-        if not ended:
-            continue
-        at = ended[0].at
-        accuracy = np.asarray([[score for _, score in each.validation] for each in ended])
-        _draw(left, one, at, accuracy)
-        every = np.asarray([each.report.lagrangian / given.splits.samples for each in ended])
-        _draw(right, one, np.arange(1, every.shape[1] + 1), every)
-    along = "megabytes sent so far, over all boundaries"
-    plots.finish(
-        left, "Accuracy of the forward pass", "share of held-out samples", log=False, along=along
-    )
-    plots.finish(right, "Augmented Lagrangian", "per training sample", log=True, along=along)
-    for axes in (left, right):
-        plots.log_axis(axes.xaxis)
-    drawing.suptitle(f"pdADMM on {given.name}, {given.network}, {found[0].boundaries + 1} stages")
-    drawing.savefig(path, dpi=120)
-
-
-def _draw(axes: Axes, one: Traffic, at: Any, values: np.ndarray) -> None:
-    """A line for the mean over seeds, marked where it ends, and a band for all of them."""
-    colour, marker = LOOKS[one.dtype]
-    sent, mean = one.sent(at), values.mean(0)
-    axes.fill_between(sent, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
-    axes.plot(sent, mean, marker=marker, markevery=[-1], color=colour, label=one.dtype)

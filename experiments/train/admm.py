@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -13,10 +12,12 @@ from experiments import build
 from experiments.algorithms.admm import ADMM
 from experiments.algorithms.loop import Chunk, TrainState
 from experiments.train.checkpoints import Found, restore
-from experiments.train.figure import admm_figure
 from experiments.train.trainer import Record, Trainer
 from pdadmm_jax.admm.state import Held, join, split
 from pdadmm_jax.parallel.mesh import shards, stages
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class ADMMTrainer(Trainer):
@@ -122,9 +123,11 @@ class ADMMTrainer(Trainer):
         )
         return f"Lagrangian {lagrangian:.4g} residual {residual:.1e}"
 
-    def draw(self, path: Path, records: list[Record], title: str) -> None:
-        """Writes the figure of a run: objective, residual, and accuracy or R^2."""
-        admm_figure(path, records, self.splits.samples, title, self.metric)
+    def figure(self, records: list[Record], title: str) -> Figure:
+        """The figure of a run: objective, residual, and accuracy or R^2."""
+        from experiments.train.figure import admm_figure
+
+        return admm_figure(records, self.splits.samples, title, self.metric)
 
     def same_layout(self, found: Found) -> bool:
         """Whether a checkpoint comes from the mesh and the message dtype of this run."""

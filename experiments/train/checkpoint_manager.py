@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.algorithms.loop import Chunk, TrainState
+from experiments.options.paths import check_utf8
 from experiments.runtime import cluster
 from experiments.runtime import run_directory as runs
 from experiments.runtime.errors import usage_errors
@@ -132,6 +133,7 @@ def opened(options: TrainConfig, name: str, data: str) -> Iterator[OpenRun]:
         run, found, finished = options.resume, None, False
         if cluster.is_main_process():  # the others hear of it, or of nothing more if it is refused
             with usage_errors():
+                check_utf8((run or options.out).absolute())  # the working directory's name too
                 if run is None:
                     run = runs.create(options.out, name, options)
                     held.enter_context(runs.locked(run))

@@ -15,8 +15,9 @@ from rich.table import Table
 from experiments import build
 from experiments.algorithms.loop import Score, TrainState
 from experiments.data import Dataset, load
+from experiments.report.measurement import table
 from experiments.report.saved_output import SavedOutput
-from experiments.runtime import cluster
+from experiments.runtime import cluster, screen
 from experiments.runtime import run_directory as runs
 from experiments.runtime.compilation_cache import enable_compilation_cache
 from experiments.runtime.errors import usage_errors
@@ -60,7 +61,7 @@ def run(options: TrainConfig) -> int:
         dataset = cluster.main_process_first(lambda: load(options.data))
         trainer = trainer_of(options, dataset)
         options = trainer.options
-    console = Console(highlight=False, soft_wrap=True, quiet=not cluster.is_main_process())
+    console = screen.console(quiet=not cluster.is_main_process())
     with opened(options, f"train-{dataset.name}", build.digest(dataset)) as directory:
         if directory.finished:
             console.print(
@@ -163,10 +164,7 @@ def write(
     Raises:
         OSError: there is no room for it.
     """
-    last, metrics, files = ended.last, runs.read_metrics(run), ["config.json", runs.METRICS]
-    if any("train_loss" in line for line in metrics):
-        trainer.draw(run / "training.png", metrics, title)
-        files.append("training.png")
+    last, metrics = ended.last, runs.read_metrics(run)
     summary = summary_of(last, trainer, scores, metrics, dataset)
 
     output.show(_table(title, scores, trainer.metric, dataset))
@@ -180,9 +178,12 @@ def write(
         output.show(f"warning: inner solves hit the iteration limit in {unconverged} iteration(s)")
     if ended.reason:
         output.show(ended.reason)
-    output.save(*(name for name in files if name.endswith(".png")))
+    if any("train_loss" in line for line in metrics):
+        output.draw("training.png", lambda: trainer.figure(metrics, title))
+    output.save()
     runs.write_json(run / runs.SUMMARY, summary)
-    output.console.print(f"saved to {run}: {', '.join([*files, runs.SUMMARY, 'weights.npz'])}")
+    files = "config.json", runs.METRICS, *output.figures, runs.SUMMARY, "weights.npz"
+    output.console.print(f"saved to {run}: {', '.join(files)}")
 
 
 def summary_of(
@@ -255,14 +256,12 @@ def _root_mean_square(loss: float, dataset: Dataset) -> float | None:
 
 
 def _table(title: str, scores: dict[str, Score], metric: Metric, dataset: Dataset) -> Table:
-    table = Table(title=title, title_justify="left", box=None)
     rows = []
     for name, (loss, score) in scores.items():
         error = _root_mean_square(loss, dataset)
         last = [] if error is None else [f"{error:.4g}"]
         rows.append([name, f"{loss:{metric.loss}}", f"{score:{metric.long}}", *last])
-    for name in ("", "loss", metric.heading, "error (RMS)")[: len(rows[0])]:
-        table.add_column(name, justify="right" if name else "left")
+    made = table(*("", "loss", metric.heading, "error (RMS)")[: len(rows[0])], title=title)
     for row in rows:
-        table.add_row(*row)
-    return table
+        made.add_row(*row)
+    return made

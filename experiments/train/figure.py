@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -16,21 +15,20 @@ from experiments.train.trainer import Record
 
 
 def admm_figure(
-    path: Path, records: list[Record], samples: int, title: str, metric: Metric = ACCURACY
-) -> None:
+    records: list[Record], samples: int, title: str, metric: Metric = ACCURACY
+) -> Figure:
     """Objective, residual, and accuracy or R^2, against iterations.
 
     The Lagrangian is drawn beside the loss of the forward pass, both per sample: where they part,
     the auxiliary variables explain the labels and the weights do not.
 
     Args:
-        path: file to write.
         records: lines of metrics.jsonl.
         samples: number of training samples.
         title: heading of the figure.
         metric: what is drawn beside the loss.
     """
-    figure = Figure(figsize=(13, 4), layout="constrained")
+    figure = Figure(figsize=(13, 4), dpi=120, layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     iterations, objective, lagrangian = (
         _column(name, records) for name in ("iteration", "objective", "lagrangian")
@@ -52,19 +50,18 @@ def admm_figure(
         count_axis(axes, iterations[0], iterations[-1])
         _mark_growth(axes, records)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
-def sweeps_figure(path: Path, records: list[Record], title: str, metric: Metric = ACCURACY) -> None:
+def sweeps_figure(records: list[Record], title: str, metric: Metric = ACCURACY) -> Figure:
     """Loss, and accuracy or R^2, against passes over the samples.
 
     Args:
-        path: file to write.
         records: lines of metrics.jsonl.
         title: heading of the figure.
         metric: what is drawn beside the loss.
     """
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     evaluated = [line for line in records if "train_loss" in line]
     passes = _column("iteration", records)
@@ -77,7 +74,7 @@ def sweeps_figure(path: Path, records: list[Record], title: str, metric: Metric 
     for axes in (left, right):
         count_axis(axes, passes[0], passes[-1])
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def _column(name: str, records: list[Record]) -> np.ndarray:

@@ -47,7 +47,7 @@ def show_progress(
         BarColumn(bar_width=6),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=iterations, text="compiling")

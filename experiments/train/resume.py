@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.options.devices import ClusterConfig
-from experiments.runtime.errors import UsageError
+from experiments.options.paths import local_path
+from experiments.runtime.errors import UsageError, usage_errors
 from experiments.train.options import TrainConfig
 
 T = TypeVar("T")
@@ -99,11 +100,17 @@ def differences(begun: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
 
 def _resumed(words: list[str]) -> Path | None:
-    """What ``--resume`` is followed by; the command line itself is checked later."""
+    """What ``--resume`` is followed by; the command line itself is checked later.
+
+    Raises:
+        UsageError: it names nothing that can be a directory.
+    """
     for word, following in zip(words, [*words[1:], None], strict=True):
-        name, _, value = word.partition("=")
-        if name == "--resume" and (value or following):
-            return Path(value or following or "")
+        name, equals, value = word.partition("=")
+        given = value if equals else following
+        if name == "--resume" and given is not None:
+            with usage_errors():
+                return local_path(given)
     return None
 
 

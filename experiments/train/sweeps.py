@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -14,10 +13,12 @@ import pdadmm_jax as pdadmm
 from experiments.algorithms.loop import Chunk, TrainState
 from experiments.algorithms.sweeps import SWEEPS
 from experiments.train.checkpoints import Found, restore
-from experiments.train.figure import sweeps_figure
 from experiments.train.trainer import Record, Trainer
 from pdadmm_jax.parallel.mesh import stages
 from pdadmm_jax.sweeps.rules import ConstantRate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class SweepsTrainer(Trainer):
@@ -104,9 +105,11 @@ class SweepsTrainer(Trainer):
         """The loss of the last pass."""
         return {"loss": record.get("loss")}
 
-    def draw(self, path: Path, records: list[Record], title: str) -> None:
-        """Writes the figure of a run: loss, and accuracy or R^2."""
-        sweeps_figure(path, records, title, self.metric)
+    def figure(self, records: list[Record], title: str) -> Figure:
+        """The figure of a run: loss, and accuracy or R^2."""
+        from experiments.train.figure import sweeps_figure
+
+        return sweeps_figure(records, title, self.metric)
 
     def _stages(self) -> int:
         return stages(self.mesh) if self.mesh else 1

@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import numpy as np
@@ -20,6 +19,9 @@ from experiments.algorithms.loop import Chunk, Schedule, Score, TrainState
 from experiments.train.checkpoints import Found
 from experiments.train.metric import ACCURACY, R2, Metric
 from experiments.train.options import TrainConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Record = dict[str, Any]  # a line of metrics.jsonl
 
@@ -94,8 +96,8 @@ class Trainer(ABC):
         """The numbers to keep of the last iteration's record, which may be empty."""
 
     @abstractmethod
-    def draw(self, path: Path, records: list[Record], title: str) -> None:
-        """Writes the figure of a run."""
+    def figure(self, records: list[Record], title: str) -> Figure:
+        """The figure of a run; Matplotlib is imported only here, for that may fail."""
 
     def describe(self, record: Record) -> str:
         """How far training has come, in a few words."""

@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import pwd
 import shutil
 import tarfile
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from experiments.data import DataConfig, DataError, archives, catalogue, load, official, store
+from experiments.data.dataset import NotAtHand
 
 PUBLISHED = [name for name, entry in catalogue.ENTRIES.items() if entry.archives]
 
@@ -250,3 +253,22 @@ def test_a_directory_that_cannot_be_written_is_named(original, config, tmp_path)
         load(replace(config, archives=made.directory))
     with pytest.raises(DataError, match=r"nothing can be written in .*/file/prepared/downloads"):
         load(replace(config, download=True))
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/sets", "~nobody-here/sets"])
+def test_where_tfds_keeps_its_data_has_to_be_here(place, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", place)
+    with pytest.raises(DataError, match=rf"^{place} is .* set TFDS_DATA_DIR or prepared$"):
+        load(DataConfig(name="mnist", download=False))
+    assert not list(tmp_path.iterdir())
+
+
+def test_tfds_needs_no_home_where_its_directory_is_given(monkeypatch, tmp_path):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", mock.Mock(side_effect=KeyError("uid not found")))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    with pytest.raises(DataError, match="tensorflow_datasets is in a home directory that nobody"):
+        load(DataConfig(name="mnist", download=False))
+    with pytest.raises(NotAtHand, match="download is off"):
+        load(DataConfig(name="mnist", download=False, prepared=tmp_path))
