@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from typing import get_args
+from unittest import mock
 
 import pytest
 
@@ -16,13 +19,14 @@ import pdadmm_jax as pdadmm
 from experiments.data import DataConfig, load
 from experiments.options import devices, network
 from experiments.runtime import run_directory as runs
+from experiments.train import checkpoints
 from pdadmm_jax.admm.solvers import SOLVERS
 from pdadmm_jax.numerics.products import PRECISIONS
 from pdadmm_jax.parallel.compression import MESSAGE_TYPES
 from pdadmm_jax.problems.activations import ACTIVATIONS
 from pdadmm_jax.problems.losses import LOSSES
 from tests.commands import ALONE, ROOT, assert_refused, finish, run, run_process, start
-from tests.run_directories import lines_of
+from tests.run_directories import directory_in, lines_of
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +178,45 @@ def test_a_training_outlives_who_reads_along(tmp_path):
     assert piped(words, "head -1", tmp_path) == (0, "")
     (directory,) = (tmp_path / "runs").iterdir()
     assert json.loads((directory / "summary.json").read_text())["iterations"] == 40
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_leaves_a_run_that_was_saved(tmp_path):
+    """The signal comes first, and then whatever is written to the terminal fails."""
+    words = ("train", "--iterations", 10**6, "--network.hidden", 8, "--out", tmp_path / "runs")
+    terminal, ours = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments", *map(str, words)],
+        cwd=ROOT,
+        env=os.environ | ALONE,
+        stdin=ours,
+        stdout=ours,
+        stderr=ours,
+    )
+    os.close(ours)
+    shown = b""
+    while b"network " not in shown:
+        shown += os.read(terminal, 1000)
+    run = directory_in(tmp_path / "runs")
+    while not (run / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 130
+    found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
+    assert json.loads((run / "summary.json").read_text())["iterations"] == found.number > 0
+
+
+@pytest.mark.parametrize("error", [None, OSError(errno.ENOSPC, "full"), RuntimeError("no devices")])
+def test_a_run_directory_is_made_with_its_config_or_not_at_all(tmp_path, error, monkeypatch):
+    if error is None:
+        assert (runs.create(tmp_path, "train", DataConfig()) / runs.CONFIG).exists()
+        return
+    where = "environment" if isinstance(error, RuntimeError) else "write_json"
+    monkeypatch.setattr(runs, where, mock.Mock(side_effect=error))
+    with pytest.raises(type(error)):
+        runs.create(tmp_path, "train", DataConfig())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
-"""The screen of a command, which may be a pipe that somebody has stopped reading."""
+"""The screen of a command, which may end before it: a pipe nobody reads, a terminal closed."""
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from typing import Any, TextIO
+
+_GONE = (errno.EPIPE, errno.EIO)  # what reads a pipe, and a terminal
 
 
 class _Pipe(io.FileIO):
@@ -13,7 +16,9 @@ class _Pipe(io.FileIO):
     def write(self, content: Any) -> int:
         try:
             return super().write(content)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             return len(memoryview(content).cast("B"))
 
 
@@ -23,7 +28,7 @@ def outlive_readers() -> None:
 
 
 def _outliving(stream: TextIO) -> TextIO:
-    if not isinstance(stream, io.TextIOWrapper) or stream.isatty():
+    if not isinstance(stream, io.TextIOWrapper):
         return stream
     stream.flush()
     return io.TextIOWrapper(
