@@ -21,6 +21,8 @@ from experiments.runtime.options import LaunchConfig
 # In the environment of a process whose standard input closes when its launcher ends.
 SUPERVISED = "PDADMM_SUPERVISED"
 
+LOOPBACK = "127.0.0.1"  # by which processes of one machine talk, whatever its network is
+
 _SECONDS_TO_LEAVE = 3.0  # for those whom a failure elsewhere leaves without purpose
 _SECONDS_TO_SAVE = 60.0  # after a stop was asked for
 _SAID_WHY = (2, 130)  # exit codes of a user's mistake and of an interrupt, which explain themselves
@@ -127,7 +129,7 @@ def _watch(processes: list[Process], asked: list[int]) -> int:
 
 def _start(number: int, port: int, config: LaunchConfig, command: list[str]) -> Process:
     cluster = {
-        "coordinator": f"127.0.0.1:{port}",
+        "coordinator": f"{LOOPBACK}:{port}",
         "processes": config.processes,
         "process": number,
     }
@@ -157,5 +159,5 @@ def _repeat(number: int, popen: subprocess.Popen[str]) -> None:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return probe.getsockname()[1]
