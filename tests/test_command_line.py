@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import get_args
 from unittest import mock
 
@@ -19,6 +20,7 @@ import pdadmm_jax as pdadmm
 from experiments.data import DataConfig, load
 from experiments.options import devices, network
 from experiments.runtime import run_directory as runs
+from experiments.runtime.jax_startup import jax_refusals
 from experiments.train import checkpoints
 from pdadmm_jax.admm.solvers import SOLVERS
 from pdadmm_jax.numerics.products import PRECISIONS
@@ -27,6 +29,7 @@ from pdadmm_jax.problems.activations import ACTIVATIONS
 from pdadmm_jax.problems.losses import LOSSES
 from tests.commands import ALONE, ROOT, assert_refused, finish, run, run_process, start
 from tests.run_directories import directory_in, lines_of
+from tests.selection import selected
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +149,73 @@ def test_programs_are_kept_for_later_runs(tmp_path):
         kept.append({path.name for path in (tmp_path / "cache").rglob("*-cache")})
     assert any(name.startswith("jit_run-") for name in kept[0])
     assert kept[1] == kept[0]  # nothing had to be compiled
+
+
+REFUSED_BY_JAX = [
+    ("JAX_PLATFORMS", "cuda"),
+    ("JAX_PLATFORMS", "gpu"),
+    ("JAX_PLATFORMS", "CPU"),
+    ("JAX_PLATFORMS", "cpu,tpu"),
+    ("JAX_PLATFORM_NAME", "nowhere"),
+    ("JAX_NUM_CPU_DEVICES", "four"),
+    ("JAX_NUM_CPU_DEVICES", "0"),
+    ("JAX_ENABLE_X64", "maybe"),
+    ("JAX_DEFAULT_DEVICE", "somewhere"),
+    ("JAX_DEFAULT_MATMUL_PRECISION", "some"),
+    ("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "many"),
+    ("XLA_FLAGS", "--of_no_xla"),
+    ("XLA_FLAGS", "of_no_file"),
+    ("XLA_FLAGS", "--xla_force_host_platform_device_count=four"),
+]
+
+
+def assert_refuses_environment(name, value, *words):
+    """In one line, which names both."""
+    if value in ("cuda", "gpu") and Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has GPUs")
+    code, out, err = run_process(*words, settings={name: value})
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert f"{name}={value}" in line
+    assert "correct or unset it" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    selected(
+        REFUSED_BY_JAX,
+        fast=[
+            ("JAX_PLATFORMS", "cuda"),
+            ("JAX_NUM_CPU_DEVICES", "four"),
+            ("XLA_FLAGS", "--of_no_xla"),
+        ],
+    ),
+)
+def test_what_jax_refuses_of_its_environment_gets_one_line(name, value, tmp_path):
+    assert_refuses_environment(name, value, "train", "--out", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "value"), [("JAX_NUM_CPU_DEVICES", "four"), ("XLA_FLAGS", "--of_no_xla")]
+)
+def test_what_is_launched_refuses_its_environment_once(name, value):
+    assert_refuses_environment(name, value, "launch", "train")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["speed sizes", "study communication", "compare", "race"])
+def test_every_command_refuses_devices_that_are_not_there(command, tmp_path):
+    words = (*command.split(), "--out", tmp_path)
+    assert_refuses_environment("JAX_PLATFORMS", "nowhere", *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_other_origin_than_the_environment_pass():
+    with pytest.raises(ValueError, match="mine"), jax_refusals():
+        raise ValueError("mine")
 
 
 def test_an_unknown_command_is_refused():

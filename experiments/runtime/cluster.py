@@ -16,6 +16,7 @@ import numpy as np
 
 from experiments.options.devices import ClusterConfig
 from experiments.runtime.errors import UsageError
+from experiments.runtime.jax_startup import jax_refusals
 from experiments.runtime.launch import LOOPBACK, SUPERVISED
 
 T = TypeVar("T")
@@ -122,7 +123,8 @@ def exit_on_error() -> Iterator[None]:
     life of this process stay away.
     """
     try:
-        yield
+        with jax_refusals():
+            yield
     except BaseException as error:
         if not is_distributed():
             raise

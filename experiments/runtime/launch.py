@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -63,6 +64,7 @@ def main(config: LaunchConfig, command: list[str]) -> int:
     What the first process writes appears as it is, what the others write with their number before
     it.  When one of them fails, is killed or is stopped, all of them end.
     """
+    importlib.import_module("jax")  # which may refuse its environment: once instead of every time
     port = _free_port()
     processes = [_start(number, port, config, command) for number in range(config.processes)]
     try:
