@@ -101,13 +101,14 @@ def main_process_first(work: Callable[[], T]) -> T:
     """
     if is_main_process():
         result = work()
-        _meet()
+        meet()
         return result
-    _meet()
+    meet()
     return work()
 
 
-def _meet() -> None:
+def meet() -> None:
+    """Waits until all processes have come here."""
     if is_distributed():
         from jax.experimental import multihost_utils
 
