@@ -102,7 +102,7 @@ def test_rows_are_cut_or_filled_up_with_zeros(tmp_path, rows):
 
 
 def test_what_orbax_has_saved_is_read(tmp_path):
-    """As version 0.2 had it save."""
+    """Which once wrote all checkpoints."""
     import orbax.checkpoint as ocp
 
     path = tmp_path / "0000000005"

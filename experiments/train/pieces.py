@@ -92,7 +92,7 @@ def stored(folder: Path) -> dict[str, Stored]:
 
 
 def stored_by_orbax(folder: Path) -> dict[str, Stored]:
-    """The same of a checkpoint that version 0.2 wrote by Orbax, all of it read into memory."""
+    """The same of a folder that Orbax wrote, as it once did; all of it is read into memory."""
     import orbax.checkpoint as ocp  # takes as long to import as the library itself
 
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
