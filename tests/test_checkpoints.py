@@ -6,6 +6,7 @@ import contextlib
 import random
 import resource
 import shutil
+import time
 from typing import NamedTuple
 
 import jax
@@ -204,6 +205,20 @@ def test_another_process_that_is_lost_meanwhile_is_no_failure_to_write(directory
     monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
     with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):
         checkpoints.Writer(directory, keep=2, last=3).save(5, tree(5), {})
+    assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]
+
+
+def test_a_process_whose_part_is_missing_fails_the_save_of_all(directory, monkeypatch):
+    """The others wait for it until it takes the directory away."""
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    writer = checkpoints.Writer(directory, keep=2, last=3)
+    path = writer.save(4, tree(4), {})
+    while not list(path.rglob("*.npz")):
+        time.sleep(0.01)
+    assert not (path / "manifest.json").exists()
+    shutil.rmtree(path)
+    with pytest.raises(UsageError, match=r"\(another process could not write its part\)"):
+        writer.wait()
     assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]
 
 

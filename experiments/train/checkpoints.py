@@ -111,11 +111,14 @@ class Writer:
     def _write(self, path: Path, own: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         def write() -> None:
             folder = path / _ARRAYS
-            pieces.write(folder / f"{jax.process_index():05d}{pieces.SUFFIX}", own)
-            if is_main_process():
-                _await_others(folder)
-                _write_manifest(path, facts)
-                _delete_old(self._directory, self._keep)
+            try:
+                pieces.write(folder / f"{jax.process_index():05d}{pieces.SUFFIX}", own)
+                if is_main_process():
+                    _await_others(folder)
+                    _write_manifest(path, facts)
+                    _delete_old(self._directory, self._keep)
+            except FileNotFoundError as error:  # whose save fails takes the directory away
+                raise OSError(errno.EIO, "another process could not write its part") from error
 
         try:
             self._attempt(path, write)
@@ -245,11 +248,11 @@ def _await_others(folder: Path) -> None:
     """Waits for the files of all processes; who loses one of them meanwhile ends with it.
 
     Raises:
-        OSError: another process could not write its own, and has taken the folder away.
+        FileNotFoundError: another process could not write its own.
     """
     while len(list(folder.glob(f"*{pieces.SUFFIX}"))) < jax.process_count():
         if not folder.exists():
-            raise OSError(errno.EIO, "another process could not write its part")
+            raise FileNotFoundError(folder)
         time.sleep(0.01)
 
 
