@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import io
+import os
 import sys
 import textwrap
 import unicodedata
@@ -25,6 +26,8 @@ from experiments.runtime import screen
 from experiments.runtime.environment import settle_homes
 from experiments.runtime.errors import UsageError, usage_errors
 from experiments.runtime.interrupts import interruptible
+from experiments.runtime.jax_startup import check_xla_flags, jax_refusals
+from experiments.runtime.launch import SUPERVISED
 from experiments.runtime.options import LaunchConfig
 from experiments.study import options as study
 from experiments.train.options import TrainConfig
@@ -322,7 +325,11 @@ def _check_launched(config: LaunchConfig, words: list[str]) -> None:
 def run(words: list[str]) -> int:
     """Runs the command line and returns its exit code."""
     try:
-        return parse(words)()
+        with jax_refusals():
+            command = parse(words)
+            if SUPERVISED not in os.environ:  # or the launcher has
+                check_xla_flags()
+            return command()
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +17,8 @@ from experiments.data import DataConfig, Dataset
 from experiments.options.devices import MeshConfig
 from experiments.options.network import MethodConfig, NetworkConfig, SolverName, SweepsConfig
 from experiments.options.sizes import state_bytes
-from experiments.runtime.cluster import is_distributed
+from experiments.runtime.cluster import is_distributed, on_one_machine
+from experiments.runtime.memory import limits
 from experiments.train.options import GrowthConfig, TrainConfig
 from pdadmm_jax.parallel.mesh import stages
 
@@ -156,20 +156,33 @@ def check_fits(widths: Sequence[int], samples: int, devices: int = 1) -> None:
     """Refuses a network whose state alone is larger than the memory of the devices.
 
     Raises:
-        ValueError: naming both.
+        ValueError: naming both, and what sets the bound.
     """
-    limits = jax.local_devices()[0].memory_stats()
-    if limits and "bytes_limit" in limits:
-        available = devices * limits["bytes_limit"]
-    else:  # devices of a CPU share what the machine has
-        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    device = jax.local_devices()[0].memory_stats()
+    if device and "bytes_limit" in device:
+        available, where = devices * device["bytes_limit"], "on the devices"
+    else:
+        available, where = _memory_of_processes()
     needed = state_bytes(widths, samples)
     if needed > available:
         raise ValueError(
             f"{len(widths) - 1} layers of up to {max(widths):,} neurons on {samples:,} samples "
-            f"need {needed / 1e9:,.0f} GB for their state alone, but there are "
-            f"{available / 1e9:,.0f} GB: choose fewer of them."
+            f"need {_gigabytes(needed)} for their state alone, but there are "
+            f"{_gigabytes(available)} {where}: choose fewer of them."
         )
+
+
+def _memory_of_processes() -> tuple[int, str]:
+    """What processes that compute on CPUs have together, and what sets the bound."""
+    processes = jax.process_count()
+    together = 1 if on_one_machine() else processes
+    bounds = [(one.bytes * (together if one.shared else processes), one) for one in limits()]
+    available, least = min(bounds)
+    return available, least.source
+
+
+def _gigabytes(number: int) -> str:
+    return f"{number / 1e9:,.0f} GB" if number >= 1e10 else f"{number / 1e9:.2g} GB"
 
 
 def grown(widths: tuple[int, ...], growth: GrowthConfig) -> tuple[int, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import resource
 import shutil
+import time
 from typing import NamedTuple
 
 import jax
@@ -64,6 +66,55 @@ def test_any_pytree_comes_back_with_its_facts(directory):
     assert found.facts == {"number": 3, "rate": 0.1}
     assert_same(checkpoints.restore(found, shapes_of(tree())), tree(3))
     assert len(checkpoints.contents(found)) == len(jax.tree.leaves(tree()))
+
+
+MESH = jax.make_mesh((4, 2), ("layer", "data"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+
+
+def on(*axes):
+    return jax.sharding.NamedSharding(MESH, jax.sharding.PartitionSpec(*axes))
+
+
+@pytest.mark.parametrize("saved", [on("layer", "data"), on("data"), on(None, "layer"), on(), None])
+@pytest.mark.parametrize("read", [on("layer", "data"), on(None, "data"), on(), None])
+def test_what_lies_on_some_devices_is_read_on_others(tmp_path, saved, read):
+    tree = {"x": jnp.arange(64.0).reshape(8, 8), "half": jnp.ones((8, 8), jnp.bfloat16) / 3}
+    with checkpoints.writing(tmp_path, keep=1) as writer:
+        writer.save(1, jax.device_put(tree, saved), {})
+    found, _ = checkpoints.newest(tmp_path)
+    shapes = {
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=read)
+        for name, array in tree.items()
+    }
+    restored = checkpoints.restore(found, shapes)
+    assert_same(restored, tree)
+    assert read is None or restored["x"].sharding == read
+
+
+@pytest.mark.parametrize("rows", [2, 4, 8])
+def test_rows_are_cut_or_filled_up_with_zeros(tmp_path, rows):
+    array = jax.device_put(jnp.ones((4, 3)), on("layer"))
+    with checkpoints.writing(tmp_path, keep=1) as writer:
+        writer.save(1, {"x": array}, {})
+    found, _ = checkpoints.newest(tmp_path)
+    wanted = {"x": jax.ShapeDtypeStruct((rows, 3), jnp.float32, sharding=on("data"))}
+    restored = checkpoints.restore(found, wanted, resize=True)["x"]
+    np.testing.assert_array_equal(restored, np.arange(rows)[:, None] < np.full((1, 3), 4))
+
+
+def test_what_orbax_has_saved_is_read(tmp_path):
+    """Which once wrote all checkpoints."""
+    import orbax.checkpoint as ocp
+
+    path = tmp_path / "0000000005"
+    with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as orbax:
+        named = checkpoints._named(tree(5))
+        orbax.save(path / "arrays", args=ocp.args.StandardSave(named))
+    checkpoints._write_manifest(path, {"number": 5})
+    found, complaints = checkpoints.newest(tmp_path)
+    assert (found.facts, complaints) == ({"number": 5}, [])
+    assert_same(checkpoints.restore(found, shapes_of(tree())), tree(5))
+    assert checkpoints.contents(found).keys() == named.keys()
 
 
 def test_older_ones_go(directory):
@@ -140,7 +191,7 @@ def test_a_failed_save_is_one_line_and_costs_no_older_one(directory):
     assert "the last one is 3" in str(failure.value)
     assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]
     writer.save(5, tree(5), {})
-    writer.close()
+    writer.wait()
     assert checkpoints.newest(directory)[0].number == 5
 
 
@@ -148,12 +199,26 @@ def test_another_process_that_is_lost_meanwhile_is_no_failure_to_write(directory
     def lost(*_, **__):
         raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllGather failed: Connection reset by peer")
 
-    monkeypatch.setattr("orbax.checkpoint.AsyncCheckpointer.save", lost)
+    monkeypatch.setattr("experiments.train.pieces.held", lost)
     with pytest.raises(UsageError, match="could not be written"):
         checkpoints.Writer(directory, keep=2, last=3).save(4, tree(4), {})
     monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
     with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):
         checkpoints.Writer(directory, keep=2, last=3).save(5, tree(5), {})
+    assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]
+
+
+def test_a_process_whose_part_is_missing_fails_the_save_of_all(directory, monkeypatch):
+    """The others wait for it until it takes the directory away."""
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    writer = checkpoints.Writer(directory, keep=2, last=3)
+    path = writer.save(4, tree(4), {})
+    while not list(path.rglob("*.npz")):
+        time.sleep(0.01)
+    assert not (path / "manifest.json").exists()
+    shutil.rmtree(path)
+    with pytest.raises(UsageError, match=r"\(another process could not write its part\)"):
+        writer.wait()
     assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]
 
 
@@ -169,7 +234,7 @@ def test_a_disk_without_room_is_named_and_costs_no_older_one(directory):
             writer.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        writer.close()
+        writer.wait()
     assert "checkpoint 4 could not be written" in str(failure.value)
     assert "(File too large); the last one is 3" in str(failure.value)
     assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]

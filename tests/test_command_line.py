@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
 import os
+import pty
 import pwd
 import signal
 import subprocess
@@ -28,13 +30,16 @@ from experiments.runtime import compilation_cache, screen
 from experiments.runtime import run_directory as runs
 from experiments.runtime.environment import settle_homes
 from experiments.runtime.errors import UsageError
+from experiments.runtime.jax_startup import jax_refusals
+from experiments.train import checkpoints
 from pdadmm_jax.admm.solvers import SOLVERS
 from pdadmm_jax.numerics.products import PRECISIONS
 from pdadmm_jax.parallel.compression import MESSAGE_TYPES
 from pdadmm_jax.problems.activations import ACTIVATIONS
 from pdadmm_jax.problems.losses import LOSSES
 from tests.commands import ALONE, ROOT, assert_refused, finish, run, run_process, start
-from tests.run_directories import lines_of
+from tests.run_directories import directory_in, lines_of
+from tests.selection import selected
 
 
 @pytest.fixture(scope="module")
@@ -386,6 +391,73 @@ def test_a_training_needs_neither_a_home_nor_a_screen_of_utf8(tmp_path):
     assert set(ROOT.iterdir()) == before
 
 
+REFUSED_BY_JAX = [
+    ("JAX_PLATFORMS", "cuda"),
+    ("JAX_PLATFORMS", "gpu"),
+    ("JAX_PLATFORMS", "CPU"),
+    ("JAX_PLATFORMS", "cpu,tpu"),
+    ("JAX_PLATFORM_NAME", "nowhere"),
+    ("JAX_NUM_CPU_DEVICES", "four"),
+    ("JAX_NUM_CPU_DEVICES", "0"),
+    ("JAX_ENABLE_X64", "maybe"),
+    ("JAX_DEFAULT_DEVICE", "somewhere"),
+    ("JAX_DEFAULT_MATMUL_PRECISION", "some"),
+    ("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "many"),
+    ("XLA_FLAGS", "--of_no_xla"),
+    ("XLA_FLAGS", "of_no_file"),
+    ("XLA_FLAGS", "--xla_force_host_platform_device_count=four"),
+]
+
+
+def assert_refuses_environment(name, value, *words):
+    """In one line, which names both."""
+    if value in ("cuda", "gpu") and Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has GPUs")
+    code, out, err = run_process(*words, settings={name: value})
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert f"{name}={value}" in line
+    assert "correct or unset it" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    selected(
+        REFUSED_BY_JAX,
+        fast=[
+            ("JAX_PLATFORMS", "cuda"),
+            ("JAX_NUM_CPU_DEVICES", "four"),
+            ("XLA_FLAGS", "--of_no_xla"),
+        ],
+    ),
+)
+def test_what_jax_refuses_of_its_environment_gets_one_line(name, value, tmp_path):
+    assert_refuses_environment(name, value, "train", "--out", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "value"), [("JAX_NUM_CPU_DEVICES", "four"), ("XLA_FLAGS", "--of_no_xla")]
+)
+def test_what_is_launched_refuses_its_environment_once(name, value):
+    assert_refuses_environment(name, value, "launch", "train")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["speed sizes", "study communication", "compare", "race"])
+def test_every_command_refuses_devices_that_are_not_there(command, tmp_path):
+    words = (*command.split(), "--out", tmp_path)
+    assert_refuses_environment("JAX_PLATFORMS", "nowhere", *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_other_origin_than_the_environment_pass():
+    with pytest.raises(ValueError, match="mine"), jax_refusals():
+        raise ValueError("mine")
+
+
 def test_an_unknown_command_is_refused():
     assert_refused(("trian",), "choose one of train")
 
@@ -416,6 +488,45 @@ def test_a_training_outlives_who_reads_along(tmp_path):
     assert piped(words, "head -1", tmp_path) == (0, "")
     (directory,) = (tmp_path / "runs").iterdir()
     assert json.loads((directory / "summary.json").read_text())["iterations"] == 40
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_leaves_a_run_that_was_saved(tmp_path):
+    """The signal comes first, and then whatever is written to the terminal fails."""
+    words = ("train", "--iterations", 10**6, "--network.hidden", 8, "--out", tmp_path / "runs")
+    terminal, ours = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments", *map(str, words)],
+        cwd=ROOT,
+        env=os.environ | ALONE,
+        stdin=ours,
+        stdout=ours,
+        stderr=ours,
+    )
+    os.close(ours)
+    shown = b""
+    while b"network " not in shown:
+        shown += os.read(terminal, 1000)
+    run = directory_in(tmp_path / "runs")
+    while not (run / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 130
+    found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
+    assert json.loads((run / "summary.json").read_text())["iterations"] == found.number > 0
+
+
+@pytest.mark.parametrize("error", [None, OSError(errno.ENOSPC, "full"), RuntimeError("no devices")])
+def test_a_run_directory_is_made_with_its_config_or_not_at_all(tmp_path, error, monkeypatch):
+    if error is None:
+        assert (runs.create(tmp_path, "train", DataConfig()) / runs.CONFIG).exists()
+        return
+    where = "environment" if isinstance(error, RuntimeError) else "write_json"
+    monkeypatch.setattr(runs, where, mock.Mock(side_effect=error))
+    with pytest.raises(type(error)):
+        runs.create(tmp_path, "train", DataConfig())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

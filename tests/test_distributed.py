@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from experiments.train import checkpoints
 from pdadmm_jax.sweeps.stream import EMPTIED, SCHEDULES
-from tests.commands import assert_refused, await_line, finish, run, run_process, start
+from tests.commands import ALONE, ROOT, assert_refused, await_line, finish, run, run_process, start
 from tests.run_directories import directory_in, lines_of
 
 SMALL = ("--network.hidden", "20", "20", "20", "20", "--data.validation", "0")
@@ -68,6 +70,40 @@ def test_processes_find_what_one_finds(tmp_path, alone, processes, options):
     assert found.keys() == alone.keys()
     for name, expected in alone.items():
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-9)
+
+
+TIMED = ("launch", "--processes", 2, "time", "--layers", 4, "--neurons", 8, "--samples", 50)
+NOWHERE = "http://192.0.2.1:9"  # an address that is nobody's
+PROXIES = ("grpc_proxy", "https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+
+
+def test_processes_of_one_machine_need_none_of_its_network(tmp_path):
+    """Neither its proxies nor the cluster that it may belong to."""
+    settings = dict.fromkeys(PROXIES, NOWHERE) | {"no_proxy": None, "NO_PROXY": None}
+    settings |= {"JAX_COORDINATOR_BIND_ADDRESS": "192.0.2.1:9", "KUBERNETES_SERVICE_HOST": "there"}
+    code, out, err = run_process(*TIMED, settings=settings)
+    assert code == 0, err
+    assert "on 2 x cpu" in out
+    assert "proxy" not in err
+
+
+@pytest.mark.slow
+def test_processes_of_one_machine_need_no_name_of_it():
+    renamed = ("unshare", "--uts", "bash", "-c", 'hostname nowhere-at-all && exec "$0" "$@"')
+    if subprocess.run([*renamed, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine cannot be given another name here")
+    words = [*renamed, sys.executable, "-m", "experiments", *map(str, TIMED)]
+    done = subprocess.run(
+        words,
+        cwd=ROOT,
+        env=os.environ | ALONE,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "on 2 x cpu" in done.stdout
 
 
 def together(out, *words):

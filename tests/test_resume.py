@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import shutil
 import signal
@@ -91,10 +93,13 @@ def test_a_killed_run_goes_on_without_a_gap_or_a_line_too_many(cut):
     assert [line["iteration"] for line in lines_of(run)] == list(range(1, last + 1))
 
 
-def test_an_interrupt_saves_and_says_where(cut):
+@pytest.mark.parametrize(
+    "number", selected([signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1], fast=[signal.SIGHUP])
+)
+def test_an_interrupt_saves_and_says_where(cut, number):
     run = cut(40)
     process = endless(run)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     code, out, err = finish(process)
     found, _ = checkpoints.newest(run / checkpoints.DIRECTORY)
     assert (code, err) == (130, "")
@@ -165,6 +170,23 @@ def test_a_second_run_on_the_directory_is_refused(cut, capsys):
     assert f"another process is at work in {run}" in capsys.readouterr().err
     with runs.locked(run):  # it went with its holder
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF])
+def test_where_nothing_can_be_locked_a_run_goes_on_with_a_warning(
+    tmp_path, number, monkeypatch, capsys
+):
+    """File systems over a network may have no locks, or none for directories."""
+
+    def refuse(handle, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    words = ("--network.hidden", 8, "--iterations", 2, "--checkpoint.keep", 0, "--out", tmp_path)
+    assert train(*words) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    reason = f"the file system of {directory_in(tmp_path)} has no locks ({os.strerror(number)})"
+    assert line.startswith(f"warning: {reason}")
 
 
 def test_what_is_damaged_is_named_and_done_again(whole, cut, capsys):

@@ -16,7 +16,8 @@ import numpy as np
 
 from experiments.options.devices import ClusterConfig
 from experiments.runtime.errors import UsageError
-from experiments.runtime.launch import SUPERVISED
+from experiments.runtime.jax_startup import jax_refusals
+from experiments.runtime.launch import LOOPBACK, SUPERVISED
 
 T = TypeVar("T")
 
@@ -33,13 +34,16 @@ def initialize(config: ClusterConfig) -> None:
     Raises:
         ValueError: neither the configuration nor the environment say enough.
     """
-    given = {
+    given: dict[str, Any] = {
         "coordinator_address": config.coordinator,
         "num_processes": config.processes,
         "process_id": config.process,
     }
     if os.environ.get(SUPERVISED):
         threading.Thread(target=_end_with_the_launcher, daemon=True).start()
+        _talk_by_loopback()
+        given["coordinator_bind_address"] = config.coordinator
+        given["cluster_detection_method"] = "deactivate"  # all is said, whatever else is there
     try:
         jax.distributed.initialize(
             **given,
@@ -56,6 +60,11 @@ def initialize(config: ClusterConfig) -> None:
 def is_distributed() -> bool:
     """Whether this is one of several processes."""
     return jax.distributed.is_initialized()
+
+
+def on_one_machine() -> bool:
+    """Whether all processes are known to be on this machine, where they share what it has."""
+    return not is_distributed() or SUPERVISED in os.environ
 
 
 def is_main_process() -> bool:
@@ -92,13 +101,14 @@ def main_process_first(work: Callable[[], T]) -> T:
     """
     if is_main_process():
         result = work()
-        _meet()
+        meet()
         return result
-    _meet()
+    meet()
     return work()
 
 
-def _meet() -> None:
+def meet() -> None:
+    """Waits until all processes have come here."""
     if is_distributed():
         from jax.experimental import multihost_utils
 
@@ -114,7 +124,8 @@ def exit_on_error() -> Iterator[None]:
     life of this process stay away.
     """
     try:
-        yield
+        with jax_refusals():
+            yield
     except BaseException as error:
         if not is_distributed():
             raise
@@ -138,6 +149,29 @@ def another_is_gone(error: BaseException) -> bool:
     if not is_distributed():
         return False
     return "gloo" in str(error).lower() or isinstance(error, jax.errors.JaxRuntimeError)
+
+
+def _talk_by_loopback() -> None:
+    """Has processes of one machine exchange messages by its loopback interface alone.
+
+    A proxy would look for that address on a machine of its own.  And CPUs would listen where the
+    name of this machine leads, which may be nowhere: JAX has no setting for that, but takes a
+    backend that is registered anew.
+    """
+    os.environ.update(grpc_proxy="")  # whatever it would take from others
+    jax.config.update("jax_check_proxy_envs", False)
+    if jax.config.values["jax_cpu_collectives_implementation"] != "gloo":
+        return
+    from jax._src import distributed, xla_bridge
+    from jax.extend.backend import register_backend_factory
+    from jaxlib import _jax  # pyright: ignore[reportAttributeAccessIssue]
+
+    def cpu() -> Any:
+        client = distributed.global_state.client
+        messages = _jax.make_gloo_tcp_collectives(distributed_client=client, hostname=LOOPBACK)
+        return xla_bridge.make_cpu_client(messages)
+
+    register_backend_factory("cpu", cpu, priority=0, fail_quietly=False)
 
 
 def _end_with_the_launcher() -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop at the next point where everything can be saved."""
+"""Signals as a request to stop at the next point where everything can be saved."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ from types import FrameType
 
 INTERRUPTED = 130  # exit code of a command that stopped because it was asked to
 
+# Ctrl-C; kill; a terminal that closes; what batch systems send ahead of a limit (Slurm, Grid
+# Engine), and the system itself at that of processor time.
+_REQUESTS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
+
 
 class Interrupted(Exception):
     """A stop was asked for; the message says what is saved."""
@@ -22,17 +33,25 @@ class Interrupted(Exception):
 def stop_requests(*, insisting: bool = True) -> Iterator[list[int]]:
     """Yields a list that grows by every signal that asks for a stop.
 
+    What this process was started to ignore, by nohup or in the background, stays ignored.  Signals
+    come to the main thread alone: in another one nobody asks.
+
     Args:
-        insisting: a second signal does not wait for what the first one asked for.
+        insisting: a further Ctrl-C does not wait for what the first signal asked for.  Others may
+            come several times for one reason, from the terminal, the shell and a batch system.
     """
     asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if asked and insisting:
+        if asked and insisting and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    heard = [number for number in _REQUESTS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield asked
     finally:

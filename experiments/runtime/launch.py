@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -20,6 +21,8 @@ from experiments.runtime.options import LaunchConfig
 
 # In the environment of a process whose standard input closes when its launcher ends.
 SUPERVISED = "PDADMM_SUPERVISED"
+
+LOOPBACK = "127.0.0.1"  # by which processes of one machine talk, whatever its network is
 
 _SECONDS_TO_LEAVE = 3.0  # for those whom a failure elsewhere leaves without purpose
 _SECONDS_TO_SAVE = 60.0  # after a stop was asked for
@@ -61,6 +64,7 @@ def main(config: LaunchConfig, command: list[str]) -> int:
     What the first process writes appears as it is, what the others write with their number before
     it.  When one of them fails, is killed or is stopped, all of them end.
     """
+    importlib.import_module("jax")  # which may refuse its environment: once instead of every time
     port = _free_port()
     processes = [_start(number, port, config, command) for number in range(config.processes)]
     try:
@@ -128,7 +132,7 @@ def _watch(processes: list[Process], asked: list[int]) -> int:
 
 def _start(number: int, port: int, config: LaunchConfig, command: list[str]) -> Process:
     cluster = {
-        "coordinator": f"127.0.0.1:{port}",
+        "coordinator": f"{LOOPBACK}:{port}",
         "processes": config.processes,
         "process": number,
     }
@@ -159,5 +163,5 @@ def _repeat(number: int, popen: subprocess.Popen[str]) -> None:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return probe.getsockname()[1]

@@ -10,6 +10,8 @@ import json
 import math
 import os
 import platform
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -34,13 +36,18 @@ def create(out: Path, name: str, config: Any) -> Path:
     """Makes ``<out>/<date>-<time>-<name>`` and writes config.json into it.
 
     Raises:
-        OSError: it cannot be made or written to.
+        OSError: it cannot be made or written to; nothing is left of it.
     """
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    content = _config_content(config)  # first, for JAX may have no devices
     try:
         names = (f"{stem}-{k}" if k else stem for k in itertools.count())
         path = next(out / name for name in names if _made(out / name))
-        write_config(path, config)
+        try:
+            write_json(path / CONFIG, content)
+        except OSError:
+            shutil.rmtree(path)
+            raise
     except OSError as error:
         raise OSError(
             f"cannot make a run directory in {out} ({error.strerror}): choose another with --out."
@@ -50,8 +57,11 @@ def create(out: Path, name: str, config: Any) -> Path:
 
 def write_config(path: Path, config: Any) -> None:
     """Writes config.json: what was asked for, and of which hardware and versions."""
-    content = {"config": dataclasses.asdict(config), "environment": environment()}
-    write_json(path / CONFIG, content)
+    write_json(path / CONFIG, _config_content(config))
+
+
+def _config_content(config: Any) -> dict[str, Any]:
+    return {"config": dataclasses.asdict(config), "environment": environment()}
 
 
 def _made(path: Path) -> bool:
@@ -70,7 +80,8 @@ def locked(path: Path) -> Iterator[None]:
     """Keeps a run directory to this process.
 
     The lock is the operating system's, on the directory itself: it leaves no file, and goes with
-    the process that holds it, however that ends.
+    the process that holds it, however that ends.  A file system without locks, or without those on
+    directories, gets a warning: whoever resumes a run there has to know that nobody else does.
 
     Raises:
         ValueError: another process has it.
@@ -83,6 +94,12 @@ def locked(path: Path) -> Iterator[None]:
         raise ValueError(
             f"another process is at work in {path}: wait until it has ended, or end it."
         ) from error
+    except OSError as error:
+        print(
+            f"warning: the file system of {path} has no locks ({error.strerror}): nothing keeps a "
+            "second process from resuming this run while it goes on",
+            file=sys.stderr,
+        )
     try:
         yield
     finally:

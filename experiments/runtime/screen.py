@@ -1,7 +1,8 @@
-"""The screen of a command: a terminal, a file, or a pipe that somebody has stopped reading."""
+"""The screen of a command, which may end before it: a pipe nobody reads, a terminal closed."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from experiments.runtime.environment import with_environment
 
+_GONE = (errno.EPIPE, errno.EIO)  # what reads a pipe, and a terminal
 _LEAST_COLUMNS = 40  # for help, whose words do not fit into fewer, and tyro then looks for ever
 _UNLIMITED = 10**9
 
@@ -23,7 +25,9 @@ class _Pipe(io.FileIO):
     def write(self, content: Any) -> int:
         try:
             return super().write(content)
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             return len(memoryview(content).cast("B"))
 
 
@@ -61,8 +65,6 @@ def _lenient(stream: TextIO | None) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     stream.reconfigure(errors="backslashreplace")
-    if stream.isatty():
-        return stream
     stream.flush()
     return io.TextIOWrapper(
         io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False)),

@@ -108,7 +108,7 @@ class CheckpointManager:
     def finish(self) -> None:
         """Waits until all that was begun is saved."""
         if self._writer is not None:
-            self._writer.close()
+            self._writer.wait()
 
 
 @contextmanager

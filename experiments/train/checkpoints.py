@@ -1,35 +1,36 @@
 """Checkpoints: any pytree of arrays and a few facts about them, of which only whole ones count.
 
-    checkpoints/0000000120/arrays/        Orbax's: every process writes what its devices hold
-    checkpoints/0000000120/manifest.json  ours: the facts, size and SHA-256 of every file above
+    checkpoints/0000000120/arrays/00000.npz  what the devices of process 0 hold, and so on
+    checkpoints/0000000120/manifest.json     the facts, size and SHA-256 of every file above
 
-Orbax saves in the background and renames what it wrote into place when all of it is there, but
-reads flipped bits without noticing.  The manifest therefore comes last, and seals: a checkpoint
-without one was never finished, and one that no longer agrees with it is not used.  Neither holds
-anything but numbers and text, so that reading executes nothing.
+The manifest comes last, and seals: a checkpoint without one was never finished, and one that no
+longer agrees with it is not used.  Neither holds anything but numbers and text, so that reading
+executes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
-import logging
 import os
-import re
 import shutil
-import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
-from experiments.runtime.cluster import another_is_gone, is_main_process
+from experiments.runtime.cluster import another_is_gone, is_main_process, meet
 from experiments.runtime.errors import UsageError
+from experiments.train import pieces
+
+T = TypeVar("T")
 
 DIRECTORY = "checkpoints"
 
@@ -67,8 +68,7 @@ class Writer:
             last: number of the newest one there is.
         """
         self._directory, self._keep, self._last = directory, keep, last
-        self._orbax: Any = None
-        self._sealing: threading.Thread | None = None
+        self._writing: threading.Thread | None = None
         self._failure: BaseException | None = None
 
     def save(self, number: int, arrays: Any, facts: dict[str, Any]) -> Path:
@@ -89,10 +89,10 @@ class Writer:
         self.wait()
         if number == self._last:
             return path
-        self._attempt(path, lambda: self._begin(path, arrays))
+        own = self._attempt(path, lambda: _prepared(path, arrays))
         self._last = number
-        self._sealing = threading.Thread(target=self._seal, args=(path, facts), daemon=True)
-        self._sealing.start()
+        self._writing = threading.Thread(target=self._write, args=(path, own, facts), daemon=True)
+        self._writing.start()
         return path
 
     def check(self) -> None:
@@ -102,47 +102,30 @@ class Writer:
             raise failure
 
     def wait(self) -> None:
-        """Waits until all that was begun is sealed."""
-        if self._sealing is not None:
-            self._sealing.join()
-            self._sealing = None
+        """Waits until all that was begun is written, and in the first process sealed."""
+        if self._writing is not None:
+            self._writing.join()
+            self._writing = None
         self.check()
 
-    def close(self) -> None:
-        """Waits, and lets go of Orbax's threads."""
-        try:
-            self.wait()
-        finally:
-            if self._orbax is not None:
-                self._orbax.close()
-
-    def _begin(self, path: Path, arrays: Any) -> None:
-        import orbax.checkpoint as ocp  # takes as long to import as the library itself
-
-        if self._orbax is None:
-            # What goes wrong is told by the UsageError, in one line instead of a traceback.
-            for name in ("absl", "asyncio"):
-                logging.getLogger(name).setLevel(logging.CRITICAL)
-            _silence_pending()
-            self._orbax = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
-        if is_main_process():
-            shutil.rmtree(path, ignore_errors=True)  # what a killed run may have left
-            path.mkdir(parents=True)
-        self._orbax.save(path.absolute() / _ARRAYS, args=ocp.args.StandardSave(_named(arrays)))
-
-    def _seal(self, path: Path, facts: dict[str, Any]) -> None:
-        def seal() -> None:
-            self._orbax.wait_until_finished()  # of all processes
-            if is_main_process():
-                _write_manifest(path, facts)
-                _delete_old(self._directory, self._keep)
+    def _write(self, path: Path, own: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+        def write() -> None:
+            folder = path / _ARRAYS
+            try:
+                pieces.write(folder / f"{jax.process_index():05d}{pieces.SUFFIX}", own)
+                if is_main_process():
+                    _await_others(folder)
+                    _write_manifest(path, facts)
+                    _delete_old(self._directory, self._keep)
+            except FileNotFoundError as error:  # whose save fails takes the directory away
+                raise OSError(errno.EIO, "another process could not write its part") from error
 
         try:
-            self._attempt(path, seal)
+            self._attempt(path, write)
         except BaseException as error:
             self._failure = error
 
-    def _attempt(self, path: Path, work: Callable[[], None]) -> None:
+    def _attempt(self, path: Path, work: Callable[[], T]) -> T:
         """Does a part of saving; if it fails, says what, why, and what is left.
 
         The loss of another process, which may show here first, is no failure to write.
@@ -171,9 +154,9 @@ def writing(directory: Path, keep: int, last: int | None = None) -> Iterator[Wri
         yield writer
     except BaseException:
         with contextlib.suppress(Exception):  # of two errors, the first one is told
-            writer.close()
+            writer.wait()
         raise
-    writer.close()
+    writer.wait()
 
 
 def newest(directory: Path) -> tuple[Found | None, list[str]]:
@@ -203,40 +186,31 @@ def restore(found: Found, shapes: Any, *, resize: bool = False) -> Any:
     Raises:
         UsageError: other arrays were saved.
     """
-    import orbax.checkpoint as ocp
-
-    named = _named(shapes)
-    with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as orbax:
-        path = found.path.absolute() / _ARRAYS
-        stored: Any = orbax.metadata(path).item_metadata
-        stored = stored.tree
-        for name in sorted(named.keys() ^ stored.keys()):
-            raise UsageError(f"{found.path} and this run differ in what they hold: {name}.")
-        for name, wanted in named.items():  # Orbax would cast without a word
-            same = resize or tuple(stored[name].shape) == wanted.shape
-            if stored[name].dtype != wanted.dtype or not same:
-                raise UsageError(
-                    f"{found.path} holds {name} of shape {tuple(stored[name].shape)} and dtype "
-                    f"{stored[name].dtype}, but {wanted.shape} and {wanted.dtype} is needed."
-                )
-        arrays = orbax.restore(path, args=ocp.args.StandardRestore(named, strict=not resize))
-    return jax.tree.unflatten(jax.tree.structure(shapes), [arrays[name] for name in named])
+    named, stored = _named(shapes), _stored(found)
+    for name in sorted(named.keys() ^ stored.keys()):
+        raise UsageError(f"{found.path} and this run differ in what they hold: {name}.")
+    for name, wanted in named.items():
+        then = stored[name]
+        if then.dtype != wanted.dtype or not (resize or then.shape == wanted.shape):
+            raise UsageError(
+                f"{found.path} holds {name} of shape {then.shape} and dtype {then.dtype}, but "
+                f"{wanted.shape} and {wanted.dtype} is needed."
+            )
+    arrays = [pieces.placed(stored[name], wanted) for name, wanted in named.items()]
+    return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
 
 
 def contents(found: Found) -> dict[str, np.ndarray]:
     """All arrays of a checkpoint in this process's memory, by the names of their places."""
-    import orbax.checkpoint as ocp
+    return {
+        name: pieces.part_of(array, array.shape, [slice(None)] * len(array.shape))
+        for name, array in _stored(found).items()
+    }
 
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as orbax:
-        path = found.path.absolute() / _ARRAYS
-        stored: Any = orbax.metadata(path).item_metadata
-        shapes = {
-            name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=here)
-            for name, array in stored.tree.items()
-        }
-        arrays = orbax.restore(path, args=ocp.args.StandardRestore(shapes))
-    return {name: np.asarray(array) for name, array in arrays.items()}
+
+def _stored(found: Found) -> dict[str, pieces.Stored]:
+    folder = found.path / _ARRAYS
+    return pieces.stored(folder) or pieces.stored_by_orbax(folder)
 
 
 def sealed(directory: Path) -> list[tuple[int, Path]]:
@@ -259,6 +233,27 @@ def tidy(directory: Path, last: int) -> None:
             aside = path.with_name(path.name + _DAMAGED)
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
+
+
+def _prepared(path: Path, arrays: Any) -> dict[str, np.ndarray]:
+    """What this process is to write, once there is a directory to write it to."""
+    if is_main_process():
+        shutil.rmtree(path, ignore_errors=True)  # what a killed run may have left
+        (path / _ARRAYS).mkdir(parents=True)
+    meet()
+    return pieces.held(_named(arrays))
+
+
+def _await_others(folder: Path) -> None:
+    """Waits for the files of all processes; who loses one of them meanwhile ends with it.
+
+    Raises:
+        FileNotFoundError: another process could not write its own.
+    """
+    while len(list(folder.glob(f"*{pieces.SUFFIX}"))) < jax.process_count():
+        if not folder.exists():
+            raise FileNotFoundError(folder)
+        time.sleep(0.01)
 
 
 def _named(tree: Any) -> dict[str, Any]:
@@ -343,31 +338,12 @@ def _delete_old(directory: Path, keep: int) -> None:
         shutil.rmtree(path)
 
 
-def _silence_pending() -> None:
-    """Keeps the writes that Orbax has begun, and forgets when one fails, off the screen.
-
-    They end after the loop they belong to, or with the interpreter, and would then complain beside
-    the one line that counts: some of them before the failure itself is known, so that this comes
-    before the first write.  All other complaints go where they went.
-    """
-    before = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        what = f"{unraisable.object!r} {unraisable.exc_value}"
-        if "async_serialize" not in what and "Event loop is closed" not in what:
-            before(unraisable)
-
-    sys.unraisablehook = hook
-
-
 def _reason(error: BaseException) -> str:
     """What the operating system has to say of it, or else the error itself, in a short line."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-        if number := re.search(r"os_error_code='(\d+)'", str(cause)):  # TensorStore's
-            return os.strerror(int(number[1]))
         cause = cause.__cause__ or cause.__context__
     words = " ".join(str(error).split()) or type(error).__name__
     return words if len(words) <= 200 else f"{words[:200]} ..."

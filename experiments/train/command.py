@@ -74,8 +74,10 @@ def run(options: TrainConfig) -> int:
         announce(console, dataset, trainer, start, directory)
         manager = CheckpointManager(directory, trainer, options)
         ended = train_to_end(trainer, start, monitor, manager, console)
-        report(console, directory.run, ended, trainer, dataset)
-        manager.finish()
+        try:
+            report(console, directory.run, ended, trainer, dataset)
+        finally:
+            manager.finish()
         return ended.code
 
 
