@@ -148,7 +148,7 @@ class NumericActivation:
     function: Callable[[Array], Array]
     lipschitz: float = float("inf")
     idempotent: bool = False
-    iterations: int = 60
+    iterations: int = 100
 
     def __post_init__(self) -> None:
         if not callable(self.function):
