@@ -20,10 +20,11 @@ import numpy as np
 import optax
 
 from pdadmm_jax._checks import check_finite, is_concrete
+from pdadmm_jax._functions import HoldsFunction
 from pdadmm_jax._typing import Array, Bool, Float, Number, Shaped
 from pdadmm_jax.problems.output_prox import convex_prox, hinge_prox, softmax_prox
 
-Targets = Shaped[Array, "N"] | Shaped[Array, "N C"]
+Targets = Shaped[Array, "N"] | Shaped[Array, "N _columns"]
 Solution = tuple[Float[Array, "N C"], Bool[Array, ""]]
 
 
@@ -224,7 +225,7 @@ class MulticlassHinge:
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvexLoss:
+class ConvexLoss(HoldsFunction):
     """A user's own loss R(z, y) of one sample, convex and twice differentiable in z.
 
     Attributes:
