@@ -79,7 +79,8 @@ def test_explicitly_sharded_data_and_keys(algorithm, stages):
     mesh = mesh_of_the_program(4)
     data = jax.device_put(DATA, NamedSharding(mesh, P("batch")))
     key = jax.device_put(KEY, NamedSharding(mesh, P()))
-    np.testing.assert_allclose(float(trained(algorithm, data, stages, key)), expected, rtol=1e-5)
+    found = float(trained(algorithm, data, stages, key))
+    np.testing.assert_allclose(found, expected, rtol=1e-3)  # bfloat16, summed in another order
 
 
 def test_explicitly_sharded_data_that_are_traced_are_refused():

@@ -222,13 +222,16 @@ def settled(tree: T, placement: Placement | None) -> T:
     return tree
 
 
-def key_beside(key: Array | None, weights: Array, placement: Placement | None) -> Array | None:
-    """A PRNG key where the weights are, if the program has spread it over a mesh of its own."""
+def key_beside(key: Array | None, x: Array, placement: Placement | None) -> Array | None:
+    """A PRNG key where the samples are, if the program has spread it over a mesh of its own."""
     if key is None or not is_concrete(key) or not isinstance(key.sharding, NamedSharding):
         return key
     if placement is not None:
         return jax.device_put(key, NamedSharding(placement.mesh, P()))
-    return jax.device_put(key, weights.sharding) if is_concrete(weights) else key
+    if not is_concrete(x):
+        return key
+    split = isinstance(x.sharding, NamedSharding)
+    return jax.device_put(key, NamedSharding(x.sharding.mesh, P()) if split else x.sharding)
 
 
 def create_on(

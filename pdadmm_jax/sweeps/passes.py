@@ -160,7 +160,7 @@ def _checked(
         raise ValueError(
             f"x has dtype {data.x.dtype}, but the weights {W.dtype}: cast one of them."
         )
-    key = key_beside(key, W, state.placement)
+    key = key_beside(key, data.x, state.placement)
     return settled(state, state.placement), data, at_precision_of(config, W.dtype), key
 
 
