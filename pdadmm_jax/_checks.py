@@ -114,14 +114,12 @@ def check_widths(widths: Any) -> tuple[int, ...]:
 
 
 def check_inputs(x: Any, features: int) -> None:
-    """Refuses inputs that are not a finite floating (N, features) array."""
+    """Refuses inputs that are not a floating (N, features) array."""
     if x.ndim != 2:
         raise ValueError(
             f"x has shape {x.shape}, but has to be 2-dimensional (samples, features): "
             "flatten each sample, x.reshape(len(x), -1)."
         )
-    if x.shape[0] < 1:
-        raise ValueError(f"x has shape {x.shape}: at least 1 sample is needed.")
     if x.shape[1] != features:
         raise ValueError(
             f"x has {x.shape[1]} features, but the network's first width is {features}: "
@@ -132,12 +130,15 @@ def check_inputs(x: Any, features: int) -> None:
             f"x has dtype {x.dtype}, but has to be floating, for it sets the precision of the "
             "whole state: x.astype('float32')."
         )
+
+
+def check_training_inputs(x: Any, features: int) -> None:
+    """Refuses what ``check_inputs`` refuses, and a dtype too coarse for a state."""
+    check_inputs(x, features)
     if jnp.finfo(x.dtype).bits < 32:
         raise ValueError(
             f"x has dtype {x.dtype}, in which sums over samples lose too much: x.astype('float32')."
         )
-    if is_concrete(x):
-        check_finite("x", x)
 
 
 def check_finite(name: str, array: Any) -> None:
@@ -150,17 +151,6 @@ def check_finite(name: str, array: Any) -> None:
             f"{name}{list(place)} is {values[place]}: replace the {int((~finite).sum())} value(s) "
             "that are not finite."
         )
-
-
-def check_array(name: str, value: Any) -> None:
-    """Refuses what is not an array of numbers."""
-    if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
-        raise TypeError(
-            f"{name} is a {type(value).__name__}, but has to be an array of NumPy or JAX: "
-            f"numpy.asarray({name})."
-        )
-    if not (jnp.issubdtype(value.dtype, np.number) or value.dtype == bool):
-        raise TypeError(f"{name} has dtype {value.dtype}, but has to hold numbers.")
 
 
 def check_config(config: Any, kind: type, algorithm: str) -> None:

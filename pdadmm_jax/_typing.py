@@ -35,15 +35,21 @@ Number = int | float | np.number | Shaped[Array, ""]
 Params = Sequence[tuple[Float[AnyArray, "_n_in _n_out"], Float[AnyArray, " _n_out"]]]
 """(W, b) of every layer, W of shape (n_in, n_out)."""
 
+# What users hand in; the annotations of these say no more than their names.
+ArrayLike = Any  # what ``as_array`` takes
+ParamsLike = Any  # what ``as_pairs`` takes
+
 __all__ = [
     "AnyArray",
     "Array",
+    "ArrayLike",
     "Bool",
     "Float",
     "Int",
     "Number",
     "PRNGKeyArray",
     "Params",
+    "ParamsLike",
     "Scalar",
     "Shaped",
 ]

@@ -1,6 +1,7 @@
 """The network that trained weights make: forward pass, predictions, loss and accuracy.
 
-Every function takes a state of either algorithm or plain weights, a list of (W, b).
+Every function takes a state of either algorithm or plain weights, a list of (W, b) or what
+``params`` makes such a list of.
 """
 
 from __future__ import annotations
@@ -12,28 +13,31 @@ import jax
 import jax.numpy as jnp
 
 from pdadmm_jax import admm, sweeps
-from pdadmm_jax._checks import check_array
-from pdadmm_jax._typing import AnyArray, Array, Float, Params, Scalar
+from pdadmm_jax._checks import check_inputs
+from pdadmm_jax._surroundings import isolated, isolated_with_transfers
+from pdadmm_jax._typing import Array, ArrayLike, Float, ParamsLike, Scalar
 from pdadmm_jax.admm.relayout import nonfinite as _nonfinite_variables
 from pdadmm_jax.numerics.products import Precision
 from pdadmm_jax.parallel.forward import outputs
 from pdadmm_jax.parallel.groups import group, ungroup
 from pdadmm_jax.parallel.relayout import nonfinite_rows, numbered, replicated_weights
 from pdadmm_jax.problems.activations import Activation
-from pdadmm_jax.problems.data import Data, as_arrays, check_targets
+from pdadmm_jax.problems.data import Data, as_arrays, check_targets, numeric_inputs
 from pdadmm_jax.problems.first_weights import as_pairs, chained_widths
 from pdadmm_jax.problems.losses import ConvexLoss, Loss, SquaredError
 from pdadmm_jax.problems.problem import Problem, check_problem
 
 _States = (admm.State, admm.ShardedState, sweeps.State)
-StateOrParams = admm.State | admm.ShardedState | sweeps.State | Params
+StateOrParams = admm.State | admm.ShardedState | sweeps.State | ParamsLike
 
 
+@isolated_with_transfers
 def params(network: StateOrParams) -> list[tuple[Float[Array, "..."], Float[Array, "..."]]]:
     """The weights as plain (W, b) pairs, input to output, for any other library to take.
 
     Args:
-        network: a state of either algorithm, or such pairs.  Of a batch of states, as ``jax.vmap``
+        network: a state of either algorithm, such pairs, of which b is None where a layer has
+            none, or Flax's dictionary of ``Dense`` layers.  Of a batch of states, as ``jax.vmap``
             makes them, every W and b has the batch's axes in front.
 
     Returns:
@@ -48,39 +52,34 @@ def params(network: StateOrParams) -> list[tuple[Float[Array, "..."], Float[Arra
     return ungroup(weights)
 
 
-def forward(
-    network: StateOrParams, x: Float[AnyArray, "N features"], config: Problem
-) -> Float[Array, "N C"]:
+@isolated
+def forward(network: StateOrParams, x: ArrayLike, config: Problem) -> Float[Array, "N C"]:
     """Outputs (logits) of the network.
 
     Args:
         network: a state, or (W, b) of every layer.
-        x: inputs.
+        x: inputs, (N, features).
         config: gives the activation and the precision.
 
     Raises:
         TypeError: no weights, no array, or no configuration.
-        ValueError: weights that do not chain, a batch of networks, or inputs of another width
-            than the first layer takes.
+        ValueError: weights that do not chain, a batch of networks, or inputs that are not floating
+            or of another width than the first layer takes.
     """
-    check_array("x", x)
     check_problem(config)
     weights = params(network)
-    features = chained_widths(weights)[0]
-    if x.ndim != 2 or x.shape[1] != features:
-        raise ValueError(
-            f"x has shape {x.shape}, but the first layer takes (samples, {features}): flatten or "
-            "choose the features."
-        )
-    return _forward(weights, jnp.asarray(x), config.activation, config.precision)
+    inputs = jnp.asarray(numeric_inputs(x))
+    check_inputs(inputs, chained_widths(weights)[0])
+    return _forward(weights, inputs, config.activation, config.precision)
 
 
-def predict(network: StateOrParams, x: Float[AnyArray, "N features"], config: Problem) -> Array:
+@isolated
+def predict(network: StateOrParams, x: ArrayLike, config: Problem) -> Array:
     """What the network says of each sample.
 
     Args:
         network: a state, or (W, b) of every layer.
-        x: inputs.
+        x: inputs, (N, features).
         config: gives the activation, the loss and the precision.
 
     Returns:
@@ -94,6 +93,7 @@ def predict(network: StateOrParams, x: Float[AnyArray, "N features"], config: Pr
     return config.loss.predict(forward(network, x, config))
 
 
+@isolated
 def evaluate(network: StateOrParams, data: Data, config: Problem) -> tuple[Scalar, Scalar]:
     """Mean risk per sample and share of correct predictions, from one forward pass.
 
@@ -104,6 +104,7 @@ def evaluate(network: StateOrParams, data: Data, config: Problem) -> tuple[Scala
     return _mean_loss(found, data, config.loss), _accuracy(found, data, config.loss)
 
 
+@isolated
 def loss(network: StateOrParams, data: Data, config: Problem) -> Scalar:
     """Mean risk per sample of the forward pass.
 
@@ -113,6 +114,7 @@ def loss(network: StateOrParams, data: Data, config: Problem) -> Scalar:
     return _mean_loss(*_outputs(network, data, config), config.loss)
 
 
+@isolated
 def accuracy(network: StateOrParams, data: Data, config: Problem) -> Scalar:
     """Share of samples that the forward pass predicts correctly.
 
@@ -122,6 +124,7 @@ def accuracy(network: StateOrParams, data: Data, config: Problem) -> Scalar:
     return _accuracy(*_outputs(network, data, config), config.loss)
 
 
+@isolated
 def r_squared(network: StateOrParams, data: Data, config: Problem) -> Scalar:
     """Share of the targets' variance that the outputs explain, 1 - residuals / variance.
 
@@ -153,6 +156,7 @@ def is_regression(data: Data, config: Problem) -> bool:
     return isinstance(loss, SquaredError) and jnp.ndim(data.y) == 2
 
 
+@isolated
 def nonfinite(state: admm.State | admm.ShardedState | sweeps.State) -> list[str]:
     """Which variables hold a NaN or an infinity, as "W of layer 3"; layers count from 1.
 

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdadmm_jax import inference
-from pdadmm_jax._checks import check_array, check_finite, is_concrete
+from pdadmm_jax._arrays import numeric
+from pdadmm_jax._checks import check_finite, is_concrete
 from pdadmm_jax._npz import read_npz
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import AnyArray, Array, Float, Params, Scalar, Shaped
@@ -206,7 +207,7 @@ class Network:
             partial.unlink(missing_ok=True)
 
     def _scaled(self, x: Any) -> Array:
-        check_array("x", x)
+        x = numeric("x", x)
         if self.inputs is None or x.ndim != 2 or x.shape[1] != self.widths[0]:
             return self._array(x)
         return self._array(self.inputs.apply(x))

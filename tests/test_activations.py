@@ -168,6 +168,42 @@ def test_responses_to_strong_pulls_are_stationary_and_better_than_none(name):
         np.testing.assert_allclose(found, pull * slope, atol=1e-6)
 
 
+USERS = {
+    "gelu": jax.nn.gelu,
+    "selu": jax.nn.selu,
+    "relu6": jax.nn.relu6,
+    "silu": jax.nn.silu,
+    "mish": jax.nn.mish,
+    "hard_tanh": jax.nn.hard_tanh,
+    "celu": jax.nn.celu,
+    "elu": jax.nn.elu,
+    "hard_swish": jax.nn.hard_swish,
+    "soft_sign": jax.nn.soft_sign,
+    "relu": jax.nn.relu,
+    "sin": jnp.sin,
+}
+
+
+@pytest.mark.parametrize("name", USERS)
+@pytest.mark.parametrize("double", [False, pytest.param(True, marks=pytest.mark.x64)])
+def test_z_problems_of_users_functions_come_to_rest(name, double):
+    """Kinks, flat parts and functions that round coarsely among them."""
+    activation = pdadmm.NumericActivation(USERS[name])
+    rng = np.random.default_rng(0)
+    dtype = np.float64 if double else np.float32
+    respond, prox = jax.jit(activation.respond), jax.jit(activation.prox)
+    for spread, strength in [(1, 1e-4), (1, 0.3), (3, 0.3), (10, 0.01), (2, 5.0), (100, 1)]:
+        a, pull = (rng.normal(size=5000) * scale for scale in (spread, strength))
+        a, pull = jnp.asarray(a, dtype), jnp.asarray(pull, dtype)
+        d, solved = respond(a, pull)
+        assert solved
+        worse = d**2 / 2 - pull * activation(a + d) + pull * activation(a)
+        assert (worse <= 1e-5 * (jnp.abs(pull * activation(a)) + d**2)).all()
+    for scale in (1e-3, 0.1, 1.0, 10.0, 100.0):
+        a, q, z = (jnp.asarray(rng.normal(size=5000) * scale, dtype) for _ in range(3))
+        assert prox(q, (a + z) / 2, 2.0, z)[1]
+
+
 def test_responses_are_not_rounded_by_where_they_start():
     a, pull = jnp.asarray([1e4, -1e4, 3.0], jnp.float32), jnp.asarray([1e-9, 1e-9, -1e-7])
     found, _ = activations.relu.respond(a, pull)

@@ -232,7 +232,7 @@ def test_updates_refuse_shapes_that_do_not_fit():
 
 def test_networks_refuse_what_they_cannot_judge():
     params = pdadmm.params(admm.init(KEY, DATA, (6, 4, 3), CONFIG))
-    refused("first layer takes .samples, 6", pdadmm.forward, params, X[:, :5], CONFIG)
+    refused("x has 5 features.*first width is 6", pdadmm.forward, params, X[:, :5], CONFIG)
     refused("labels run from 100", pdadmm.accuracy, params, pdadmm.Data(X, Y + 100), CONFIG)
     refused("x holds 12 samples", pdadmm.loss, params, pdadmm.Data(X, Y[:1]), CONFIG)
     broken = [(W.at[0, 0].set(jnp.nan), b) for W, b in params]

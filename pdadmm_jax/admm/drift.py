@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pdadmm_jax._surroundings import isolated
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.admm.config import Config
 from pdadmm_jax.admm.state import (
@@ -28,6 +29,7 @@ Sizes = tuple[Array, Array]  # of n layers: the largest change of a, and the lar
 Renewed = tuple[Output, Sizes]
 
 
+@isolated
 def refresh(state: AnyState, data: Data, config: Config) -> tuple[Any, Float[Array, " layers"]]:
     """Recomputes a = p W + b of all layers: one product each, its inputs not rounded.
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pdadmm_jax._surroundings import isolated_with_transfers
 from pdadmm_jax.admm.config import Config, check_config
 from pdadmm_jax.admm.relayout import laid_out, relayout
 from pdadmm_jax.admm.state import (
@@ -40,6 +41,7 @@ def check_growable(config: Config) -> None:
         )
 
 
+@isolated_with_transfers
 def grow(state: AnyState, config: Config, layers: int) -> AnyState:
     """Inserts identity layers before the output layer.
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pdadmm_jax._checks import check_count
+from pdadmm_jax._surroundings import isolated
 from pdadmm_jax._typing import Array, PRNGKeyArray, Shaped
 from pdadmm_jax.admm import stacked
 from pdadmm_jax.admm.config import Config
@@ -56,6 +57,7 @@ from pdadmm_jax.problems.data import Data, as_arrays
 from pdadmm_jax.problems.problem import at_precision_of
 
 
+@isolated
 def step(
     state: AnyState, data: Data, config: Config, key: Shaped[PRNGKeyArray, ""] | None = None
 ) -> tuple[Any, Info]:
@@ -81,6 +83,7 @@ def step(
     return _step(state, as_arrays(data), at_precision_of(config, dtype_of(state)))
 
 
+@isolated
 def run(
     state: AnyState,
     data: Data,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pdadmm_jax._surroundings import isolated
 from pdadmm_jax._typing import AnyArray, Array, Float
 from pdadmm_jax.admm.config import Config
 from pdadmm_jax.admm.exchange import f_below, from_below, tops_of
@@ -52,6 +53,7 @@ class Terms(NamedTuple):
         return self.objective + self.dual + self.consensus
 
 
+@isolated
 def terms(state: AnyState, data: Data, config: Config) -> Terms:
     """The terms of the augmented Lagrangian at a state.
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from pdadmm_jax._surroundings import isolated_with_transfers
 from pdadmm_jax._typing import Array
 from pdadmm_jax.admm.exchange import first_messages
 from pdadmm_jax.admm.state import (
@@ -54,6 +55,7 @@ from pdadmm_jax.parallel.relayout import (
 _VARIABLES = "Wbzapqu"
 
 
+@isolated_with_transfers
 def reshard(state: AnyState, mesh: Mesh | None, *, message_dtype: MessageType = "full") -> AnyState:
     """The same state on another mesh; ``step``, ``run`` and all others then work there.
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from pdadmm_jax._checks import check_inputs, check_widths
-from pdadmm_jax._typing import Array, Params, PRNGKeyArray
+from pdadmm_jax._checks import check_training_inputs, check_widths
+from pdadmm_jax._surroundings import isolated_with_transfers
+from pdadmm_jax._typing import Array, Params, ParamsLike, PRNGKeyArray
 from pdadmm_jax.admm.config import Config, check_config
 from pdadmm_jax.admm.exchange import first_messages, from_below, lowest
 from pdadmm_jax.admm.relayout import laid_out
@@ -47,6 +48,7 @@ from pdadmm_jax.parallel.stage import Stage
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.first_weights import (
     Initializer,
+    as_pairs,
     check_params,
     random_params,
     zero_params,
@@ -54,6 +56,7 @@ from pdadmm_jax.problems.first_weights import (
 from pdadmm_jax.problems.problem import at_precision_of
 
 
+@isolated_with_transfers
 def init(
     key: PRNGKeyArray,
     data: Data,
@@ -88,8 +91,9 @@ def init(
     return _forward_start(params, data, widths, config, mesh, message_dtype)
 
 
+@isolated_with_transfers
 def from_params(
-    params: Params,
+    params: ParamsLike,
     data: Data,
     config: Config,
     *,
@@ -99,7 +103,8 @@ def from_params(
     """The state of given weights and the forward pass they make, duals zero.
 
     Args:
-        params: (W, b) of every layer, W of shape (n_in, n_out).
+        params: (W, b) of every layer, W of shape (n_in, n_out), or what ``pdadmm_jax.params``
+            makes such pairs of.
         data: training data.
         config: penalties, solvers and structure.
         mesh: where the state is to live, see ``init``.
@@ -111,11 +116,12 @@ def from_params(
     Raises:
         ValueError: weights, inputs or labels that do not fit each other.
     """
-    data = as_arrays(data)
-    widths = check_params(params, data, config)
-    return _forward_start(params, data, widths, config, mesh, message_dtype)
+    data, pairs = as_arrays(data), as_pairs(params)
+    widths = check_params(pairs, data, config)
+    return _forward_start(pairs, data, widths, config, mesh, message_dtype)
 
 
+@isolated_with_transfers
 def abstract(
     data: Data,
     widths: Sequence[int],
@@ -144,7 +150,7 @@ def abstract(
         ValueError: widths or inputs that do not fit each other.
     """
     widths = check_widths(widths)
-    check_inputs(data.x, widths[0])
+    check_training_inputs(data.x, widths[0])
     if mesh is None:
         return _abstract_start(data, widths, config, None), data
     mesh, samples = checked_mesh(mesh), data.x.shape[0]

@@ -20,12 +20,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from pdadmm_jax._checks import is_concrete
+from pdadmm_jax._surroundings import isolated_with_transfers
 from pdadmm_jax._typing import Array
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.parallel.sample_reductions import SampleReductions
 from pdadmm_jax.parallel.stage import Collectives, stage_of
-from pdadmm_jax.problems.data import Data
+from pdadmm_jax.problems.data import Data, numeric_data
 
 T = TypeVar("T")
 
@@ -182,6 +183,7 @@ def put(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(spread, tree, shardings)
 
 
+@isolated_with_transfers
 def shard_data(data: Data, mesh: Mesh, *, evenly: bool = False) -> Data:
     """Puts data onto a mesh, samples split over its ``data`` axis.
 
@@ -193,8 +195,11 @@ def shard_data(data: Data, mesh: Mesh, *, evenly: bool = False) -> Data:
 
     Returns:
         The data, filled up by samples that do not count if their number does not divide.
+
+    Raises:
+        TypeError: no ``Data``, or what makes no arrays of numbers in it.
     """
-    mesh = checked_mesh(mesh)
+    mesh, data = checked_mesh(mesh), numeric_data(data)
     full = data
     if padding := -data.x.shape[0] % (mesh.size if evenly else shards(mesh)):
         valid = np.ones(data.x.shape[0], bool) if data.valid is None else data.valid
@@ -218,6 +223,20 @@ def settled(tree: T, placement: Placement | None) -> T:
     if placement.mesh.size > 1 and devices[0].platform == "cpu":
         jax.block_until_ready(tree)
     return tree
+
+
+def key_beside(key: Array | None, x: Array, placement: Placement | None) -> Array | None:
+    """A PRNG key where the samples are, if the program has spread it over a mesh of its own."""
+    if key is None or not is_concrete(key) or not isinstance(key.sharding, NamedSharding):
+        return key
+    if placement is not None:
+        return jax.device_put(key, NamedSharding(placement.mesh, P()))
+    if not is_concrete(x):
+        return key
+    sharding = x.sharding
+    if isinstance(sharding, NamedSharding):
+        sharding = NamedSharding(sharding.mesh, P())
+    return jax.device_put(key, sharding)
 
 
 def create_on(

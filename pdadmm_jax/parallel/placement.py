@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -28,3 +29,12 @@ class Placement:
     plan: Plan
     samples: int
     message_dtype: MessageType
+
+    def __deepcopy__(self, memo: Any) -> Placement:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"a state on the mesh {dict(self.mesh.shape)} cannot be pickled, for devices belong "
+            "to this process: pickle reshard(state, None), and reshard(state, mesh) after that."
+        )

@@ -18,6 +18,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from pdadmm_jax._functions import HoldsFunction
 from pdadmm_jax._typing import Array, Bool, Float, Number
 from pdadmm_jax.problems.hidden_prox import scalar_prox, scalar_response
 
@@ -129,7 +130,7 @@ class LeakyReLU:
 
 
 @dataclasses.dataclass(frozen=True)
-class NumericActivation:
+class NumericActivation(HoldsFunction):
     """Any scalar activation, its z-update solved numerically.
 
     Attributes:
@@ -148,7 +149,7 @@ class NumericActivation:
     function: Callable[[Array], Array]
     lipschitz: float = float("inf")
     idempotent: bool = False
-    iterations: int = 60
+    iterations: int = 100
 
     def __post_init__(self) -> None:
         if not callable(self.function):

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from pdadmm_jax._arrays import as_array
 from pdadmm_jax._checks import (
-    check_array,
     check_finite,
     check_key,
     check_shapes,
     check_widths,
     is_concrete,
 )
+from pdadmm_jax._surroundings import isolated_with_transfers
 from pdadmm_jax._typing import Array, Params, PRNGKeyArray
 from pdadmm_jax.problems.data import Data, check_data
 from pdadmm_jax.problems.problem import Problem
@@ -24,6 +26,7 @@ from pdadmm_jax.problems.problem import Problem
 Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
 
 
+@isolated_with_transfers
 def random_params(
     key: PRNGKeyArray,
     widths: Sequence[int],
@@ -70,20 +73,57 @@ def zero_params(widths: Sequence[int], dtype: Any) -> Params:
 def as_pairs(params: Any) -> list[tuple[Array, Array]]:
     """The weights as JAX arrays.
 
+    Args:
+        params: pairs (W, b), of which b is None where a layer has none; or Flax's dictionary of
+            ``Dense`` layers.
+
     Raises:
-        TypeError: they are no (W, b) pairs.
+        TypeError: they are neither, naming the layer.
     """
+    if isinstance(params, Mapping):
+        params = _pairs_of_flax(params)
     if not isinstance(params, Sequence) or hasattr(params, "_fields"):
         raise TypeError(
             f"weights are a {type(params).__name__}, but have to be a list of (W, b), as "
             "params(state) gives it."
         )
+    pairs = []
     for layer, pair in enumerate(params, start=1):
         if not isinstance(pair, Sequence) or len(pair) != 2:
             raise TypeError(f"layer {layer} is a {type(pair).__name__}, but has to be (W, b).")
-        for name, array in zip("Wb", pair, strict=True):
-            check_array(f"{name} of layer {layer}", array)
-    return [(jnp.asarray(W), jnp.asarray(b)) for W, b in params]
+        W = as_array(f"W of layer {layer}", pair[0])
+        no_intercept = pair[1] is None
+        b = jnp.zeros(W.shape[-1:], W.dtype) if no_intercept else pair[1]
+        pairs.append((W, as_array(f"b of layer {layer}", b)))
+    return pairs
+
+
+def _pairs_of_flax(variables: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """(W, b) of Flax's ``Dense`` layers, in the order of the numbers that end their names.
+
+    Args:
+        variables: {"params": {"Dense_0": {"kernel": W, "bias": b}, ...}}, or what is in "params".
+
+    Raises:
+        TypeError: there are other layers, or names that tell no order.
+    """
+    layers = variables.get("params", variables)
+    if not isinstance(layers, Mapping):
+        raise TypeError(f"'params' is a {type(layers).__name__}, but has to be a dictionary.")
+    numbers = {name: re.findall(r"\d+$", str(name)) for name in layers}
+    if not layers or not all(numbers.values()):
+        raise TypeError(
+            f"weights are a dictionary of {list(layers)}, but have to be a list of (W, b), or "
+            "Flax's {'params': {'Dense_0': {'kernel': W, 'bias': b}, ...}}, in the order of the "
+            "numbers."
+        )
+    for name, layer in layers.items():
+        known = isinstance(layer, Mapping) and "kernel" in layer
+        if not known or not set(layer) <= {"kernel", "bias"}:
+            parts = list(layer) if isinstance(layer, Mapping) else type(layer).__name__
+            raise TypeError(f"layer {name!r} has {parts}, but has to have 'kernel' and 'bias'.")
+    ordered = sorted(layers, key=lambda name: int(numbers[name][0]))
+    return [(layers[name]["kernel"], layers[name].get("bias")) for name in ordered]
 
 
 def chained_widths(params: Params) -> tuple[int, ...]:
@@ -114,10 +154,9 @@ def check_params(params: Params, data: Data, problem: Problem) -> tuple[int, ...
         The network's widths.
 
     Raises:
-        TypeError: they are no (W, b) pairs.
         ValueError: naming the layer.
     """
-    widths = chained_widths(as_pairs(params))
+    widths = chained_widths(params)
     check_data(data, widths, problem)
     for layer, (W, b) in enumerate(params, start=1):
         for name, array in (("W", W), ("b", b)):

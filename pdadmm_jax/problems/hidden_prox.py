@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,17 @@ from pdadmm_jax.numerics.loops import varying_with
 _ANCHORS = (0.0, -0.5, 0.5, -1.0, 1.0, -1.5, 1.5, -2.0, 2.0, -3.0, 3.0, -5.0, 5.0, -8.0, 8.0)
 
 
+# Steps that may go wherever Newton's method leads; enough for any smooth function near its minimum.
+_FREE_STEPS = 8
+
+
 def scalar_prox(
     function: Callable[[Array], Array],
     q: Float[Array, "*shape"],
     centre: Float[Array, "*shape"],
     stiffness: Number,
     start: Float[Array, "*shape"],
-    iterations: int = 60,
+    iterations: int = 100,
 ) -> tuple[Float[Array, "*shape"], Bool[Array, ""]]:
     """Solves argmin_z (q - f(z))^2 / 2 + stiffness (z - centre)^2 / 2 for every entry.
 
@@ -45,8 +50,27 @@ def scalar_prox(
     def objective(z: Array) -> Array:
         return 0.5 * (q - function(z)) ** 2 + 0.5 * stiffness * (z - centre) ** 2
 
+    eps = 8 * jnp.finfo(start.dtype).eps  # elementary functions are good to a few ulps
+
+    def local(z: Array) -> _Local:
+        f, f1, f2 = _two_derivatives(function, z)
+        miss, offset = q - f, stiffness * (z - centre)
+        gauss_newton = stiffness + f1**2
+        newton = gauss_newton - miss * f2
+        curvature = jnp.where(newton > 0.01 * gauss_newton, newton, gauss_newton)
+        # What rounding alone makes of differences that should be zero.
+        miss_noise = eps * (jnp.abs(q) + jnp.abs(f))
+        offset_noise = eps * stiffness * (jnp.abs(z) + jnp.abs(centre))
+        value_noise = miss_noise * (jnp.abs(miss) + miss_noise) + offset_noise * (
+            jnp.abs(z - centre) + offset_noise
+        )
+        slope_noise = offset_noise + miss_noise * (1 + jnp.abs(f1)) + eps * jnp.abs(z) * curvature
+        return _Local(objective(z), offset - miss * f1, curvature, value_noise, slope_noise)
+
     starts = _candidates(objective, function, q, centre, stiffness, start)
-    ends, moving = _descend(objective, function, q, centre, stiffness, starts, iterations)
+    ends, moving = _descend(
+        local, lambda z: eps * (jnp.abs(z) + jnp.abs(centre)), starts, iterations
+    )
     second = objective(ends[1]) < objective(ends[0])
     z = jnp.where(second, ends[1], ends[0])
     return _better(objective, start, z), ~jnp.any(jnp.where(second, moving[1], moving[0]))
@@ -89,50 +113,76 @@ def _better(objective: Callable[[Array], Array], one: Array, other: Array) -> Ar
     return jnp.where(objective(other) < objective(one), other, one)
 
 
+class _Local(NamedTuple):
+    """An objective around a point, entry by entry.
+
+    Attributes:
+        value: of the objective.
+        slope: its derivative.
+        curvature: a positive one, for Newton's step.
+        value_noise: what rounding alone makes of differences of values.
+        slope_noise: of a slope that should be zero.
+    """
+
+    value: Array
+    slope: Array
+    curvature: Array
+    value_noise: Array
+    slope_noise: Array
+
+
 def _descend(
-    objective: Callable[[Array], Array],
-    function: Callable[[Array], Array],
-    q: Array,
-    centre: Array,
-    stiffness: Number,
+    local: Callable[[Array], _Local],
+    resolution: Callable[[Array], Array],
     start: Array,
     iterations: int,
 ) -> tuple[Array, Array]:
-    """Newton steps, shortened to a quarter wherever they do not descend."""
-    eps = 8 * jnp.finfo(start.dtype).eps  # elementary functions are good to a few ulps
+    """Newton's method for a minimum downhill of the start, kept within bounds.
 
-    def body(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        z, length, moving, count = carry
-        f, f1, f2 = _two_derivatives(function, z)
-        miss, offset = q - f, stiffness * (z - centre)
-        slope = offset - miss * f1
-        gauss_newton = stiffness + f1**2
-        newton = gauss_newton - miss * f2
-        curvature = jnp.where(newton > 0.01 * gauss_newton, newton, gauss_newton)
-        trial = z - length * slope / curvature
-        # What rounding alone makes of differences that should be zero.
-        miss_noise = eps * (jnp.abs(q) + jnp.abs(f))
-        offset_noise = eps * stiffness * (jnp.abs(z) + jnp.abs(centre))
-        value_noise = miss_noise * (jnp.abs(miss) + miss_noise) + offset_noise * (
-            jnp.abs(z - centre) + offset_noise
-        )
-        slope_noise = offset_noise + miss_noise * (1 + jnp.abs(f1)) + eps * jnp.abs(z) * curvature
-        # At a kink of f no slope vanishes: there the steps are cut until they gain nothing.
-        cut = (length < 1) & (length * slope**2 / curvature <= value_noise)
-        moving = moving & (jnp.abs(slope) > slope_noise) & ~cut
-        accept = objective(trial) <= objective(z) + value_noise
-        z = jnp.where(accept & moving, trial, z)
-        length = jnp.where(accept, jnp.minimum(4 * length, 1), 0.25 * length)
-        return z, length, moving, count + 1
+    Downhill of the best point there is a bound as soon as a trial is found from which the way
+    leads back, or up: a minimum no higher than the best point lies between them.  A step that
+    would leave these bounds halves them instead, and after ``_FREE_STEPS`` every step does, which
+    ends at kinks of f, where no slope vanishes, as it does elsewhere.  Where no bound is found by
+    then, steps double.
 
-    def unfinished(carry: tuple[Array, ...]) -> Array:
+    Args:
+        local: the objective around a point.
+        resolution: distance between points that cannot be told apart.
+        start: where to begin; the result is not worse but for rounding.
+        iterations: bound on the steps.
+
+    Returns:
+        The minimum, and which entries have not come to rest: neither at a slope of zero, to
+        rounding, nor between bounds that cannot be told apart.
+    """
+
+    def body(carry: tuple[Array, _Local, Array, Array, Array]) -> Any:
+        z, here, bound, moving, count = carry
+        unbounded, late = jnp.isinf(bound), jnp.maximum(count - _FREE_STEPS, 0)
+        length = jnp.where(unbounded, 2.0 ** late.astype(z.dtype), 1)
+        newton, half = z - length * here.slope / here.curvature, 0.5 * (z + bound)
+        free = unbounded | (((newton - z) * (newton - bound) < 0) & (late == 0))
+        trial = jnp.where(moving, jnp.where(free, newton, half), z)
+        there = local(trial)
+        accept = there.value <= here.value + here.value_noise
+        back = jnp.sign(there.slope) != jnp.sign(here.slope)
+        bound = jnp.where(accept, jnp.where(back, z, bound), trial)
+        z = jnp.where(accept, trial, z)
+        here = jax.tree.map(lambda new, old: jnp.where(accept, new, old), there, here)
+        moving = moving & (jnp.abs(here.slope) > here.slope_noise)
+        moving = moving & (jnp.abs(bound - z) > resolution(z))
+        return z, here, bound, moving, count + 1
+
+    def unfinished(carry: tuple[Array, _Local, Array, Array, Array]) -> Array:
         *_, moving, count = carry
         return jnp.any(moving) & (count <= iterations)
 
-    length = varying_with(jnp.ones_like(start), on=start)
-    everywhere = varying_with(jnp.ones(start.shape, bool), on=start)
-    start_carry = (start, length, everywhere, jnp.asarray(0, jnp.int32))
-    z, _, moving, _ = lax.while_loop(unfinished, body, start_carry)
+    here = local(start)
+    moving = jnp.abs(here.slope) > here.slope_noise
+    bound = varying_with(jnp.full_like(start, jnp.inf), on=start)
+    z, _, _, moving, _ = lax.while_loop(
+        unfinished, body, (start, here, bound, moving, jnp.asarray(0, jnp.int32))
+    )
     return z, moving
 
 
@@ -140,50 +190,42 @@ def scalar_response(
     function: Callable[[Array], Array],
     a: Float[Array, "*shape"],
     pull: Float[Array, "*shape"],
-    iterations: int = 60,
+    iterations: int = 100,
 ) -> tuple[Float[Array, "*shape"], Bool[Array, ""]]:
     """Finds a minimum of d^2 / 2 - pull f(a + d) near d = 0 for every entry.
 
-    Newton steps from 0, shortened to a quarter wherever they do not descend.  Where |pull f''| is
-    well below 1, as a large nu sees to, there is one minimum, and two or three steps find it.
+    Newton steps from 0, within bounds (``_descend``).  Where |pull f''| is well below 1, as a large
+    nu sees to, there is one minimum, and two or three steps find it.
 
     Args:
-        function: f, entry by entry, with two derivatives and a slope of the order of 1.
+        function: f, entry by entry, with two derivatives almost everywhere and a slope of the order
+            of 1.
         a: where f is looked at.
         pull: the weight of f.
         iterations: bound on the steps.
 
     Returns:
-        The minimum, and whether every entry came to rest, to rounding.
+        The minimum, and whether every entry came to rest, to rounding or at a kink of f.
     """
     eps = 8 * jnp.finfo(a.dtype).eps
 
-    def objective(d: Array) -> Array:
-        return 0.5 * d**2 - pull * function(a + d)
-
-    def body(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        d, length, moving, count = carry
+    def local(d: Array) -> _Local:
         f, f1, f2 = _two_derivatives(function, a + d)
-        slope, bend = d - pull * f1, pull * f2
-        curvature = jnp.where(bend < 0.9, 1 - bend, 1 + bend)
-        trial = d - length * slope / curvature
-        # What rounding alone makes of f, of f' and of a + d.
-        value_noise = eps * (d**2 + jnp.abs(pull * f))
-        slope_noise = eps * (jnp.abs(d) + jnp.abs(pull) + jnp.abs(bend) * (jnp.abs(a) + jnp.abs(d)))
-        accept = objective(trial) <= objective(d) + value_noise
-        moving = moving & (jnp.abs(slope) > slope_noise)
-        d = jnp.where(accept & moving, trial, d)
-        length = jnp.where(accept, jnp.minimum(4 * length, 1), 0.25 * length)
-        return d, length, moving, count + 1
+        bend = pull * f2
+        return _Local(
+            value=0.5 * d**2 - pull * f,
+            slope=d - pull * f1,
+            curvature=jnp.maximum(jnp.abs(1 - bend), 0.1),
+            # What rounding alone makes of f, of f' and of a + d.
+            value_noise=eps * (d**2 + jnp.abs(pull * f)),
+            slope_noise=eps
+            * (jnp.abs(d) + jnp.abs(pull) + jnp.abs(bend) * (jnp.abs(a) + jnp.abs(d))),
+        )
 
-    def unfinished(carry: tuple[Array, ...]) -> Array:
-        *_, moving, count = carry
-        return jnp.any(moving) & (count <= iterations)
+    def resolution(d: Array) -> Array:
+        return eps * (jnp.abs(a) + jnp.abs(d))
 
-    nothing, length = (varying_with(value, on=a) for value in (jnp.zeros_like(a), jnp.ones_like(a)))
-    everywhere = varying_with(jnp.ones(a.shape, bool), on=a)
-    start = (nothing, length, everywhere, jnp.asarray(0, jnp.int32))
-    d, _, moving, _ = lax.while_loop(unfinished, body, start)
+    d, moving = _descend(local, resolution, jnp.zeros_like(a), iterations)
     return d, ~jnp.any(moving)
 
 

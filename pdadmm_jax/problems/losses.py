@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from pdadmm_jax._checks import check_finite, is_concrete
+from pdadmm_jax._functions import HoldsFunction
 from pdadmm_jax._typing import Array, Bool, Float, Number, Shaped
 from pdadmm_jax.problems.output_prox import convex_prox, hinge_prox, softmax_prox
 
@@ -73,7 +74,7 @@ class SoftmaxCrossEntropy:
                 "use the 'binary_logistic' loss for a single one."
             )
         _check_labels_or_rows(y, outputs)
-        if y.ndim == 2 and is_concrete(y):
+        if not _is_labels(y, outputs) and is_concrete(y):
             _check_distributions(y)
 
     def targets(self, y: Targets, outputs: int, dtype: Any) -> Float[Array, "N C"]:
@@ -94,25 +95,43 @@ class SoftmaxCrossEntropy:
         return _largest(z)
 
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
-        return _largest(z) == _class_index(y)
+        return _largest(z) == _class_index(y, z.shape[-1])
 
 
 @dataclasses.dataclass(frozen=True)
 class SquaredError:
-    """R = ||z - y||^2 / 2; integer labels stand for their one-hot rows."""
+    """R = ||z - y||^2 / 2; integer labels stand for their one-hot rows.
+
+    Of a network with a single output y may have the shape (N,), of any kind of number.
+    """
 
     def check(self, y: Array, outputs: int) -> None:
+        if _plain_targets(y, outputs):
+            if is_concrete(y):
+                check_finite("y", y)
+            return
+        if jnp.issubdtype(y.dtype, jnp.floating) and _one_each(y) and outputs > 1:
+            raise ValueError(
+                f"y of shape {y.shape} has 1 target per sample, but the network has {outputs} "
+                "outputs: make the last width 1, or give y of shape (samples, outputs)."
+            )
         _check_labels_or_rows(y, outputs)
 
+    def targets(self, y: Targets, outputs: int, dtype: Any) -> Float[Array, "N C"]:
+        """The rows that outputs are compared with."""
+        if _plain_targets(y, outputs):
+            return y.reshape(-1, 1).astype(dtype)
+        return _one_hot(y, outputs, dtype)
+
     def value(self, z: Float[Array, "N C"], y: Targets) -> Float[Array, " N"]:
-        return jnp.sum(optax.l2_loss(z, _one_hot(y, z.shape[-1], z.dtype)), axis=-1)
+        return jnp.sum(optax.l2_loss(z, self.targets(y, z.shape[-1], z.dtype)), axis=-1)
 
     def prox(
         self, a: Float[Array, "N C"], y: Targets, nu: Number, start: Float[Array, "N C"]
     ) -> Solution:
         """Closed form, the weighted mean of y and a."""
         del start
-        t = _one_hot(y, a.shape[-1], a.dtype)
+        t = self.targets(y, a.shape[-1], a.dtype)
         # a + (t - a) / (1 + nu) rather than (t + nu a) / (1 + nu): exact at both ends of nu.
         return a + (t - a) / (1 + nu), jnp.asarray(True)
 
@@ -120,12 +139,12 @@ class SquaredError:
         return z
 
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
-        if y.ndim == 2:
+        if _plain_targets(y, z.shape[-1]) or not _is_labels(y, z.shape[-1]):
             raise ValueError(
                 "real-valued targets are no classes: report the loss instead of "
                 "the accuracy, or give integer labels."
             )
-        return _largest(z) == _class_index(y)
+        return _largest(z) == _class_index(y, z.shape[-1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +202,7 @@ class MulticlassHinge:
                 "'binary_logistic' loss for a single one."
             )
         _check_labels_or_rows(y, outputs)
-        if y.ndim == 2 and is_concrete(y):
+        if not _is_labels(y, outputs) and is_concrete(y):
             _check_one_hot(y)
 
     def value(self, z: Float[Array, "N C"], y: Targets) -> Float[Array, " N"]:
@@ -202,11 +221,11 @@ class MulticlassHinge:
         return _largest(z)
 
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
-        return _largest(z) == _class_index(y)
+        return _largest(z) == _class_index(y, z.shape[-1])
 
 
 @dataclasses.dataclass(frozen=True)
-class ConvexLoss:
+class ConvexLoss(HoldsFunction):
     """A user's own loss R(z, y) of one sample, convex and twice differentiable in z.
 
     Attributes:
@@ -248,7 +267,7 @@ class ConvexLoss:
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
         if not self.classification:
             raise ValueError("this loss was declared to have no classes: report the loss instead.")
-        return _largest(z) == _class_index(y)
+        return _largest(z) == _class_index(y, z.shape[-1])
 
 
 softmax_cross_entropy = SoftmaxCrossEntropy()
@@ -264,9 +283,25 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def _class_index(y: Array) -> Array:
-    """Labels as int32, whatever kind of integer they came as."""
-    return _largest(y) if y.ndim == 2 else y.astype(jnp.int32)
+def _plain_targets(y: Array, outputs: int) -> bool:
+    """Whether y has one target for the only output of each sample."""
+    return outputs == 1 and y.ndim == 1
+
+
+def _is_labels(y: Array, outputs: int) -> bool:
+    """Whether y has class numbers, one for each sample: a vector of them, or a column."""
+    whole = jnp.issubdtype(y.dtype, jnp.integer) or y.dtype == bool
+    return whole and (y.ndim == 1 or (_one_each(y) and outputs > 1))
+
+
+def _one_each(y: Array) -> bool:
+    """Whether y is a vector or a column."""
+    return y.ndim == 1 or y.shape[1] == 1
+
+
+def _class_index(y: Array, outputs: int) -> Array:
+    """Labels as int32, whatever kind of whole number they came as."""
+    return y.reshape(-1).astype(jnp.int32) if _is_labels(y, outputs) else _largest(y)
 
 
 def _largest(z: Array) -> Array:
@@ -275,12 +310,14 @@ def _largest(z: Array) -> Array:
 
 
 def _one_hot(y: Array, outputs: int, dtype: Any) -> Array:
-    return y.astype(dtype) if y.ndim == 2 else jax.nn.one_hot(_class_index(y), outputs, dtype=dtype)
+    if not _is_labels(y, outputs):
+        return y.astype(dtype)
+    return jax.nn.one_hot(_class_index(y, outputs), outputs, dtype=dtype)
 
 
 def _check_labels_or_rows(y: Array, outputs: int) -> None:
     """Integer labels in [0, outputs), or finite rows of that many numbers."""
-    if y.ndim == 2:
+    if y.ndim == 2 and not (_one_each(y) and outputs > 1):
         if y.shape[1] != outputs:
             raise ValueError(
                 f"y has {y.shape[1]} columns, but the network's last width is {outputs}: "
@@ -289,10 +326,11 @@ def _check_labels_or_rows(y: Array, outputs: int) -> None:
         if is_concrete(y):
             check_finite("y", y)
         return
-    if not jnp.issubdtype(y.dtype, jnp.integer):
+    if not _is_labels(y, outputs):
         raise ValueError(
             f"y of shape {y.shape} has dtype {y.dtype}, but labels have to be integers: "
-            "y.astype('int32'), or reshape targets to (samples, outputs)."
+            "y.astype('int32') if they are class numbers; values to be predicted take the "
+            "'squared_error' loss and a network with an output for each."
         )
     if is_concrete(y):
         labels = np.asarray(y)

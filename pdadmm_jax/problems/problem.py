@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdadmm_jax._checks import is_concrete, look_up
+from pdadmm_jax._typing import Array
 from pdadmm_jax.numerics.products import PRECISIONS, Precision
 from pdadmm_jax.problems.activations import ACTIVATIONS, Activation
 from pdadmm_jax.problems.losses import LOSSES, Loss
@@ -98,4 +99,10 @@ def check_representable(config: Problem, dtype: Any) -> None:
 
 def at_precision_of(config: C, dtype: Any) -> C:
     """The same configuration, its numbers as arrays of the state's dtype."""
-    return jax.tree.map(lambda number: jnp.asarray(number, dtype), config)
+
+    def on_device(number: Any) -> Array:
+        if isinstance(number, jax.Array):
+            return jnp.asarray(number, dtype)
+        return jax.device_put(np.asarray(number, dtype))  # not an implicit transfer, to be guarded
+
+    return jax.tree.map(on_device, config)

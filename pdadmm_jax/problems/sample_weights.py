@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdadmm_jax._checks import check_array, is_concrete
+from pdadmm_jax._arrays import as_array
+from pdadmm_jax._checks import is_concrete
 from pdadmm_jax._typing import AnyArray, Array, Bool, Float, Number, Shaped
 from pdadmm_jax.problems.data import Data, as_arrays
 from pdadmm_jax.problems.losses import Loss, Solution
@@ -38,8 +39,7 @@ def weighted(data: Data, weights: Shaped[AnyArray, "N"], config: Any) -> tuple[D
     """
     check_problem(config)
     data = as_arrays(data)
-    check_array("weights", weights)
-    weights = jnp.asarray(weights, data.x.dtype)
+    weights = as_array("weights", weights).astype(data.x.dtype)
     if weights.shape != data.x.shape[:1]:
         raise ValueError(
             f"weights have shape {weights.shape}, but x holds {data.x.shape[0]} samples: give one "

@@ -40,12 +40,14 @@ import numpy as np
 from jax import lax
 
 from pdadmm_jax._checks import check_count, check_key
+from pdadmm_jax._surroundings import isolated, nan_for_no_samples
 from pdadmm_jax._typing import Array, Bool, Float, PRNGKeyArray, Shaped
 from pdadmm_jax.numerics.differentiation import forward_mode_only
 from pdadmm_jax.parallel.groups import UNROLLED, LayerGroups, heights, join_stacks, split_stacks
 from pdadmm_jax.parallel.mesh import (
     P,
     in_flight_specs,
+    key_beside,
     on_stages,
     settled,
     shards,
@@ -59,7 +61,7 @@ from pdadmm_jax.sweeps.samples import batches_of, shuffled
 from pdadmm_jax.sweeps.schedules import run_pass
 from pdadmm_jax.sweeps.start import restarted_if_needed
 from pdadmm_jax.sweeps.state import State, check_state
-from pdadmm_jax.sweeps.stream import microbatches
+from pdadmm_jax.sweeps.stream import EMPTIED, microbatches
 
 
 class Info(NamedTuple):
@@ -80,6 +82,7 @@ class Info(NamedTuple):
     finite: Bool[Array, "*history"]
 
 
+@isolated
 def step(
     state: State, data: Data, config: Config, key: Shaped[PRNGKeyArray, ""] | None = None
 ) -> tuple[State, Info]:
@@ -101,10 +104,12 @@ def step(
             shards, or reverse-mode differentiation through the step; forward mode works.
     """
     check_state(state, "step")
-    state, data, config = _checked(state, data, config, key)
-    return _step(state, data, config, key)
+    state, data, config, key = _checked(state, data, config, key)
+    with nan_for_no_samples(_reports_no_samples(state, config)):
+        return _step(state, data, config, key)
 
 
+@isolated
 def run(
     state: State,
     data: Data,
@@ -131,22 +136,32 @@ def run(
     """
     check_state(state, "run")
     steps = check_count("steps", steps)
-    state, data, config = _checked(state, data, config, key)
-    return _run(state, data, config, key, steps)
+    state, data, config, key = _checked(state, data, config, key)
+    with nan_for_no_samples(_reports_no_samples(state, config)):
+        return _run(state, data, config, key, steps)
+
+
+def _reports_no_samples(state: State, config: Config) -> bool:
+    """Whether updates may be reported to which no samples have come."""
+    return state.plan.reach > 0 and config.schedule not in EMPTIED
 
 
 def _checked(
     state: State, data: Data, config: Config, key: Array | None
-) -> tuple[State, Data, Config]:
+) -> tuple[State, Data, Config, Array | None]:
     """What a pass is given, in the form it takes; see ``step`` for the errors raised."""
     check_config(config)
     if key is not None:
         check_key(key)
     data = as_arrays(data)
     check_data(data, state.plan.widths, config)
-    if data.x.dtype != (dtype := state.weights.first.W.dtype):
-        raise ValueError(f"x has dtype {data.x.dtype}, but the weights {dtype}: cast one of them.")
-    return settled(state, state.placement), data, at_precision_of(config, dtype)
+    W = state.weights.first.W
+    if data.x.dtype != W.dtype:
+        raise ValueError(
+            f"x has dtype {data.x.dtype}, but the weights {W.dtype}: cast one of them."
+        )
+    key = key_beside(key, data.x, state.placement)
+    return settled(state, state.placement), data, at_precision_of(config, W.dtype), key
 
 
 @jax.jit

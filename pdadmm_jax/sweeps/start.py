@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from pdadmm_jax._checks import check_inputs, check_widths
-from pdadmm_jax._typing import Params, PRNGKeyArray
+from pdadmm_jax._checks import check_training_inputs, check_widths
+from pdadmm_jax._surroundings import isolated_with_transfers
+from pdadmm_jax._typing import Params, ParamsLike, PRNGKeyArray
 from pdadmm_jax.parallel.compression import MessageType, check_message_type
 from pdadmm_jax.parallel.groups import LayerGroups, group, map_groups, ungroup
 from pdadmm_jax.parallel.mesh import abstract as abstract_on
@@ -30,6 +31,7 @@ from pdadmm_jax.parallel.relayout import placement_of, put_weights, relayout_gro
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.first_weights import (
     Initializer,
+    as_pairs,
     check_params,
     random_params,
     zero_params,
@@ -41,6 +43,7 @@ from pdadmm_jax.sweeps.state import State, check_state
 from pdadmm_jax.sweeps.stream import Stream, empty_pipeline, stream_of
 
 
+@isolated_with_transfers
 def init(
     key: PRNGKeyArray,
     data: Data,
@@ -72,8 +75,9 @@ def init(
     return _start(params, data, widths, config, mesh, message_dtype)
 
 
+@isolated_with_transfers
 def from_params(
-    params: Params,
+    params: ParamsLike,
     data: Data,
     config: Config,
     *,
@@ -83,7 +87,8 @@ def from_params(
     """The state of given weights before the first pass.
 
     Args:
-        params: (W, b) of every layer, W of shape (n_in, n_out).
+        params: (W, b) of every layer, W of shape (n_in, n_out), or what ``pdadmm_jax.params``
+            makes such pairs of.
         data: training data, of which the width and the dtype matter here.
         config: numbers and structure.
         mesh: where the state is to live, see ``init``.
@@ -92,11 +97,12 @@ def from_params(
     Raises:
         ValueError: weights, inputs or labels that do not fit each other.
     """
-    data = as_arrays(data)
-    widths = check_params(params, data, config)
-    return _start(params, data, widths, config, mesh, message_dtype)
+    data, pairs = as_arrays(data), as_pairs(params)
+    widths = check_params(pairs, data, config)
+    return _start(pairs, data, widths, config, mesh, message_dtype)
 
 
+@isolated_with_transfers
 def abstract(
     data: Data,
     widths: Sequence[int],
@@ -124,7 +130,7 @@ def abstract(
     """
     check_config(config)
     widths = check_widths(widths)
-    check_inputs(data.x, widths[0])
+    check_training_inputs(data.x, widths[0])
     placement = None
     if mesh is not None:
         mesh = checked_mesh(mesh)
@@ -147,6 +153,7 @@ def abstract(
     return abstract_on(state, mesh, specs), abstract_data(data, mesh)
 
 
+@isolated_with_transfers
 def reshard(state: State, mesh: Mesh | None, *, message_dtype: MessageType = "full") -> State:
     """The same state on another mesh.
 
