@@ -171,11 +171,12 @@ def path_options(options, prefix="--"):
 
 
 def all_path_options():
-    return [
-        (*name.split(), option)
-        for name, command in COMMANDS.items()
-        for option in path_options(command.options)
-    ]
+    """Words of commands that a path is to follow; the run of those that take one comes first."""
+    for name, command in COMMANDS.items():
+        options = list(path_options(command.options))
+        for option in options:
+            run = ["RUN"] if "--run" in options and option != "--run" else []
+            yield (*name.split(), *run, *([] if option == "--run" else [option]))
 
 
 @pytest.mark.parametrize("words", all_path_options(), ids=" ".join)

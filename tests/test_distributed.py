@@ -28,7 +28,7 @@ def weights_of(out):
     run = directory_in(out)
     assert json.loads((run / "summary.json").read_text())["iterations"] > 0
     with np.load(run / "weights.npz") as file:
-        return dict(file)
+        return {name: file[name] for name in file if name[0] in "Wb"}
 
 
 def children(process):

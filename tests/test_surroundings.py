@@ -111,7 +111,6 @@ def user_loss(outputs, y):
         admm.Config(activation=pdadmm.NumericActivation(jax.nn.silu)),
         admm.Config(loss=pdadmm.ConvexLoss(user_loss)),
     ],
-    ids=repr,
 )
 def test_configurations_go_to_other_processes(config, move):
     assert move(config) == config

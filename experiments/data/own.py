@@ -25,7 +25,6 @@ from experiments.data.config import DataConfig
 from experiments.data.dataset import DataError, Source
 from experiments.data.protocol import features
 from experiments.data.tables import Layout, read_csv
-from pdadmm_jax._npz import read_npz
 
 SPLITS = ("train", "test")
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535}  # 1 for all others
@@ -136,6 +135,8 @@ def _parts(path: Path, config: DataConfig, like: Part | None = None) -> dict[str
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
+    from pdadmm_jax._npz import read_npz  # not to import JAX before a command runs
+
     try:
         return read_npz(path)
     except ValueError as error:

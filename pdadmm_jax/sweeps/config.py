@@ -131,10 +131,6 @@ def recommended(
 
     Args:
         widths: (features, hidden, ..., outputs).
-        mu: weight of (mu/2) ||W||^2 beside the mean risk, which every rule then follows; None for
-            none.  With ``Adam`` and ``Lion`` that is not the decoupled weight decay, which
-            ``optax.adamw`` and ``optax.lion`` have.
-        bias: whether b moves; False for layers without one, whose b stays 0.
         batch: samples between two updates of the weights; None for all.
         stages: over which the layers are laid out.
         **changes: fields of ``Config`` to set otherwise; of another schedule the rule is that for
