@@ -179,7 +179,7 @@ def all_path_options():
             yield (*name.split(), *run, *([] if option == "--run" else [option]))
 
 
-@pytest.mark.parametrize("words", all_path_options(), ids=" ".join)
+@pytest.mark.parametrize("words", list(all_path_options()), ids=" ".join)
 def test_no_path_is_an_address(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert_refused((*words, "gs://bucket/runs"), "gs://bucket/runs is an address")
