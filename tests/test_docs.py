@@ -51,8 +51,9 @@ CODE = [page for page in PAGES if _blocks(page, "python") and page.stem != "prog
     selected(CODE, fast=[page for page in CODE if page.stem not in ("recipes", "devices")]),
     ids=lambda page: page.stem,
 )
-def test_the_code_of_a_page_runs(page: Path):
+def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch):
     """Block by block as printed; the blocks of a page share their names."""
+    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": page.stem}
     with jax.numpy_dtype_promotion("standard"):
         for line, code in _blocks(page, "python"):
