@@ -17,7 +17,7 @@ from pdadmm_jax._arrays import numeric
 from pdadmm_jax._checks import check_finite, is_concrete
 from pdadmm_jax._npz import read_npz
 from pdadmm_jax._pytree import pytree_dataclass
-from pdadmm_jax._typing import AnyArray, Array, Float, Params, Scalar, Shaped
+from pdadmm_jax._typing import AnyArray, Array, ArrayLike, Float, ParamsLike, Scalar, Shaped
 from pdadmm_jax.numerics.products import Precision
 from pdadmm_jax.problems.activations import ACTIVATIONS, Activation, LeakyReLU
 from pdadmm_jax.problems.data import Data
@@ -94,7 +94,7 @@ class Network:
             network has not.
     """
 
-    weights: Params
+    weights: ParamsLike
     activation: Any = dataclasses.field(default="relu", metadata={"static": True})
     loss: Any = dataclasses.field(default="softmax_cross_entropy", metadata={"static": True})
     precision: Precision = dataclasses.field(default="float32", metadata={"static": True})
@@ -136,12 +136,12 @@ class Network:
         """(features, hidden, ..., outputs)."""
         return chained_widths(self.weights)
 
-    def forward(self, x: Shaped[AnyArray, "N features"]) -> Float[Array, "N C"]:
+    def forward(self, x: ArrayLike) -> Float[Array, "N C"]:
         """Outputs, in the units of y."""
         found = inference.forward(self.weights, self._scaled(x), self)
         return found if self.targets is None else self._array(self.targets.undo(found))
 
-    def predict(self, x: Shaped[AnyArray, "N features"]) -> Any:
+    def predict(self, x: ArrayLike) -> Any:
         """What the network says of each sample, as ``predict`` of the library.
 
         Returns:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from pdadmm_jax import admm, inference, sweeps
 from pdadmm_jax._checks import check_count, check_key, check_widths
-from pdadmm_jax._typing import AnyArray, Params, PRNGKeyArray, Shaped
+from pdadmm_jax._typing import ArrayLike, ParamsLike, PRNGKeyArray
 from pdadmm_jax.network import Network, Scaling
 from pdadmm_jax.parallel.mesh import checked_mesh, shard_data, stages
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
@@ -79,8 +79,8 @@ def fit(
     patience: int | None = None,
     every: int = 1,
     callback: Callable[[Evaluation, Any], bool | None] | None = None,
-    first: Params | Network | None = None,
-    weights: Shaped[AnyArray, "N"] | None = None,
+    first: ParamsLike | Network | None = None,
+    weights: ArrayLike | None = None,
     standardise: bool = False,
     mesh: Mesh | None = None,
 ) -> Fitted:
@@ -179,7 +179,7 @@ def _default(data: Data, widths: tuple[int, ...], mesh: Mesh | None) -> sweeps.C
 
 
 def _units(
-    data: Data, config: Problem, standardise: bool, first: Params | Network | None
+    data: Data, config: Problem, standardise: bool, first: ParamsLike | Network | None
 ) -> dict[str, Any]:
     """What a network is to keep beside its weights."""
     if isinstance(first, Network):

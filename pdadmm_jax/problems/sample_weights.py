@@ -11,13 +11,13 @@ import numpy as np
 
 from pdadmm_jax._arrays import as_array
 from pdadmm_jax._checks import is_concrete
-from pdadmm_jax._typing import AnyArray, Array, Bool, Float, Number, Shaped
+from pdadmm_jax._typing import Array, ArrayLike, Bool, Float, Number
 from pdadmm_jax.problems.data import Data, as_arrays
 from pdadmm_jax.problems.losses import Loss, Solution
 from pdadmm_jax.problems.problem import check_problem
 
 
-def weighted(data: Data, weights: Shaped[AnyArray, "N"], config: Any) -> tuple[Data, Any]:
+def weighted(data: Data, weights: ArrayLike, config: Any) -> tuple[Data, Any]:
     """Data and a configuration by which the risk of sample i counts weights[i] times.
 
     The objective is sum_i w_i R(z_i; y_i).  Means are still over the number of samples: weights of
