@@ -251,3 +251,21 @@ def test_wright_omega():
     single = output_prox.wright_omega(jnp.asarray(x))
     rounded = wrightomega(x.astype(np.float64))
     np.testing.assert_allclose(single, rounded, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z, y: 5 * jnp.sum(jnp.cos(z)) + 0 * y,
+        lambda z, y: -jnp.sum(jnp.exp(-((z - y) ** 2))),
+    ],
+    ids=["waves", "a hole"],
+)
+def test_a_loss_that_is_not_convex_is_not_called_solved(function):
+    """Where the quadratic term dominates the problem is convex all the same, and is solved."""
+    a, y = jnp.linspace(-4, 4, 33)[:, None], jnp.zeros(33)
+    loss = pdadmm.ConvexLoss(function)
+    _, converged = loss.prox(a, y, 0.05, a)
+    assert not bool(converged)
+    _, converged = loss.prox(a + 0.01, y, 100.0, a)
+    assert bool(converged)

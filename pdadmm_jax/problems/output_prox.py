@@ -199,7 +199,9 @@ def convex_prox(
     Returns:
         The minimiser, and whether every sample's last step was within rounding of the objective,
         relative to 1 + |objective|.  Where nu is far below 1 this leaves z itself undetermined in
-        directions in which R is flat to that accuracy.
+        directions in which R is flat to that accuracy.  False, too, where the objective bends
+        upwards between z and a or the start, as it can only if R is not convex: z may then be one
+        minimiser of several.
     """
     eps = jnp.finfo(a.dtype).eps
     identity = jnp.eye(a.shape[-1], dtype=a.dtype)
@@ -239,7 +241,17 @@ def convex_prox(
         moving = varying_with(jnp.asarray(True), on=a)
         begin = (start, damping, moving, jnp.asarray(0, jnp.int32))
         z, _, moving, _ = lax.while_loop(unfinished, body, begin)
-        return jnp.where(objective(z) <= objective(start), z, start), ~moving
+        z = jnp.where(objective(z) <= objective(start), z, start)
+        return z, ~moving & below_chord(objective, z, a) & below_chord(objective, z, start)
+
+    def below_chord(objective: Callable[[Array], Array], z: Array, other: Array) -> Array:
+        """Whether the objective is as low between two points as a convex one has to be."""
+        ends = objective(z), objective(other)
+        size = jnp.max(jnp.abs(z)) + jnp.max(jnp.abs(other))  # R may be a difference of such terms
+        slack = 8 * eps * (1 + size + jnp.abs(ends[0]) + jnp.abs(ends[1]))
+        shares = jnp.asarray([0.25, 0.5, 0.75], z.dtype)
+        between = jax.vmap(lambda t: objective((1 - t) * z + t * other))(shares)
+        return jnp.all(between <= (1 - shares) * ends[0] + shares * ends[1] + slack)
 
     z, converged = jax.vmap(solve_one)(a, y, start)
     return z, jnp.all(converged)
