@@ -107,6 +107,18 @@ def _with_implicit_sharding(name: str, array: Array) -> Array:
             "outside of jax.jit, or call this within jax.sharding.auto_axes."
         )
     assert isinstance(array.sharding, NamedSharding)
+    if array.sharding.mesh.size == 1:
+        return on_its_device(array)
     concrete: Any = array.sharding.mesh
     implicit = Mesh(concrete.devices, concrete.axis_names)
     return jax.device_put(array, NamedSharding(implicit, array.sharding.spec))
+
+
+def on_its_device(array: Array) -> Array:
+    """An array on a mesh of one device as one on that device; any other as it is.
+
+    XLA compiles programs on such a mesh otherwise, and on a CPU without some of their products.
+    """
+    if isinstance(array, Tracer) or not isinstance(array.sharding, NamedSharding):
+        return array
+    return array.addressable_data(0) if array.sharding.mesh.size == 1 else array

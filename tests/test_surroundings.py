@@ -73,6 +73,20 @@ def test_the_same_in_all_surroundings(algorithm, stages, surroundings):
 
 
 @BOTH
+def test_everything_made_within_a_mesh_of_one_device(algorithm):
+    """Keys and arrays then lie on that mesh, on which XLA lacks products of bfloat16 on a CPU."""
+    expected = float(trained(algorithm, DATA, 1))
+    with jax.set_mesh(mesh_of_the_program(1)):
+        key, data = jax.random.key(0), pdadmm.Data(DATA.x + 0, DATA.y + 0)
+        config = CONFIGS[algorithm]
+        state = algorithm.init(key, data, WIDTHS, config)
+        state, _ = algorithm.step(state, data, config, key)
+        state, _ = algorithm.run(state, data, config, key, steps=2)
+        found = float(pdadmm.loss(state, data, config))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@BOTH
 @STAGES
 def test_explicitly_sharded_data_and_keys(algorithm, stages):
     expected = float(trained(algorithm, DATA, stages))

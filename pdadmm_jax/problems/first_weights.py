@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax._arrays import as_array
+from pdadmm_jax._arrays import as_array, on_its_device
 from pdadmm_jax._checks import (
     check_finite,
     check_key,
@@ -55,7 +55,7 @@ def random_params(
             f"initializer is {initializer!r}, but has to be a function of (key, shape, dtype), "
             "such as jax.nn.initializers.he_normal()."
         )
-    keys = jax.random.split(key, len(widths) - 1)
+    keys = jax.random.split(on_its_device(key), len(widths) - 1)
     weights = []
     for k, shape in zip(keys, itertools.pairwise(widths), strict=True):
         W = initializer(k, shape, dtype)
@@ -79,6 +79,7 @@ def as_pairs(params: Any) -> list[tuple[Array, Array]]:
 
     Raises:
         TypeError: they are neither, naming the layer.
+        ValueError: there are none.
     """
     if isinstance(params, Mapping):
         params = _pairs_of_flax(params)
@@ -87,6 +88,8 @@ def as_pairs(params: Any) -> list[tuple[Array, Array]]:
             f"weights are a {type(params).__name__}, but have to be a list of (W, b), as "
             "params(state) gives it."
         )
+    if not params:
+        raise ValueError("weights are an empty list, but a network has at least 2 layers.")
     pairs = []
     for layer, pair in enumerate(params, start=1):
         if not isinstance(pair, Sequence) or len(pair) != 2:
