@@ -27,7 +27,9 @@ def test_the_first_two_commands_train_and_test():
     assert test.endswith(".venv/bin/python -m pytest -q -n auto")
 
 
-def test_the_example_needs_the_library_alone(capsys: pytest.CaptureFixture, monkeypatch):
+def test_the_example_needs_the_library_alone(
+    capsys: pytest.CaptureFixture, monkeypatch, tmp_path: Path
+):
     """What `pip install .` brings, arrays made in place, no network; and it learns."""
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     imported = {
@@ -42,6 +44,7 @@ def test_the_example_needs_the_library_alone(capsys: pytest.CaptureFixture, monk
         raise AssertionError("the example asked for the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.chdir(tmp_path)
     with jax.numpy_dtype_promotion("standard"):
         exec(compile(code, "README.md", "exec", dont_inherit=True), {})
     swept, by_admm = (float(line.split()[0]) for line in capsys.readouterr().out.splitlines())
