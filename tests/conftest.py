@@ -34,9 +34,12 @@ from jaxtyping import install_import_hook
 with install_import_hook("pdadmm_jax", "beartype.beartype"):
     import pdadmm_jax  # noqa: F401  (annotations are checked from here on)
 
-# Shells have what runs in the background ignore Ctrl-C, and so would the commands that it starts.
+# Shells have what runs in the background ignore Ctrl-C, nohup a terminal that closes, and so would
+# the commands that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
