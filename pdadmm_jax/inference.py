@@ -24,7 +24,7 @@ from pdadmm_jax.parallel.relayout import nonfinite_rows, numbered, replicated_we
 from pdadmm_jax.problems.activations import Activation
 from pdadmm_jax.problems.data import Data, as_arrays, check_targets, numeric_inputs
 from pdadmm_jax.problems.first_weights import as_pairs, chained_widths
-from pdadmm_jax.problems.losses import ConvexLoss, Loss, SquaredError
+from pdadmm_jax.problems.losses import ConvexLoss, Loss, SquaredError, has_classes
 from pdadmm_jax.problems.problem import Problem, check_problem
 
 _States = (admm.State, admm.ShardedState, sweeps.State)
@@ -140,7 +140,7 @@ def r_squared(network: StateOrParams, data: Data, config: Problem) -> Scalar:
         ValueError: inputs or targets that do not fit, or labels.
     """
     found, data = _outputs(network, data, config)
-    if not is_regression(data, config):
+    if not is_regression(data, config, found.shape[-1]):
         raise ValueError(
             f"y of shape {data.y.shape} and dtype {data.y.dtype} are classes by this loss: report "
             "the accuracy, or give targets of shape (samples, outputs) and 'squared_error'."
@@ -148,12 +148,12 @@ def r_squared(network: StateOrParams, data: Data, config: Problem) -> Scalar:
     return _r_squared(found, data)
 
 
-def is_regression(data: Data, config: Problem) -> bool:
-    """Whether targets are numbers by their loss, not classes."""
+def is_regression(data: Data, config: Problem, outputs: int) -> bool:
+    """Whether targets are numbers to be met, not classes, for a network of so many outputs."""
     loss = config.loss
     if isinstance(loss, ConvexLoss):
         return not loss.classification
-    return isinstance(loss, SquaredError) and jnp.ndim(data.y) == 2
+    return isinstance(loss, SquaredError) and not has_classes(jnp.asarray(data.y), outputs)
 
 
 @isolated

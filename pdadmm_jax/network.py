@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pdadmm_jax import inference
-from pdadmm_jax._arrays import numeric
+from pdadmm_jax._arrays import as_array, numeric
 from pdadmm_jax._checks import check_finite, is_concrete
 from pdadmm_jax._npz import read_npz
 from pdadmm_jax._pytree import pytree_dataclass
@@ -157,10 +157,13 @@ class Network:
         Args:
             data: samples in their own units; integer labels are numbers of classes.
         """
-        y = data.y if self.targets is None else self._array(self.targets.apply(data.y))
+        y = as_array("y", data.y)
+        if self.targets is not None:
+            y = self._array(self.targets.apply(y[:, None] if y.ndim == 1 else y))
         data = data._replace(x=self._scaled(data.x), y=y)
         found = inference.loss(self.weights, data, self)
-        score = inference.r_squared if inference.is_regression(data, self) else inference.accuracy
+        real = inference.is_regression(data, self, self.widths[-1])
+        score = inference.r_squared if real else inference.accuracy
         return found, score(self.weights, data, self)
 
     def save(self, path: str | os.PathLike[str]) -> None:

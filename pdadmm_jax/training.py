@@ -95,7 +95,7 @@ def fit(
         passes: passes over the data at most; of Algorithm 1, iterations.
         config: of sweeps or of Algorithm 1; by default what ``sweeps.recommended`` says for
             batches of 128 samples and the stages of the mesh, with the squared error for targets
-            that are rows of floating numbers and softmax cross-entropy for others.
+            that are floating numbers and softmax cross-entropy for others.
         key: of the first weights and of the order of the samples; by default that of seed 0.
         validation: held-out samples to evaluate on.
         patience: evaluations without a smaller validation loss after which to stop; None for never.
@@ -125,12 +125,14 @@ def fit(
     mesh = None if mesh is None else checked_mesh(mesh)
     config = _default(data, widths, mesh) if config is None else config
     check_problem(config)
+    real = inference.is_regression(data, config, widths[-1])
     algorithm: Any = admm if isinstance(config, admm.Config) else sweeps
     key = jax.random.key(0) if key is None else key
     check_key(key)
     start, shuffle = jax.random.split(key)
 
-    units = _units(data, config, standardise, first)
+    data = _as_rows(data, real)
+    units = _units(data, real, standardise, first)
     data = _in_units(data, units)
     trained_by = config
     if weights is not None:
@@ -143,14 +145,14 @@ def fit(
         state = algorithm.from_params(first, data, trained_by, mesh=mesh)
     if validation is not None:
         try:
-            validation = _in_units(as_arrays(validation), units)
+            validation = _in_units(_as_rows(as_arrays(validation), real), units)
             check_data(validation, widths, config)
         except (TypeError, ValueError) as error:
             raise type(error)(f"validation: {error}") from None
     given = data if mesh is None else shard_data(data, mesh)
 
     found: list[Evaluation] = []
-    best, least, since = inference.params(state), np.inf, 0
+    best, least, since = None, np.inf, 0
     for done in range(1, passes + 1):
         state, info = algorithm.step(state, given, trained_by, jax.random.fold_in(shuffle, done))
         if done % every and done < passes:
@@ -158,35 +160,36 @@ def fit(
         if not bool(info.finite):
             raise FloatingPointError(_not_finite(state, done, config))
         loss = float(np.nanmean(np.asarray(info.loss)))
-        scores = _scores(state, validation, config)
+        scores = _scores(state, validation, config, real)
         found.append(Evaluation(done, loss, *scores, time.perf_counter() - began))
         since += 1
-        if validation is None or scores[0] < least:
+        if scores[0] < least:
             best, least, since = inference.params(state), scores[0], 0
         stopped = callback is not None and callback(found[-1], state)
         if stopped or (patience is not None and since >= patience):
             break
     history = History(*(np.asarray(column) for column in zip(*found, strict=True)))
-    return Fitted(Network.of(best, config, **units), state, config, history)
+    network = Network.of(state if best is None else best, config, **units)
+    return Fitted(network, state, config, history)
 
 
 def _default(data: Data, widths: tuple[int, ...], mesh: Mesh | None) -> sweeps.Config:
     """What is recommended for such data."""
-    real = data.y.ndim == 2 and np.issubdtype(data.y.dtype, np.floating)
-    loss = "squared_error" if real else "softmax_cross_entropy"
+    loss = (
+        "squared_error" if jnp.issubdtype(data.y.dtype, jnp.floating) else "softmax_cross_entropy"
+    )
     batch, count = min(BATCH, data.x.shape[0]), 1 if mesh is None else stages(mesh)
     return sweeps.recommended(widths, batch, stages=count, loss=loss)
 
 
 def _units(
-    data: Data, config: Problem, standardise: bool, first: ParamsLike | Network | None
+    data: Data, real: bool, standardise: bool, first: ParamsLike | Network | None
 ) -> dict[str, Any]:
     """What a network is to keep beside its weights."""
     if isinstance(first, Network):
         return {"inputs": first.inputs, "targets": first.targets, "classes": first.classes}
     if not standardise:
         return {}
-    real = inference.is_regression(data, config)
     return {
         "inputs": Scaling.of(np.asarray(data.x)),
         "targets": Scaling.of(np.asarray(data.y)) if real else None,
@@ -206,10 +209,17 @@ def _in_units(data: Data, units: dict[str, Any]) -> Data:
     )
 
 
-def _scores(state: Any, validation: Data | None, config: Problem) -> tuple[float, float]:
+def _as_rows(data: Data, real: bool) -> Data:
+    """Targets of a single output as (N, 1)."""
+    return data._replace(y=data.y[:, None]) if real and data.y.ndim == 1 else data
+
+
+def _scores(
+    state: Any, validation: Data | None, config: Problem, real: bool
+) -> tuple[float, float]:
     if validation is None:
         return np.nan, np.nan
-    if inference.is_regression(validation, config):
+    if real:
         loss = inference.loss(state, validation, config)
         return float(loss), float(inference.r_squared(state, validation, config))
     loss, score = inference.evaluate(state, validation, config)

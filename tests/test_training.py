@@ -103,6 +103,17 @@ def test_targets_of_any_size_are_learnt_in_their_own_units(scale):
     assert errors.mean() < scale
 
 
+def test_plain_numbers_are_targets_of_a_single_output():
+    y = 5000 + 1000 * X[:, 0] * X[:, 1]
+    train, held = (pdadmm.Data(X[part], y[part]) for part in (np.s_[:240], np.s_[240:]))
+    words = {"validation": held, "standardise": True, "weights": np.ones(240)}
+    fitted = pdadmm.fit(train, (2, 16, 16, 1), 80, **words)
+    score = float(fitted.network.evaluate(held)[1])
+    np.testing.assert_allclose(score, fitted.history.validation_score.max(), atol=0.05)
+    assert score > 0.8
+    assert np.abs(fitted.network.predict(held.x)[:, 0] - held.y).mean() < 500
+
+
 def test_values_that_are_not_finite_are_an_error_that_says_where():
     config = CONFIG.replace(rule=sweeps.Adam(1e30))
     with pytest.raises(FloatingPointError, match=r"after pass 1: W of layer 3, .*lower rate"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
+
 import pdadmm_jax as pdadmm
-from pdadmm_jax.inference import is_regression
 
 
 def evaluate(network: Any, data: pdadmm.Data, config: Any) -> tuple[Any, Any]:
@@ -16,7 +17,7 @@ def evaluate(network: Any, data: pdadmm.Data, config: Any) -> tuple[Any, Any]:
         data: y holds class numbers, (N,), or floats, (N, targets).
         config: gives activation, loss and precision.
     """
-    if not is_regression(data, config):
+    if not jnp.issubdtype(data.y.dtype, jnp.floating):
         return pdadmm.evaluate(network, data, config)
     loss = pdadmm.loss(network, data, config)
     return loss, pdadmm.r_squared(network, data, config)

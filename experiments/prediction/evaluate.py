@@ -28,7 +28,7 @@ def main(options: EvaluateConfig) -> int:
         data = pdadmm.Data(x, y)
         loss, score = map(float, network.evaluate(data))
     words = f"accuracy {score:.2%}"
-    if is_regression(data, network):
+    if is_regression(data, network, network.widths[-1]):
         errors = np.sqrt(np.mean((np.asarray(network.predict(x), np.float64) - y) ** 2, axis=0))
         words = f"R^2 {score:.4f}, error (RMS) {', '.join(f'{error:.4g}' for error in errors)}"
     print(f"{source}: {len(x)} samples, loss {loss:.4g}, {words}")

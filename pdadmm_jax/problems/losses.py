@@ -139,7 +139,7 @@ class SquaredError:
         return z
 
     def correct(self, z: Float[Array, "N C"], y: Targets) -> Bool[Array, " N"]:
-        if _plain_targets(y, z.shape[-1]) or not _is_labels(y, z.shape[-1]):
+        if not has_classes(y, z.shape[-1]):
             raise ValueError(
                 "real-valued targets are no classes: report the loss instead of "
                 "the accuracy, or give integer labels."
@@ -281,6 +281,11 @@ LOSSES: dict[str, Loss] = {
     "binary_logistic": binary_logistic,
     "multiclass_hinge": multiclass_hinge,
 }
+
+
+def has_classes(y: Array, outputs: int) -> bool:
+    """Whether the squared error takes y for class numbers, not for the numbers to be met."""
+    return _is_labels(y, outputs) and not _plain_targets(y, outputs)
 
 
 def _plain_targets(y: Array, outputs: int) -> bool:

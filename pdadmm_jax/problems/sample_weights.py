@@ -45,8 +45,8 @@ def weighted(data: Data, weights: ArrayLike, config: Any) -> tuple[Data, Any]:
             f"weights have shape {weights.shape}, but x holds {data.x.shape[0]} samples: give one "
             "for each."
         )
-    labels = data.y.ndim == 1
-    y = (data.y[:, None] if labels else data.y).astype(weights.dtype)
+    labels = data.y.ndim == 1 and not jnp.issubdtype(data.y.dtype, jnp.floating)
+    y = (data.y[:, None] if data.y.ndim == 1 else data.y).astype(weights.dtype)
     loss = Weighted(config.loss, labels)
     _check_weights(weights)
     return data._replace(y=jnp.concatenate([y, weights[:, None]], axis=1)), config.replace(
