@@ -488,6 +488,17 @@ def test_a_second_pass_compiles_nothing(compilations):
     assert compilations() == before
 
 
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_second_start_compiles_nothing(compilations, stages):
+    params, data = problem(4, width=5)  # of no other test
+    mesh = None if stages == 1 else pdadmm.make_mesh(stages)
+    sweeps.from_params(params, data, sweeps.Config(rule=sweeps.Adam(1e-3), batch=8), mesh=mesh)
+    before = compilations()
+    assert before > 0
+    sweeps.from_params(params, data, sweeps.Config(rule=sweeps.Adam(1e-2), batch=8), mesh=mesh)
+    assert compilations() == before
+
+
 def test_wrong_settings_are_refused():
     refused("nu is 0, but has to be a finite number above 0", sweeps.Config, nu=0)
     refused("batch is 0", sweeps.Config, batch=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -50,8 +50,9 @@ def method_of(
         return Method(start, step, _itself, mesh, parts=False)
     recipe = sweeps.recommended(widths, options.batch, rule=_rule(options.rule, rate))
     if name == "adam":
-        optimizer = partial(_optimizer, options.rule)
-        plain = backprop.Config(rate, admm.Config(), optimizer, batch=options.batch)
+        plain = backprop.Config(
+            rate, admm.Config(), _optimizer_by_rate(options.rule), batch=options.batch
+        )
         return Method(
             partial(_plain_start, widths=widths, recipe=recipe, config=plain),
             partial(_plain_pass, config=plain),
@@ -93,6 +94,12 @@ def _mesh_of(name: MethodName, options: RaceConfig) -> Mesh | None:
 def _rule(name: RuleName, rate: float) -> Any:
     own = {"adam": sweeps.Adam, "lion": sweeps.Lion}
     return own[name](rate) if name in own else _optimizer(name, rate)
+
+
+@cache
+def _optimizer_by_rate(name: RuleName) -> Callable[[Any], optax.GradientTransformation]:
+    """The same function every time, by which programs are told apart."""
+    return partial(_optimizer, name)
 
 
 def _optimizer(name: RuleName, rate: Any) -> optax.GradientTransformation:

@@ -212,19 +212,29 @@ def _start(
     depth = len(widths) - 1
     stream = stream_of(config, data, 1 if mesh is None else shards(mesh))
     if mesh is None:
-        return _first(weights, config, depth, stream, None)
+        return _first_alone((weights, config), _First(depth, stream, None))
     placement = placement_of(widths, mesh, message_dtype)
-    weights = put_weights(weights, placement)
-    first = partial(_first, config=config, depth=depth, stream=stream, placement=placement)
-    return create_on(mesh, first, weights, partial(_specs, mesh))
+    given = put_weights(weights, placement), config
+    return create_on(mesh, _First(depth, stream, placement), given, partial(_specs, mesh))
 
 
-@partial(jax.jit, static_argnames=("depth", "stream", "placement"))
-def _first(
-    weights: LayerGroups, config: Config, depth: int, stream: Stream, placement: Placement | None
-) -> State:
-    rule_state = _rule_state(weights, config, depth, placement)
-    return _with_empty_pipeline(_state_of(weights, rule_state, stream, placement))
+@dataclasses.dataclass(frozen=True)
+class _First:
+    """Makes the first state of weights and a configuration; equal ones share their programs."""
+
+    depth: int
+    stream: Stream
+    placement: Placement | None
+
+    def __call__(self, given: tuple[LayerGroups, Config]) -> State:
+        weights, config = given
+        rule_state = _rule_state(weights, config, self.depth, self.placement)
+        return _with_empty_pipeline(_state_of(weights, rule_state, self.stream, self.placement))
+
+
+@partial(jax.jit, static_argnums=1)
+def _first_alone(given: tuple[LayerGroups, Config], first: _First) -> State:
+    return first(given)
 
 
 def _state_of(
