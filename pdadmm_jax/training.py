@@ -81,7 +81,7 @@ def fit(
     callback: Callable[[Evaluation, Any], bool | None] | None = None,
     first: ParamsLike | Network | None = None,
     weights: ArrayLike | None = None,
-    standardise: bool = False,
+    standardise: bool | None = None,
     mesh: Mesh | None = None,
 ) -> Fitted:
     """Trains a network from first weights to predictions.
@@ -105,9 +105,10 @@ def fit(
         weights: how many times the risk of each training sample counts; None for once.  Validation
             samples count once.
         standardise: whether inputs, and targets of the squared error, enter with mean 0 and
-            standard deviation 1 in every column; the network keeps the statistics of the training
-            samples, and takes and gives values in their own units.  A network given as
-            ``first`` keeps its own units, whatever is said here.
+            standard deviation 1 in every column; None for yes where targets are numbers and no
+            where they are classes.  The network keeps the statistics of the training samples, and
+            takes and gives values in their own units.  One given as ``first`` keeps its own,
+            whatever is said here.
         mesh: devices to train on; None for one.
 
     Raises:
@@ -132,7 +133,7 @@ def fit(
     start, shuffle = jax.random.split(key)
 
     data = _as_rows(data, real)
-    units = _units(data, real, standardise, first)
+    units = _units(data, real, real if standardise is None else standardise, first)
     data = _in_units(data, units)
     trained_by = config
     if weights is not None:

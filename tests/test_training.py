@@ -96,7 +96,7 @@ def test_algorithm_1_is_trained_likewise():
 def test_targets_of_any_size_are_learnt_in_their_own_units(scale):
     y = (scale * np.stack([5 + X[:, 0] * X[:, 1], X.sum(1) - 50], axis=1)).astype("f4")
     train, held = pdadmm.Data(X[:240], y[:240]), pdadmm.Data(X[240:], y[240:])
-    fitted = pdadmm.fit(train, WIDTHS, 60, validation=held, standardise=True)
+    fitted = pdadmm.fit(train, WIDTHS, 60, validation=held)
     assert fitted.config.loss == pdadmm.sweeps.Config(loss="squared_error").loss
     assert fitted.history.validation_score[-1] > 0.7
     errors = np.abs(fitted.network.predict(X[240:]) - y[240:])
