@@ -394,22 +394,24 @@ def digits():
 
 @pytest.mark.slow
 def test_eight_stages_learn_as_much_as_one_by_what_is_recommended():
-    """And do not where the lowest is 14 batches late."""
+    """By the mean of three seeds, of 144 samples each; not where the lowest is 14 batches late."""
     train, validation = digits()
     widths = (64, *[64] * 7, 10)
 
-    def accuracy(stages, **changes):
+    def accuracy(stages, seed=0, **changes):
         config = sweeps.recommended(widths, 64, stages, **changes)
         mesh = mesh_of(stages, 1)
         here = train if mesh is None else pdadmm.shard_data(train, mesh)
-        state = sweeps.init(jax.random.key(0), train, widths, config, mesh=mesh)
-        state, _ = sweeps.run(state, here, config, jax.random.key(1), steps=40)
+        state = sweeps.init(jax.random.key(seed), train, widths, config, mesh=mesh)
+        state, _ = sweeps.run(state, here, config, jax.random.key(seed + 1), steps=40)
         params = [tuple(map(np.asarray, pair)) for pair in pdadmm.params(state)]
         return float(pdadmm.accuracy(params, validation, config))
 
-    alone = accuracy(1)
+    alone, streaming = (
+        np.mean([accuracy(stages, seed) for seed in (0, 10, 20)]) for stages in (1, 8)
+    )
     assert alone > 0.93
-    assert accuracy(8) > alone - 0.025
+    assert streaming > alone - 0.025
     assert accuracy(8, rule="adam", microbatches=1) < alone - 0.025
 
 
