@@ -148,6 +148,21 @@ def r_squared(network: StateOrParams, data: Data, config: Problem) -> Scalar:
     return _r_squared(found, data)
 
 
+@isolated
+def loss_and_score(network: StateOrParams, data: Data, config: Problem) -> tuple[Scalar, Scalar]:
+    """``evaluate``, with R^2 in the place of the accuracy where targets are numbers.
+
+    Raises:
+        ValueError: inputs or targets that do not fit.
+    """
+    found, data = _outputs(network, data, config)
+    if is_regression(data, config, found.shape[-1]):
+        score = _r_squared(found, data)
+    else:
+        score = _accuracy(found, data, config.loss)
+    return _mean_loss(found, data, config.loss), score
+
+
 def is_regression(data: Data, config: Problem, outputs: int) -> bool:
     """Whether targets are numbers to be met, not classes, for a network of so many outputs."""
     loss = config.loss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from pdadmm_jax import inference
 from pdadmm_jax._arrays import as_array, numeric
 from pdadmm_jax._checks import check_finite, is_concrete
-from pdadmm_jax._npz import read_npz
+from pdadmm_jax._files import read_npz, replacing
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import AnyArray, Array, ArrayLike, Float, ParamsLike, Scalar, Shaped
 from pdadmm_jax.numerics.products import Precision
@@ -37,10 +37,23 @@ class Scaling:
     Attributes:
         mean: what becomes 0.
         scale: what becomes 1 beyond that, above 0.
+
+    Raises:
+        ValueError: numbers that are not finite, or a scale that is not above 0.
     """
 
     mean: Float[AnyArray, " columns"]
     scale: Float[AnyArray, " columns"]
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "scale"):
+            if is_concrete(getattr(self, name)):
+                check_finite(name, getattr(self, name))
+        if is_concrete(self.scale) and not (scale := np.asarray(self.scale) > 0).all():
+            column = int(np.argmin(scale))
+            raise ValueError(
+                f"scale[{column}] is {np.asarray(self.scale)[column]}, but has to be above 0."
+            )
 
     @classmethod
     def of(cls, values: Shaped[AnyArray, "N columns"]) -> Scaling:
@@ -90,8 +103,8 @@ class Network:
 
     Raises:
         TypeError: weights that are no (W, b) pairs.
-        ValueError: weights that do not chain, an unknown name, or as many names or columns as the
-            network has not.
+        ValueError: weights that do not chain, an unknown name, names of classes that are neither
+            texts nor numbers, or as many names or columns as the network has not.
     """
 
     weights: ParamsLike
@@ -100,13 +113,13 @@ class Network:
     precision: Precision = dataclasses.field(default="float32", metadata={"static": True})
     inputs: Scaling | None = None
     targets: Scaling | None = None
-    classes: tuple[Any, ...] | None = dataclasses.field(default=None, metadata={"static": True})
+    classes: Sequence[Any] | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __post_init__(self) -> None:
         resolve_problem(self)
         object.__setattr__(self, "weights", as_pairs(self.weights))
         if self.classes is not None:
-            object.__setattr__(self, "classes", tuple(self.classes))
+            object.__setattr__(self, "classes", _names(self.classes))
             single = isinstance(self.loss, BinaryLogistic) and self.widths[-1] == 1
             count = 2 if single else self.widths[-1]
             _check_number("classes", len(self.classes), count, "classes")
@@ -161,10 +174,7 @@ class Network:
         if self.targets is not None:
             y = self._array(self.targets.apply(y[:, None] if y.ndim == 1 else y))
         data = data._replace(x=self._scaled(data.x), y=y)
-        found = inference.loss(self.weights, data, self)
-        real = inference.is_regression(data, self, self.widths[-1])
-        score = inference.r_squared if real else inference.accuracy
-        return found, score(self.weights, data, self)
+        return inference.loss_and_score(self.weights, data, self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the network to an npz file: arrays and one text, nothing to be executed.
@@ -200,14 +210,8 @@ class Network:
             "precision": self.precision,
         }
         arrays["description"] = np.asarray(json.dumps(description))
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, **arrays)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
 
     def _scaled(self, x: Any) -> Array:
         x = numeric("x", x)
@@ -276,6 +280,17 @@ def _reason(error: Exception) -> str:
 def _check_number(name: str, found: int, expected: int, what: str) -> None:
     if found != expected:
         raise ValueError(f"{name} has {found} entries, but the network has {expected} {what}.")
+
+
+def _names(classes: Any) -> tuple[Any, ...]:
+    """Names of classes, as a file can hold them.
+
+    Raises:
+        ValueError: a single text, or what is neither text nor a number.
+    """
+    if isinstance(classes, str) or np.asarray(classes).dtype.kind not in "bifuU":
+        raise ValueError(f"classes are {classes!r}, but have to be a list of texts or of numbers.")
+    return tuple(classes)
 
 
 def _described(value: Any, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from pdadmm_jax._typing import ArrayLike, ParamsLike, PRNGKeyArray
 from pdadmm_jax.network import Network, Scaling
 from pdadmm_jax.parallel.mesh import checked_mesh, shard_data, stages
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
-from pdadmm_jax.problems.problem import Problem, check_problem
+from pdadmm_jax.problems.first_weights import chained_widths
+from pdadmm_jax.problems.problem import check_problem
 from pdadmm_jax.problems.sample_weights import weighted
 
 BATCH = 128  # samples between two updates of the weights, unless a configuration says otherwise
@@ -123,6 +124,8 @@ def fit(
         check_count("patience", patience)
         if validation is None:
             raise ValueError(f"patience is {patience}, but there are no validation samples.")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is {callback!r}, but has to be a function.")
     mesh = None if mesh is None else checked_mesh(mesh)
     config = _default(data, widths, mesh) if config is None else config
     check_problem(config)
@@ -143,6 +146,8 @@ def fit(
     if first is None:
         state: Any = algorithm.init(start, data, widths, trained_by, mesh=mesh)
     else:
+        if (given := chained_widths(inference.params(first))) != widths:
+            raise ValueError(f"first has the widths {given}, but widths is {widths}.")
         state = algorithm.from_params(first, data, trained_by, mesh=mesh)
     if validation is not None:
         try:
@@ -161,11 +166,14 @@ def fit(
         if not bool(info.finite):
             raise FloatingPointError(_not_finite(state, done, config))
         loss = float(np.nanmean(np.asarray(info.loss)))
-        scores = _scores(state, validation, config, real)
-        found.append(Evaluation(done, loss, *scores, time.perf_counter() - began))
+        held: tuple[Any, Any] = np.nan, np.nan
+        if validation is not None:
+            held = inference.loss_and_score(state, validation, config)
+        held_loss, score = map(float, held)
+        found.append(Evaluation(done, loss, held_loss, score, time.perf_counter() - began))
         since += 1
-        if scores[0] < least:
-            best, least, since = inference.params(state), scores[0], 0
+        if held_loss < least:
+            best, least, since = inference.params(state), held_loss, 0
         stopped = callback is not None and callback(found[-1], state)
         if stopped or (patience is not None and since >= patience):
             break
@@ -213,18 +221,6 @@ def _in_units(data: Data, units: dict[str, Any]) -> Data:
 def _as_rows(data: Data, real: bool) -> Data:
     """Targets of a single output as (N, 1)."""
     return data._replace(y=data.y[:, None]) if real and data.y.ndim == 1 else data
-
-
-def _scores(
-    state: Any, validation: Data | None, config: Problem, real: bool
-) -> tuple[float, float]:
-    if validation is None:
-        return np.nan, np.nan
-    if real:
-        loss = inference.loss(state, validation, config)
-        return float(loss), float(inference.r_squared(state, validation, config))
-    loss, score = inference.evaluate(state, validation, config)
-    return float(loss), float(score)
 
 
 def _not_finite(state: Any, done: int, config: Any) -> str:

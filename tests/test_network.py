@@ -180,8 +180,23 @@ def test_what_cannot_be_saved_leaves_the_file_as_it_was(tmp_path):
         ({"classes": ("a", "b")}, "classes has 2 entries, but the network has 3 classes"),
         ({"inputs": Scaling.of(TARGETS)}, "has 3 entries, but the network has 5 features"),
         ({"activation": "cube"}, "cube"),
+        ({"classes": "abc"}, "classes are 'abc', but have to be a list"),
+        ({"classes": ("a", "b", None)}, "classes are .* of texts or of numbers"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(words, message):
     with pytest.raises(ValueError, match=message):
         pdadmm.Network(WEIGHTS, **words)
+
+
+@pytest.mark.parametrize(
+    ("mean", "scale", "message"),
+    [
+        ([0.0, np.nan], [1.0, 1.0], r"mean\[1\] is nan"),
+        ([0.0, 0.0], [1.0, np.inf], r"scale\[1\] is inf"),
+        ([0.0, 0.0], [0.0, 1.0], r"scale\[0\] is 0.0, but has to be above 0"),
+    ],
+)
+def test_units_that_are_none_are_refused(mean, scale, message):
+    with pytest.raises(ValueError, match=message):
+        Scaling(np.asarray(mean), np.asarray(scale))

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 
 import pdadmm_jax as pdadmm
-from experiments.algorithms import scores
 from experiments.data import DataConfig, load
 from experiments.train import figure
 from experiments.train.command import remarks
+from pdadmm_jax.inference import loss_and_score
 from tests.commands import assert_refused, run, train
 from tests.run_directories import cut_off, directory_in, lines_of, unlike
 from tests.selection import selected
@@ -201,10 +201,10 @@ def test_r2_is_the_share_of_the_variance_of_these_samples(filled):
     y[:, 3] = 0.1  # constant, of which no share can be accounted for
     config = pdadmm.sweeps.Config(activation="relu", loss="squared_error")
     valid = np.arange(40) < 30 if filled else None
-    loss, r2 = scores.evaluate(params, pdadmm.Data(x, y, valid), config)
+    loss, r2 = loss_and_score(params, pdadmm.Data(x, y, valid), config)
     rows = slice(30 if filled else 40)
     said, truth = np.maximum(x @ W, 0)[rows], y[rows]
     error, variance = ((said - truth) ** 2).mean(0), truth.var(0)
     np.testing.assert_allclose(loss, error.sum() / 2, rtol=1e-5)
     np.testing.assert_allclose(r2, np.mean(1 - error[:3] / variance[:3]), rtol=1e-4)
-    assert np.isnan(scores.evaluate(params, pdadmm.Data(x, np.full_like(y, 0.1)), config)[1])
+    assert np.isnan(loss_and_score(params, pdadmm.Data(x, np.full_like(y, 0.1)), config)[1])

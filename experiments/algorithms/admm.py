@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pdadmm_jax as pdadmm
-from experiments.algorithms import scores
 from experiments.algorithms.algorithm import Algorithm
 from pdadmm_jax._typing import PRNGKeyArray
+from pdadmm_jax.inference import loss_and_score
 
 
 def run(
@@ -26,7 +26,7 @@ def evaluate(
     state: pdadmm.admm.State, data: pdadmm.Data, config: pdadmm.admm.Config
 ) -> tuple[Any, Any]:
     """Mean loss, and accuracy or R^2, with products in full precision whatever training uses."""
-    return scores.evaluate(pdadmm.params(state), data, config.replace(precision="float32"))
+    return loss_and_score(pdadmm.params(state), data, config.replace(precision="float32"))
 
 
 ADMM = Algorithm(

@@ -8,9 +8,9 @@ import jax
 from jax import lax
 
 import pdadmm_jax as pdadmm
-from experiments.algorithms import scores
 from experiments.algorithms.algorithm import Algorithm
 from pdadmm_jax._typing import PRNGKeyArray
+from pdadmm_jax.inference import loss_and_score
 
 
 def run(
@@ -33,7 +33,7 @@ def evaluate(
     state: pdadmm.sweeps.State, data: pdadmm.Data, config: pdadmm.sweeps.Config
 ) -> tuple[Any, Any]:
     """Mean loss, and accuracy or R^2, with products in full precision whatever training uses."""
-    return scores.evaluate(state, data, config.replace(precision="float32"))
+    return loss_and_score(state, data, config.replace(precision="float32"))
 
 
 SWEEPS = Algorithm(

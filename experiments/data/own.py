@@ -135,7 +135,7 @@ def _parts(path: Path, config: DataConfig, like: Part | None = None) -> dict[str
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    from pdadmm_jax._npz import read_npz  # not to import JAX before a command runs
+    from pdadmm_jax._files import read_npz  # not to import JAX before a command runs
 
     try:
         return read_npz(path)

@@ -9,8 +9,8 @@ import numpy as np
 
 from experiments.prediction.options import PredictConfig
 from experiments.prediction.samples import network_of, samples_of
-from experiments.runtime import run_directory as runs
-from experiments.runtime.errors import usage_errors
+from experiments.runtime.errors import UsageError, usage_errors
+from pdadmm_jax._files import replacing
 
 
 def main(options: PredictConfig) -> int:
@@ -23,13 +23,18 @@ def main(options: PredictConfig) -> int:
         network = network_of(options.run)
         x, _, source = samples_of(options.run, network, options.data)
         said = np.asarray(network.predict(x))
-        with runs.replacing(options.out) as temporary:
+    try:
+        with replacing(options.out) as temporary:
             if options.out.suffix == ".npz":
                 with temporary.open("wb") as file:
                     np.savez(file, prediction=said, outputs=np.asarray(network.forward(x)))
             else:
                 with temporary.open("w", newline="", encoding="utf-8") as text:
                     _write_csv(text, said)
+    except OSError as error:
+        raise UsageError(
+            f"out is {options.out}, which cannot be written ({error.strerror}): give another."
+        ) from None
     print(f"{source}: {len(x)} predictions saved to {options.out}")
     return 0
 

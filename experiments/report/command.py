@@ -11,8 +11,8 @@ from markdown_it import MarkdownIt
 
 from experiments.report.options import ReportConfig
 from experiments.report.saved_output import OUTPUT, SavedContent, SavedTable, read_output
-from experiments.runtime import run_directory as runs
 from experiments.runtime.errors import usage_errors
+from pdadmm_jax._files import replacing
 
 Found = list[tuple[Path, SavedContent]]
 PNG = b"\x89PNG\r\n\x1a\n"  # how every such file begins
@@ -57,7 +57,7 @@ def main(options: ReportConfig) -> int:
         text = markdown(found)
         page = PAGE.format(style=STYLE, body=html(text, figures(found)))
         for name, content in (("report.md", text), ("report.html", page)):
-            with runs.replacing(options.runs / name) as temporary:
+            with replacing(options.runs / name) as temporary:
                 temporary.write_text(content, encoding="utf-8")
     print(f"{len(found)} run(s) gathered in {options.runs}: report.html, report.md")
     return 0

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.runtime import run_directory as runs
 from experiments.runtime.environment import with_environment
+from pdadmm_jax._files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ def save_figure(path: Path, draw: Callable[[], Figure]) -> str | None:
         Why there is none, in one line; None if there is one.
     """
     try:
-        with _own_settings(), runs.replacing(path) as temporary:
+        with _own_settings(), replacing(path) as temporary:
             draw().savefig(temporary, format="png")
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -25,6 +25,7 @@ from typing_extensions import TypedDict
 import pdadmm_jax as pdadmm
 from experiments.runtime.errors import UsageError
 from experiments.runtime.json_files import checked_json, read_json
+from pdadmm_jax._files import replacing
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -268,17 +269,6 @@ def to_json(content: Any, **options: Any) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(proper(content), allow_nan=False, default=str, **options)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to that takes the place of ``path`` once all is written."""
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def environment() -> dict[str, str]:

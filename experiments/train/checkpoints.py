@@ -29,6 +29,7 @@ import numpy as np
 from experiments.runtime.cluster import another_is_gone, is_main_process, meet
 from experiments.runtime.errors import UsageError
 from experiments.train import pieces
+from pdadmm_jax._files import replacing
 
 T = TypeVar("T")
 
@@ -271,12 +272,10 @@ def _numbered(directory: Path) -> list[tuple[int, Path]]:
 
 def _write_manifest(path: Path, facts: dict[str, Any]) -> None:
     content = {"facts": facts, "files": _digests(path / _ARRAYS)}
-    temporary = path / f".{_MANIFEST}.partial"
-    with temporary.open("w") as file:
+    with replacing(path / _MANIFEST) as temporary, temporary.open("w") as file:
         file.write(_text(content))
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path / _MANIFEST)
 
 
 def _text(content: dict[str, Any]) -> str:

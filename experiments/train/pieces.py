@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from pdadmm_jax._files import replacing
+
 SUFFIX = ".npz"
 
 
@@ -69,13 +71,11 @@ def write(path: Path, pieces: Mapping[str, np.ndarray]) -> None:
     Raises:
         OSError: there is no room for them, or no way to write.
     """
-    temporary = path.with_name(f"{path.name}.partial")
     plain: dict[str, Any] = {name: _plain(values) for name, values in pieces.items()}
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **plain)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def stored(folder: Path) -> dict[str, Stored]:

@@ -8,7 +8,6 @@ communicates through its ``Collectives``; the mathematics is told nothing else.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -247,21 +246,12 @@ def create_on(
 
     Args:
         mesh: devices; the arrays are on the same ones.
-        function: makes the result; one equal to another of before compiles nothing.
+        function: makes the result; the same one compiles once for arrays of the same shapes.
         given: what it is made of.
         specs: how a result of these shapes is split.
     """
     places = shardings(mesh, specs(jax.eval_shape(function, given)))
-    leaves, structure = jax.tree.flatten(places)
-    return _program_for(function, tuple(leaves), structure)(given)
-
-
-@functools.lru_cache(maxsize=64)
-def _program_for(
-    function: Callable[[Any], Any], places: tuple[NamedSharding, ...], structure: Any
-) -> Callable[[Any], Any]:
-    """A function's program, its results split so: made once for functions that are equal."""
-    return jax.jit(function, out_shardings=jax.tree.unflatten(structure, places))
+    return jax.jit(function, out_shardings=places)(given)
 
 
 def apply_by_samples(function: Callable[[Any], Any], held: Any, mesh: Mesh) -> Any:

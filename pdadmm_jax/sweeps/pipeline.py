@@ -191,13 +191,13 @@ def pipeline_step(
     metrics = metrics._replace(unconverged=metrics.unconverged + down.unconverged)
     return flight, Step(
         left=_left(flight, r, p_last, falling),
-        moving=_spread(flight.saved, falls, turns),
+        moving=spread(flight.saved, falls, turns),
         metrics=metrics,
     )
 
 
-def newest_batch(stage: Stage, flight: InFlight, blocks: int) -> LayerGroups:
-    """Number of the last batch all of whose blocks have come down to every group of layers.
+def newest_batches(stage: Stage, flight: InFlight, blocks: int) -> tuple[Array, Array]:
+    """Numbers of the last batch that has come down whole, and of the last that has turned round.
 
     Args:
         stage: the stage.
@@ -206,7 +206,13 @@ def newest_batch(stage: Stage, flight: InFlight, blocks: int) -> LayerGroups:
     """
     down = flight.steps - 2 * stage.reach + stage.position
     turned = flight.steps - stage.reach
-    return _spread(flight.saved, down // blocks - 1, turned // blocks - 1)
+    return down // blocks - 1, turned // blocks - 1
+
+
+def spread(saved: LayerGroups, lower: T, last: T) -> LayerGroups:
+    """One thing for all groups of layers but the last."""
+    edge = None if saved.edge.p is None else lower
+    return LayerGroups(lower, tuple(lower for _ in saved.stacks), edge, last)
 
 
 def batch_left(flight: InFlight, first: LayerGroups, blocks: int) -> LayerGroups:
@@ -313,12 +319,6 @@ def _inputs(flight: InFlight, p_last: Array) -> LayerGroups:
     """The slots with the inputs of every group of layers."""
     stacks = tuple(saved.p for saved in flight.saved.stacks)
     return LayerGroups(flight.blocks.x, stacks, flight.saved.edge.p, p_last)
-
-
-def _spread(saved: LayerGroups, lower: T, last: T) -> LayerGroups:
-    """One thing for all groups of layers but the last."""
-    edge = None if saved.edge.p is None else lower
-    return LayerGroups(lower, tuple(lower for _ in saved.stacks), edge, last)
 
 
 def _block(flight: InFlight, index: Array, x: Array) -> Block:

@@ -25,9 +25,10 @@ from pdadmm_jax.sweeps.pipeline import (
     Step,
     batch_left,
     batch_number,
-    newest_batch,
+    newest_batches,
     nothing_in_flight,
     pipeline_step,
+    spread,
 )
 from pdadmm_jax.sweeps.rules import LayerStatistics, RuleState
 from pdadmm_jax.sweeps.samples import Batches, Block
@@ -254,15 +255,19 @@ def _without_waiting(
         else:
             flight, metrics = steps(weights, flight.previous, flight, rows[:until_moved])
             left = None
-        numbers = newest_batch(stage, flight, blocks)
-        slots = flight.blocks.y.shape[1]
-        first = map_groups(lambda number: number * blocks % slots, numbers)
-        left = batch_left(flight, first, blocks) if left is None else left
-        samples = partial(batch_number, flight, blocks=blocks, dtype=weights.last.W.dtype)
-        counts = map_groups(lambda slot: stage.collectives.samples.total(samples(slot)), first)
-        active = map_groups(lambda number, count: (number >= 0) & (count > 0), numbers, counts)
+        numbers, slots = newest_batches(stage, flight, blocks), flight.blocks.y.shape[1]
+        first = [number * blocks % slots for number in numbers]
+        dtype = weights.last.W.dtype
+        own = [batch_number(flight, slot, blocks, dtype) for slot in first]
+        counts = stage.collectives.samples.total(jnp.stack(own))
+        active = [(numbers[k] >= 0) & (counts[k] > 0) for k in range(2)]
+        on_groups = partial(spread, flight.saved)
+        if left is None:
+            left = batch_left(flight, on_groups(*first), blocks)
         batch = _sums_of(left, config)
-        moved = apply_rule(stage, weights, rule_state, batch, counts, active, config)
+        moved = apply_rule(
+            stage, weights, rule_state, batch, on_groups(*counts), on_groups(*active), config
+        )
         if blocks > until_moved:
             met = weights if late else moved[0]
             flight, more = steps(met, None, flight, rows[until_moved:])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -211,30 +211,26 @@ def _start(
     weights = group(params, data.x.dtype)
     depth = len(widths) - 1
     stream = stream_of(config, data, 1 if mesh is None else shards(mesh))
-    if mesh is None:
-        return _first_alone((weights, config), _First(depth, stream, None))
-    placement = placement_of(widths, mesh, message_dtype)
+    placement = None if mesh is None else placement_of(widths, mesh, message_dtype)
+    first = _first(depth, stream, placement)
+    if placement is None:
+        return jax.jit(first)((weights, config))
     given = put_weights(weights, placement), config
-    return create_on(mesh, _First(depth, stream, placement), given, partial(_specs, mesh))
+    return create_on(placement.mesh, first, given, partial(_specs, placement.mesh))
 
 
-@dataclasses.dataclass(frozen=True)
-class _First:
-    """Makes the first state of weights and a configuration; equal ones share their programs."""
+@lru_cache(maxsize=64)
+def _first(
+    depth: int, stream: Stream, placement: Placement | None
+) -> Callable[[tuple[LayerGroups, Config]], State]:
+    """Makes the first state of weights and a configuration; kept, so as to compile once."""
 
-    depth: int
-    stream: Stream
-    placement: Placement | None
-
-    def __call__(self, given: tuple[LayerGroups, Config]) -> State:
+    def first(given: tuple[LayerGroups, Config]) -> State:
         weights, config = given
-        rule_state = _rule_state(weights, config, self.depth, self.placement)
-        return _with_empty_pipeline(_state_of(weights, rule_state, self.stream, self.placement))
+        rule_state = _rule_state(weights, config, depth, placement)
+        return _with_empty_pipeline(_state_of(weights, rule_state, stream, placement))
 
-
-@partial(jax.jit, static_argnums=1)
-def _first_alone(given: tuple[LayerGroups, Config], first: _First) -> State:
-    return first(given)
+    return first
 
 
 def _state_of(

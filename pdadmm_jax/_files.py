@@ -1,13 +1,15 @@
-"""Arrays from npz files that others have written: nothing in them is executed, and little trusted.
+"""Files: written whole or not at all, and arrays from npz files that others have written.
 
-NumPy makes room for what a file's header announces before it has read a value.  So headers are held
-against the sizes of their members first.
+Of the latter nothing is executed, and little trusted.  NumPy makes room for what a file's header
+announces before it has read a value.  So headers are held against the sizes of their members first.
 """
 
 from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,17 @@ import numpy as np
 from numpy.lib import format as npy
 
 _SUFFIX = ".npy"  # of every array's member in the archive
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to that takes the place of ``path`` once all is written."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
