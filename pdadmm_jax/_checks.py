@@ -94,6 +94,12 @@ def check_count(name: str, count: Any) -> int:
     return int(count)
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Refuses what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}, but has to be True or False.")
+
+
 def check_widths(widths: Any) -> tuple[int, ...]:
     """Refuses a network without a hidden layer or with an empty one; the widths as a tuple."""
     if not isinstance(widths, Iterable):

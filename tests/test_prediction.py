@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -166,6 +167,18 @@ def _changed(digits, pets, prices, folder, name):
 def test_what_does_not_fit_is_refused_in_one_line(digits, pets, prices, tmp_path, name):
     words, complaint = _changed(digits, pets, prices, tmp_path, name)
     assert_refused(("evaluate", *words), complaint)
+
+
+def test_a_run_that_has_not_ended_says_so(digits, tmp_path):
+    run = shutil.copytree(digits, tmp_path / "run")
+    (run / "summary.json").unlink()
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 64)))
+    words = ("evaluate", run, "--data.file", tmp_path / "x.npz")
+    assert_refused(words, f"has no summary.json: let it end (train --resume {run})")
+
+
+def test_a_place_that_takes_no_file_is_named(digits):
+    assert_refused(("predict", digits, "--out", "/proc/said.csv"), "out is /proc/said.csv, which")
 
 
 @pytest.mark.parametrize("out", ["said.txt", "absent/said.csv"])

@@ -504,6 +504,8 @@ def test_a_second_start_compiles_nothing(compilations, stages):
 def test_wrong_settings_are_refused():
     refused("nu is 0, but has to be a finite number above 0", sweeps.Config, nu=0)
     refused("batch is 0", sweeps.Config, batch=0)
+    refused("mu is -1", sweeps.Config, mu=-1)
+    refused("bias is 'no', but has to be True or False", sweeps.Config, bias="no")
     refused(r"block is 2\.5", sweeps.Config, block=2.5)
     refused("unknown rule 'adams'; did you mean 'adam'.*Optax", sweeps.Config, rule="adams")
     refused("rule is <function adam.*Optax optimizer", sweeps.Config, rule=optax.adam)

@@ -146,6 +146,8 @@ def test_stages_learn_as_one_device_does():
         ({"data": X}, r"has to be Data"),
         ({"first": jnp.zeros(3)}, r"list of \(W, b\)"),
         ({"mesh": 2}, "mesh"),
+        ({"callback": 3}, "callback is 3, but has to be a function"),
+        ({"first": pdadmm.random_params(jax.random.key(0), (2, 5, 2))}, r"widths \(2, 5, 2\), but"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

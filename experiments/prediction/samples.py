@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,11 +67,19 @@ def samples_of(run: Path, network: pdadmm.Network, config: SamplesConfig) -> Sam
         data = options_of(run, "run").data
         if config.file is None:
             return _own(data, config.split)
-        summary = json.loads((run / runs.SUMMARY).read_text())["data"]
-        columns = summary["columns"] and tuple(summary["columns"])
-        stored = Stored(summary["levels"], data.protocol == "paper", columns)
+        stored = _stored(run, halved=data.protocol == "paper")
     assert config.file is not None  # as checked
     return _of_file(config.file, network, stored)
+
+
+def _stored(run: Path, *, halved: bool) -> Stored:
+    """How a run has stored its samples, which it says at its end."""
+    try:
+        summary: Any = runs.read_summary(run)
+    except FileNotFoundError:
+        raise DataError(f"{run} has no {runs.SUMMARY}: let it end (train --resume {run})") from None
+    found = summary["data"]
+    return Stored(found["levels"], halved, found["columns"] and tuple(found["columns"]))
 
 
 def _own(config: DataConfig, split: str) -> Samples:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from pdadmm_jax import _checks
-from pdadmm_jax._checks import checked_number
+from pdadmm_jax._checks import check_flag, checked_number
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
 from pdadmm_jax.admm.solvers import SOLVERS, Search, Solver
@@ -61,6 +61,7 @@ class Config:
             number = checked_number(name, getattr(self, name), above=0.0, allowed=allowed)
             object.__setattr__(self, name, number)
         resolve_problem(self)
+        check_flag("bias", self.bias)
         resolve(self, "p_solver", Solver, SOLVERS)
         resolve(self, "W_solver", Solver, SOLVERS)
 

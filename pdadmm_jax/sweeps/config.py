@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pdadmm_jax import _checks
-from pdadmm_jax._checks import check_count, check_widths, checked_number, look_up
+from pdadmm_jax._checks import check_count, check_flag, check_widths, checked_number, look_up
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
 from pdadmm_jax.numerics.products import Precision
@@ -85,6 +85,7 @@ class Config:
         if self.mu is not None:
             object.__setattr__(self, "mu", checked_number("mu", self.mu, above=0.0, allowed=True))
         resolve_problem(self)
+        check_flag("bias", self.bias)
         resolve_rule(self)
         look_up("schedule", self.schedule, dict.fromkeys(SCHEDULES))
         for name in ("batch", "block", "microbatches"):
