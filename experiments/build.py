@@ -22,10 +22,12 @@ from experiments.runtime.memory import limits
 from experiments.train.options import GrowthConfig, TrainConfig
 from pdadmm_jax.parallel.mesh import stages
 
-INITIALIZERS = {
+INITIALIZERS: dict[str | None, Any] = {
+    None: None,
     "he": jax.nn.initializers.he_normal(),
     "glorot": jax.nn.initializers.glorot_normal(),
-    "orthogonal": jax.nn.initializers.orthogonal(2**0.5),  # keeps the size of what ReLU halves
+    "orthogonal": "orthogonal",
+    "looks_linear": "looks_linear",
     "paper": jax.nn.initializers.normal(0.1),
 }
 
@@ -202,6 +204,7 @@ def admm(network: NetworkConfig, method: MethodConfig) -> pdadmm.admm.Config:
         activation=network.activation,
         loss=_loss(method),
         precision=method.precision,
+        residual_block=network.residual_block,
     )
     return pdadmm.admm.certified(config) if method.certified else config
 
@@ -249,6 +252,7 @@ def sweeps(options: TrainConfig, widths: Sequence[int]) -> pdadmm.sweeps.Config:
         activation=options.network.activation,
         loss=_loss(method),
         precision=method.precision,
+        residual_block=options.network.residual_block,
         **_given(wanted, "nu", "schedule"),
     )
 

@@ -87,10 +87,10 @@ def check_key(key: Any) -> None:
         raise TypeError(f"key is {key!r}, but has to be a PRNG key, such as jax.random.key(0).")
 
 
-def check_count(name: str, count: Any) -> int:
-    """Refuses what is no whole number of at least 1; the number as Python's."""
-    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"{name} is {count!r}, but has to be a whole number, at least 1.")
+def check_count(name: str, count: Any, least: int = 1) -> int:
+    """Refuses what is no whole number, or a smaller one than the least; the number as Python's."""
+    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < least:
+        raise ValueError(f"{name} is {count!r}, but has to be a whole number, at least {least}.")
     return int(count)
 
 

@@ -25,7 +25,7 @@ from pdadmm_jax.problems.activations import Activation
 from pdadmm_jax.problems.data import Data, as_arrays, check_targets, numeric_inputs
 from pdadmm_jax.problems.first_weights import as_pairs, chained_widths
 from pdadmm_jax.problems.losses import ConvexLoss, Loss, SquaredError, has_classes
-from pdadmm_jax.problems.problem import Problem, check_problem
+from pdadmm_jax.problems.problem import Problem, check_problem, check_residual_block
 
 _States = (admm.State, admm.ShardedState, sweeps.State)
 StateOrParams = admm.State | admm.ShardedState | sweeps.State | ParamsLike
@@ -59,7 +59,7 @@ def forward(network: StateOrParams, x: ArrayLike, config: Problem) -> Float[Arra
     Args:
         network: a state, or (W, b) of every layer.
         x: inputs, (N, features).
-        config: gives the activation and the precision.
+        config: gives the activation, the residual blocks and the precision.
 
     Raises:
         TypeError: no weights, no array, or no configuration.
@@ -70,7 +70,8 @@ def forward(network: StateOrParams, x: ArrayLike, config: Problem) -> Float[Arra
     weights = params(network)
     inputs = jnp.asarray(numeric_inputs(x))
     check_inputs(inputs, chained_widths(weights)[0])
-    return _forward(weights, inputs, config.activation, config.precision)
+    check_residual_block(config, chained_widths(weights))
+    return _forward(weights, inputs, config.activation, config.precision, config.residual_block)
 
 
 @isolated
@@ -196,11 +197,15 @@ def _outputs(network: StateOrParams, data: Data, config: Problem) -> tuple[Array
     return forward(weights, data.x, config), data
 
 
-@partial(jax.jit, static_argnums=(2, 3))
+@partial(jax.jit, static_argnums=(2, 3, 4))
 def _forward(
-    weights: list[tuple[Array, Array]], x: Array, activation: Activation, precision: Precision
+    weights: list[tuple[Array, Array]],
+    x: Array,
+    activation: Activation,
+    precision: Precision,
+    residual_block: int,
 ) -> Array:
-    return outputs(group(weights, x.dtype, unrolled=True), x, activation, precision)
+    return outputs(group(weights, x.dtype, unrolled=True), x, activation, precision, residual_block)
 
 
 @partial(jax.jit, static_argnums=2)

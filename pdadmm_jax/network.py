@@ -23,7 +23,7 @@ from pdadmm_jax.problems.activations import ACTIVATIONS, Activation, LeakyReLU
 from pdadmm_jax.problems.data import Data
 from pdadmm_jax.problems.first_weights import as_pairs, chained_widths
 from pdadmm_jax.problems.losses import LOSSES, BinaryLogistic, Loss, SoftmaxCrossEntropy
-from pdadmm_jax.problems.problem import Problem, resolve_problem
+from pdadmm_jax.problems.problem import Problem, check_residual_block, resolve_problem
 
 FORMAT = 1
 _WITH_NUMBERS = {"leaky_relu": LeakyReLU, "softmax_cross_entropy": SoftmaxCrossEntropy}
@@ -97,6 +97,7 @@ class Network:
         activation: f of the hidden layers, by name or an Activation.
         loss: the risk, by name or a Loss; it says what outputs mean.
         precision: of matrix products.
+        residual_block: hidden layers of a residual block; 0 for a plain chain.
         inputs: units in which x enters the first layer; None for x as it is.
         targets: units in which the outputs are; None for those of y.
         classes: names of the classes, in the order of their numbers; None for the numbers.
@@ -111,6 +112,7 @@ class Network:
     activation: Any = dataclasses.field(default="relu", metadata={"static": True})
     loss: Any = dataclasses.field(default="softmax_cross_entropy", metadata={"static": True})
     precision: Precision = dataclasses.field(default="float32", metadata={"static": True})
+    residual_block: int = dataclasses.field(default=0, metadata={"static": True})
     inputs: Scaling | None = None
     targets: Scaling | None = None
     classes: Sequence[Any] | None = dataclasses.field(default=None, metadata={"static": True})
@@ -118,6 +120,7 @@ class Network:
     def __post_init__(self) -> None:
         resolve_problem(self)
         object.__setattr__(self, "weights", as_pairs(self.weights))
+        check_residual_block(self, self.widths)
         if self.classes is not None:
             object.__setattr__(self, "classes", _names(self.classes))
             single = isinstance(self.loss, BinaryLogistic) and self.widths[-1] == 1
@@ -134,7 +137,7 @@ class Network:
 
     @classmethod
     def of(cls, network: inference.StateOrParams, config: Problem, **more: Any) -> Network:
-        """That of a state or of weights, with a configuration's activation, loss and precision.
+        """That of a state or of weights, with what a configuration says of the problem.
 
         Args:
             network: a state of either algorithm, or (W, b) of every layer.
@@ -142,7 +145,9 @@ class Network:
             **more: ``inputs``, ``targets``, ``classes``.
         """
         weights = inference.params(network)
-        return cls(weights, config.activation, config.loss, config.precision, **more)
+        return cls(
+            weights, config.activation, config.loss, config.precision, config.residual_block, **more
+        )
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -208,6 +213,7 @@ class Network:
             "activation": _described(self.activation, ACTIVATIONS),
             "loss": _described(self.loss, LOSSES),
             "precision": self.precision,
+            "residual_block": self.residual_block,
         }
         arrays["description"] = np.asarray(json.dumps(description))
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
@@ -267,6 +273,7 @@ def load(
             **problem,
             **scalings,
             precision=described.get("precision", "float32"),
+            residual_block=described.get("residual_block", 0),
             classes=None if classes is None else tuple(classes.tolist()),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

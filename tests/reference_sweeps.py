@@ -115,6 +115,7 @@ def sweep(
     blocks: int = 1,
     mu: float = 0.0,
     bias: bool = True,
+    residual_block: int = 0,
 ) -> tuple[list[Pair], list[float]]:
     """All batches of one pass or several, as far as the last one's entering.
 
@@ -135,6 +136,7 @@ def sweep(
             the last has come down to the first layer; some may have no samples.
         mu: weight of (mu/2) ||W||^2.
         bias: whether layers have an intercept.
+        residual_block: hidden layers of a residual block, from the second hidden layer on.
 
     Returns:
         The weights, and the mean risk of every part of a batch that has come to the last layer.
@@ -143,8 +145,9 @@ def sweep(
         versions, losses = [list(params)] * (late + 1), []
         for batch in batches:
             at_once = [0] * len(params)
+            more = {"mu": mu, "bias": bias, "residual_block": residual_block}
             moved, risks = sweep(
-                versions[0], rules, [batch], nu, f, slope, at_once, passed, 0, parts, 1, mu, bias
+                versions[0], rules, [batch], nu, f, slope, at_once, passed, 0, parts, **more
             )
             changes = [(W - V, b - c) for (W, b), (V, c) in zip(moved, versions[0], strict=True)]
             newest = [(W + V, b + c) for (W, b), (V, c) in zip(versions[-1], changes, strict=True)]
@@ -154,6 +157,11 @@ def sweep(
     params, L, turn = [(W.copy(), b.copy()) for W, b in params], len(params), max(ticks)
     p = {(0, k): x for k, (x, _) in enumerate(batches)}
     a, u, losses, left = {}, {}, {}, {}
+    begin = {}  # the first layer of the block that ends with a layer
+    if residual_block:
+        for first in range(1, L - 1, residual_block):
+            begin[min(first + residual_block, L - 1) - 1] = first
+    around = {}  # u of the end of a block, by the layer where it begins
     for t in range(len(batches)):
         moves = []
         for layer in range(L):
@@ -161,7 +169,10 @@ def sweep(
             if 0 <= k < len(batches):
                 W, b = params[layer]
                 a[layer, k] = p[layer, k] @ W + b
-                p[layer + 1, k] = passed(layer, f(a[layer, k]))
+                q = f(a[layer, k])
+                if layer in begin:
+                    q = q + p[begin[layer], k]
+                p[layer + 1, k] = passed(layer, q)
         for layer in reversed(range(L)):
             k = t - (2 * turn - ticks[layer])
             if not 0 <= k < len(batches):
@@ -175,7 +186,10 @@ def sweep(
                 ]
             else:
                 r = nu * respond(f, slope, a[layer, k], u[layer, k] / nu)
-            u[layer - 1, k] = passed(layer - 1, r @ params[layer][0].T)
+            if layer in begin:
+                around[begin[layer], k] = u[layer, k]
+            below = r @ params[layer][0].T + around.get((layer, k), 0)
+            u[layer - 1, k] = passed(layer - 1, below)
             left[layer, k] = p[layer, k], r
         for layer in range(L) if (t + 1 - 2 * turn) % blocks == 0 else ():
             down = t + 1 - (2 * turn - ticks[layer])  # batches that have come down

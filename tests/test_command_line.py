@@ -121,6 +121,13 @@ def test_the_run_directory_says_how_it_came_about(trained):
         (["--double", "--method.precision", "tf32"], "precision is tf32, but double asks for more"),
         (["--network.hidden", 0], "network.hidden has 0"),
         (["--network.hidden"], "network.hidden is empty"),
+        (["--network.residual-block", 1], "Algorithm 1 trains plain chains alone"),
+        (["--network.residual-block", -1], "network.residual_block is -1"),
+        (["--network.residual-block", 1, "--network.hidden", 9, 8], "network.hidden is 9 8"),
+        (
+            ["--network.initializer", "looks_linear", "--network.activation", "tanh"],
+            "network.activation is tanh: choose orthogonal",
+        ),
         (["--data.limit", 5000], "limit is 5000, but only 1293"),
         (["--data.validation", 1.5], "validation is 1.5"),
         (["--method.loss", "binary_logistic"], "binary_logistic needs 2 classes"),

@@ -23,6 +23,7 @@ from pdadmm_jax._typing import Array, Float, Number
 from pdadmm_jax.parallel.forward import affine, climb
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups, only
 from pdadmm_jax.parallel.mesh import P, on_stages, settled, shards, weight_specs
+from pdadmm_jax.parallel.residual import arrays
 from pdadmm_jax.parallel.stage import Stage, choose, where
 from pdadmm_jax.problems.activations import Activation
 from pdadmm_jax.problems.losses import Loss
@@ -189,8 +190,10 @@ def _risk_here(
         turns = stage.holds_last & (turning >= 0)
         zero = jnp.zeros((rows.shape[1], batches.data.x.shape[1]), up.dtype)
         x = where(stage, stage.holds_first, lambda _: batches.inputs(entering), zero)
-        found = climb(stage, weights, below, x, config.activation, config.precision)
-        p_last = choose(stage.last_on_stack, found.top, below)
+        found = climb(
+            stage, weights, below, x, config.activation, config.precision, config.residual_block
+        )
+        p_last = choose(stage.last_on_stack, found.up, below)[0]
 
         def risk(_: Array) -> Array:
             own = rows[jnp.maximum(turning, 0)]
@@ -198,9 +201,10 @@ def _risk_here(
             a = affine(p_last, only(weights.last), config.precision)
             return jnp.sum(block.keep(config.loss.value(a, block.y)))
 
-        return found.top, where(stage, turns, risk, jnp.zeros((), up.dtype))
+        return found.up, where(stage, turns, risk, jnp.zeros((), up.dtype))
 
-    up = jnp.zeros((rows.shape[1], weights.first.W.shape[-1]), weights.first.W.dtype)
+    W = weights.first.W
+    up = jnp.zeros((arrays(config.residual_block), rows.shape[1], W.shape[-1]), W.dtype)
     steps = jnp.arange(blocks + stage.reach), entering
     return jnp.sum(lax.scan(one_step, stage.collectives.vary(up), steps)[1])
 

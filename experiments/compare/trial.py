@@ -170,7 +170,9 @@ def begin(
         widths = (*widths[: task.first_layers], widths[-1])
     key, order = jax.random.split(jax.random.key(trial.seed))
     if params is None:
-        params = pdadmm.random_params(key, widths, task.initializer)
+        params = pdadmm.random_params(
+            key, widths, task.initializer, activation=task.problem.activation
+        )
     config = method.configured(task.problem, jnp.asarray(trial.number, task.train.x.dtype))
     state = method.algorithm.from_params(jax.tree.map(jnp.array, params), task.train, config)
     return TrainState(jax.block_until_ready(state), config), order

@@ -11,7 +11,7 @@ ActivationName = Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "g
 LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", "multiclass_hinge"]
 SolverName = Literal["search", "layer", "unit", "exact"]
 PrecisionName = Literal["float32", "tf32", "bfloat16"]
-InitializerName = Literal["he", "glorot", "orthogonal", "paper"]
+InitializerName = Literal["he", "glorot", "orthogonal", "looks_linear", "paper"]
 RuleName = Literal["adam", "lion"]
 ScheduleName = Literal["synchronous", "zero_bubble", "one_batch_late", "streaming"]
 
@@ -26,14 +26,33 @@ class NetworkConfig:
     activation: ActivationName = "relu"
     """Activation of the hidden layers."""
 
-    initializer: InitializerName = "orthogonal"
-    """Distribution of the first weights: orthogonal times the square root of 2, He, Glorot, or
-    'paper', which is normal with deviation 0.1."""
+    initializer: InitializerName | None = None
+    """Distribution of the first weights: orthogonal times the square root of 2, by default up to 15
+    layers; looks_linear, by default from 16 on, which keeps deep networks linear until they learn;
+    He, Glorot, or 'paper', which is normal with deviation 0.1."""
+
+    residual_block: int = 0
+    """Hidden layers of a residual block, from the second hidden layer on: at the end of a block
+    q = f(z) + p of the block's first layer.  For sweeps; 0 for a plain chain."""
 
     def check(self) -> None:
-        """Raises ValueError for layers without neurons, or no hidden layer."""
+        """Raises ValueError for settings that make no network."""
         if not self.hidden:
             raise ValueError("network.hidden is empty: give the width of at least 1 hidden layer.")
+        if self.residual_block < 0:
+            raise ValueError(
+                f"network.residual_block is {self.residual_block}: give 0 or more layers."
+            )
+        if self.initializer == "looks_linear" and self.activation in ("tanh", "sigmoid"):
+            raise ValueError(
+                f"network.initializer is looks_linear, but network.activation is {self.activation}:"
+                " choose orthogonal, or relu, leaky_relu, softplus or gelu."
+            )
+        if self.residual_block and len(set(self.hidden)) > 1:
+            raise ValueError(
+                f"network.residual_block is {self.residual_block}, but network.hidden is "
+                f"{' '.join(map(str, self.hidden))}: residual connections need equal widths."
+            )
         for width in self.hidden:
             if not 1 <= width <= MOST:
                 raise ValueError(f"network.hidden has {width}: give widths from 1 to {MOST:,}.")

@@ -40,6 +40,7 @@ class Config:
         precision: of the inputs of matrix products, "float32", "tf32" or "bfloat16"; see
             ``numerics.products``.  Sums, step-size ratios, residuals and objectives are float32
             throughout.
+        residual_block: 0, for residual connections are a matter of sweeps.
 
     Raises:
         ValueError: a number of the wrong sign or not finite, or an unknown name.
@@ -55,6 +56,7 @@ class Config:
     loss: LossLike = dataclasses.field(default="softmax_cross_entropy", metadata={"static": True})
     bias: bool = dataclasses.field(default=True, metadata={"static": True})
     precision: Precision = dataclasses.field(default="float32", metadata={"static": True})
+    residual_block: int = dataclasses.field(default=0, metadata={"static": True})
 
     def __post_init__(self) -> None:
         for name, allowed in (("nu", False), ("rho", False), ("mu", True), ("proximal", True)):
@@ -62,6 +64,11 @@ class Config:
             object.__setattr__(self, name, number)
         resolve_problem(self)
         check_flag("bias", self.bias)
+        if self.residual_block:
+            raise ValueError(
+                f"residual_block is {self.residual_block}, but Algorithm 1 trains plain chains "
+                "alone, whose q is f(z): train networks with residual connections by sweeps."
+            )
         resolve(self, "p_solver", Solver, SOLVERS)
         resolve(self, "W_solver", Solver, SOLVERS)
 

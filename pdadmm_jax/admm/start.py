@@ -47,7 +47,7 @@ from pdadmm_jax.parallel.relayout import placement_of, put_weights
 from pdadmm_jax.parallel.stage import Stage
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.first_weights import (
-    Initializer,
+    InitializerLike,
     as_pairs,
     check_params,
     random_params,
@@ -63,7 +63,7 @@ def init(
     widths: Sequence[int],
     config: Config,
     *,
-    initializer: Initializer | None = None,
+    initializer: InitializerLike = None,
     mesh: Mesh | None = None,
     message_dtype: MessageType = "full",
 ) -> Any:
@@ -87,7 +87,14 @@ def init(
     """
     data, widths = as_arrays(data), check_widths(widths)
     check_data(data, widths, config)
-    params = random_params(key, widths, initializer, data.x.dtype)
+    params = random_params(
+        key,
+        widths,
+        initializer,
+        data.x.dtype,
+        activation=config.activation,
+        residual_block=config.residual_block,
+    )
     return _forward_start(params, data, widths, config, mesh, message_dtype)
 
 
@@ -259,14 +266,14 @@ def _forward(stage: Stage, weights: LayerGroups, data: Data, config: Config) -> 
         return climb(stage, weights, below, data.x, config.activation, keep=keep)
 
     def shift(_: Array, received: Array) -> Array:
-        return collectives.shift_up(up(received).top)
+        return collectives.shift_up(up(received).up)
 
-    nothing = collectives.vary(jnp.zeros((len(data.x), last.W.shape[0]), data.x.dtype))
+    nothing = collectives.vary(jnp.zeros((1, len(data.x), last.W.shape[0]), data.x.dtype))
     climbed = up(lax.fori_loop(0, stage.hops, shift, nothing))
     edge, stacks = climbed.edge.a, climbed.stacks
-    received = collectives.shift_up(climbed.top)[None]
+    received = collectives.shift_up(climbed.up)
     top_of_edge = jax.vmap(lambda a: keep(config.activation(a)))(edge)
-    *_, p_edge = from_below([top_of_edge, *[climbed.top[None]] * len(stacks)], received, stage)
+    *_, p_edge = from_below([top_of_edge, *[climbed.up] * len(stacks)], received, stage)
     z_last = affine(p_edge[0], last)[None]
 
     variables = StageVariables(

@@ -11,7 +11,8 @@ from jax import lax
 
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.numerics.products import Precision, multiply
-from pdadmm_jax.parallel.groups import LayerGroups, Weights, only
+from pdadmm_jax.parallel.groups import LayerGroups, Weights, heights, only
+from pdadmm_jax.parallel.residual import Passing, entering, upward
 from pdadmm_jax.parallel.stage import Collectives, Stage, choose, stage_of, where
 from pdadmm_jax.problems.activations import Activation
 
@@ -29,12 +30,13 @@ class Climbed(NamedTuple):
     Attributes:
         edge: saved by the layer whose output side the edge slot holds.
         stacks: saved by the stacks.
-        top: f(a) of the uppermost layer but the network's last.
+        up: what passes up from the uppermost layer but the network's last: q, and the input of its
+            block where blocks have several layers (``residual``).
     """
 
     edge: Saved
     stacks: tuple[Saved, ...]
-    top: Float[Array, "rows h"]
+    up: Float[Array, "arrays rows h"]
 
 
 def affine(
@@ -47,10 +49,11 @@ def affine(
 def climb(
     stage: Stage,
     weights: LayerGroups,
-    below: Float[Array, "rows h"] | None,
+    below: Float[Array, "arrays rows h"] | None,
     x: Float[Array, "rows features"],
     activation: Activation,
     precision: Precision = "float32",
+    residual_block: int = 0,
     keep: Callable[[Array], Array] = lambda rows: rows,
 ) -> Climbed:
     """The way of samples up the layers of a stage, but for the network's last.
@@ -58,10 +61,11 @@ def climb(
     Args:
         stage: the stage.
         weights: of its layers.
-        below: f(a) from the stage below; None if this is the only one.
+        below: what has passed up from the stage below; None if this is the only one.
         x: inputs of the network, for the stage that holds the first layer.
         activation: f.
         precision: of the matrix products.
+        residual_block: hidden layers of a residual block; 0 for a plain chain.
         keep: applied to every f(a); puts zero in the rows of samples that do not count.
     """
     first, stacks, edge, _ = weights
@@ -69,25 +73,34 @@ def climb(
     def emit(a: Array) -> Array:
         return keep(activation(a))
 
-    def layer(p: Array, weights: Weights) -> tuple[Array, Saved]:
-        a = affine(p, weights, precision)
-        return emit(a), Saved(p, a)
+    def above(a: Array, below: Passing, number: Array) -> Passing:
+        return upward(emit(a), below, number, stage.depth, residual_block)
+
+    def layer(below: Passing, given: tuple[Weights, Array]) -> tuple[Passing, Saved]:
+        weights, number = given
+        a = affine(below[0], weights, precision)
+        return above(a, below, number), Saved(below[0], a)
 
     a = jnp.zeros((len(x), first.W.shape[-1]), x.dtype)
     a = where(stage, stage.holds_first, lambda _: affine(x, only(first), precision), a)
     if below is not None and edge is not None:
-        a = where(stage, stage.holds_edge, lambda _: affine(below, only(edge), precision), a)
-    p = emit(a) if below is None else choose(stage.skips_edge, below, emit(a))
+        a = where(stage, stage.holds_edge, lambda _: affine(below[0], only(edge), precision), a)
+    up = entering(emit(a), residual_block)
+    if below is not None and edge is not None and residual_block:
+        up = choose(stage.holds_edge, above(a, tuple(below), stage.outputs[0]), up)
+    if below is not None:
+        up = choose(stage.skips_edge, tuple(below), up)
 
     saved = []
-    for stack in stacks:
+    for stack, numbers in zip(stacks, stage.stack_numbers(heights(weights)), strict=True):
         if len(stack.W) == 1:  # the only kind of stack that may change the width
-            p, one = layer(p, only(stack))
+            up, one = layer(up, (only(stack), numbers[0]))
             saved.append(jax.tree.map(lambda rows: rows[None], one))
         else:
-            p, many = lax.scan(layer, p, stack)
+            up, many = lax.scan(layer, up, (stack, numbers))
             saved.append(many)
-    return Climbed(Saved(None if below is None else below[None], a[None]), tuple(saved), p)
+    edge_saved = Saved(None if below is None else below[:1], a[None])
+    return Climbed(edge_saved, tuple(saved), jnp.stack(up))
 
 
 def outputs(
@@ -95,8 +108,9 @@ def outputs(
     x: Float[Array, "rows features"],
     activation: Activation,
     precision: Precision,
+    residual_block: int,
 ) -> Float[Array, "rows C"]:
     """Outputs of a network whose weights are in the groups of a single stage."""
     alone = stage_of(weights.plan, 0, Collectives(), jax.default_backend())
-    top = climb(alone, weights, None, x, activation, precision).top
-    return affine(top, only(weights.last), precision)
+    up = climb(alone, weights, None, x, activation, precision, residual_block).up
+    return affine(up[0], only(weights.last), precision)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
@@ -84,6 +85,14 @@ class Stage(NamedTuple):
     reach: int
     collectives: Collectives
     block_bytes: int
+
+    def stack_numbers(self, heights: Sequence[int]) -> list[Array]:
+        """``outputs`` of the layers of every stack.
+
+        Args:
+            heights: how many layers each stack has.
+        """
+        return jnp.split(self.outputs[1:], np.cumsum(heights)[:-1]) if heights else []
 
 
 def stage_of(plan: Plan, index: int | Array, collectives: Collectives, platform: str) -> Stage:

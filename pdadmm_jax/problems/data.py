@@ -11,7 +11,12 @@ import numpy as np
 from pdadmm_jax._arrays import numeric
 from pdadmm_jax._checks import check_finite, check_training_inputs, is_concrete
 from pdadmm_jax._typing import Array, Bool, Float, Shaped
-from pdadmm_jax.problems.problem import Problem, check_problem, check_representable
+from pdadmm_jax.problems.problem import (
+    Problem,
+    check_problem,
+    check_representable,
+    check_residual_block,
+)
 
 
 class Data(NamedTuple):
@@ -100,6 +105,7 @@ def check_data(data: Data, widths: Sequence[int], problem: Problem) -> None:
         check_finite("x", data.x)
     check_targets(data, widths[-1], problem)
     check_representable(problem, data.x.dtype)
+    check_residual_block(problem, widths)
 
 
 def check_targets(data: Data, outputs: int, problem: Problem) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pdadmm_jax._arrays import as_array, on_its_device
 from pdadmm_jax._checks import (
@@ -20,48 +21,116 @@ from pdadmm_jax._checks import (
 )
 from pdadmm_jax._surroundings import isolated_with_transfers
 from pdadmm_jax._typing import Array, Params, PRNGKeyArray
+from pdadmm_jax.problems.activations import ACTIVATIONS
 from pdadmm_jax.problems.data import Data, check_data
-from pdadmm_jax.problems.problem import Problem
+from pdadmm_jax.problems.problem import ActivationLike, Problem
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
+InitializerLike = Initializer | str | None  # a function, the name of one of ours, or the default
+
+INITIALIZERS = ("orthogonal", "looks_linear")
+DEEP = 16  # layers from which "looks_linear" is the default
 
 
 @isolated_with_transfers
 def random_params(
     key: PRNGKeyArray,
     widths: Sequence[int],
-    initializer: Initializer | None = None,
+    initializer: InitializerLike = None,
     dtype: Any = jnp.float32,
+    *,
+    activation: ActivationLike = "relu",
+    residual_block: int = 0,
 ) -> list[tuple[Array, Array]]:
     """Random W, and b = 0, of every layer.
+
+    "orthogonal" matrices times sqrt(2) keep the size of what ReLU halves and lose no direction on
+    the way.  But through many layers ReLU makes all samples alike.  With "looks_linear" (Balduzzi
+    et al., 2017, arXiv:1702.08591) hidden neurons come in pairs of opposite z, whose f(z) - f(-z)
+    is linear in z: every W is made of an orthogonal O as (O, -O; -O, O), and the network is a
+    product of orthogonal matrices until it learns, however deep it is.
 
     Args:
         key: PRNG key.
         widths: (features, hidden, ..., outputs).
-        initializer: one of ``jax.nn.initializers`` or alike; by default orthogonal matrices times
-            sqrt(2), which keep the size of what ReLU halves and lose no direction on the way.  The
-            paper has ``normal(0.1)``.
+        initializer: "orthogonal", "looks_linear", or one of ``jax.nn.initializers`` or alike,
+            called for each layer; the paper has ``normal(0.1)``.  By default "looks_linear" from 16
+            layers on, where f(z) - f(-z) is linear, as that of ReLU and its smooth relatives is,
+            and "orthogonal" for other networks.
         dtype: of the weights.
+        activation: f of the hidden layers.
+        residual_block: hidden layers of a residual block (``sweeps.Config``).  W of its last layer
+            is divided by the square root of the number of blocks, unless the initializer is a
+            function; so that what all of them add is as large as what they add to.
 
     Raises:
-        ValueError: widths that make no network, or weights of another shape than asked for.
-        TypeError: no PRNG key, or an initializer that is no function.
+        ValueError: widths that make no network, weights of another shape than asked for, or
+            "looks_linear" for an activation that is not.
+        TypeError: no PRNG key, or an initializer that is neither a function nor a name.
     """
     widths = check_widths(widths)
     check_key(key)
-    initializer = initializer or jax.nn.initializers.orthogonal(2**0.5)
-    if not callable(initializer):
+    depth, slope = len(widths) - 1, _slope_of_pairs(activation)
+    if initializer is None:
+        initializer = "looks_linear" if depth >= DEEP and slope else "orthogonal"
+    if not callable(initializer) and initializer not in INITIALIZERS:
         raise TypeError(
-            f"initializer is {initializer!r}, but has to be a function of (key, shape, dtype), "
-            "such as jax.nn.initializers.he_normal()."
+            f"initializer is {initializer!r}, but has to be one of {', '.join(INITIALIZERS)}, or a "
+            "function of (key, shape, dtype), such as jax.nn.initializers.he_normal()."
         )
-    keys = jax.random.split(on_its_device(key), len(widths) - 1)
+    if initializer == "looks_linear" and not slope:
+        raise ValueError(
+            f"initializer is 'looks_linear', but f(z) - f(-z) of {activation} is not linear: "
+            "choose 'orthogonal'."
+        )
+    keys = jax.random.split(on_its_device(key), depth)
     weights = []
-    for k, shape in zip(keys, itertools.pairwise(widths), strict=True):
-        W = initializer(k, shape, dtype)
+    for layer, shape in enumerate(itertools.pairwise(widths)):
+        if callable(initializer):
+            W = initializer(keys[layer], shape, dtype)
+        elif initializer == "orthogonal":
+            W = jax.nn.initializers.orthogonal(2**0.5)(keys[layer], shape, dtype)
+        else:
+            pairs = layer > 0, layer < depth - 1
+            W = _of_pairs(keys[layer], shape, pairs, dtype) / (slope if layer else 1)
+        if residual_block and not callable(initializer) and 0 < layer < depth - 1:
+            blocks = -(-(depth - 2) // residual_block)
+            if layer % residual_block == 0 or layer == depth - 2:
+                W = W / blocks**0.5
         check_shapes(W=(W, shape))
         weights.append((W, jnp.zeros(shape[1], dtype)))
     return weights
+
+
+def _slope_of_pairs(activation: ActivationLike) -> float:
+    """c where f(z) - f(-z) = c z and f is no odd function; else 0.
+
+    Neurons of opposite z are of use together only if f(z) and f(-z) differ by more than a sign.
+    """
+    f = ACTIVATIONS[activation] if isinstance(activation, str) else activation
+    with jax.ensure_compile_time_eval():
+        z = jnp.asarray([0.0, 0.25, 0.5, 1.0, 2.0])
+        up, down = np.asarray(f(z)), np.asarray(f(-z))
+    slope = float(up[-1] - down[-1]) / 2
+    linear = np.allclose(up - down, slope * np.asarray(z), atol=1e-5)
+    odd = np.allclose(up + down, up[0] + down[0], atol=1e-5)
+    return slope if linear and not odd else 0.0
+
+
+def _of_pairs(
+    key: PRNGKeyArray, shape: tuple[int, int], pairs: tuple[bool, bool], dtype: Any
+) -> Array:
+    """A matrix that takes pairs of opposite neurons, gives such pairs, or both.
+
+    Pairs are a half of the width apart; of an odd width one neuron has no opposite.
+    """
+    sides = zip(shape, pairs, strict=True)
+    smaller = tuple(-(-width // 2) if paired else width for width, paired in sides)
+    W = jax.nn.initializers.orthogonal()(key, smaller, dtype)
+    for axis, paired in enumerate(pairs):
+        if paired:
+            W = jnp.concatenate([W, -W], axis)
+    return W[: shape[0], : shape[1]]
 
 
 def zero_params(widths: Sequence[int], dtype: Any) -> Params:

@@ -1,15 +1,17 @@
-"""What is to be learnt, whichever the algorithm: activation, loss, precision of products."""
+"""What is to be learnt, whichever the algorithm: activation, residual connections, loss, precision
+of products.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pdadmm_jax._checks import is_concrete, look_up
+from pdadmm_jax._checks import check_count, is_concrete, look_up
 from pdadmm_jax._typing import Array
 from pdadmm_jax.numerics.products import PRECISIONS, Precision
 from pdadmm_jax.problems.activations import ACTIVATIONS, Activation
@@ -35,6 +37,9 @@ class Problem(Protocol):
     @property
     def precision(self) -> Precision: ...
 
+    @property
+    def residual_block(self) -> int: ...
+
 
 def check_problem(config: Any) -> None:
     """Refuses what says nothing of the problem.
@@ -57,6 +62,7 @@ def resolve_problem(config: Any) -> None:
     resolve(config, "activation", Activation, ACTIVATIONS)
     resolve(config, "loss", Loss, LOSSES)
     look_up("precision", config.precision, dict.fromkeys(PRECISIONS))
+    check_count("residual_block", config.residual_block, least=0)
 
 
 def resolve(config: Any, field: str, kind: type, known: Mapping[str, Any]) -> None:
@@ -79,6 +85,21 @@ def resolve(config: Any, field: str, kind: type, known: Mapping[str, Any]) -> No
             f"{field} is {value!r}, but has to be one of the names {', '.join(known)}, or an "
             f"object of the kind {kind.__name__}."
         )
+
+
+def check_residual_block(config: Problem, widths: Sequence[int]) -> None:
+    """Refuses residual connections around layers that change the width.
+
+    Raises:
+        ValueError: hidden layers of unequal widths.
+    """
+    first, *others = widths[1:-1]
+    for index, width in enumerate(others, start=2):
+        if config.residual_block and width != first:
+            raise ValueError(
+                f"residual_block is {config.residual_block}, but widths[{index}] is {width} and "
+                f"widths[1] is {first}: residual connections need equal hidden widths."
+            )
 
 
 def check_representable(config: Problem, dtype: Any) -> None:

@@ -63,6 +63,9 @@ class Config:
         loss: the risk R, by name or a Loss.
         precision: of the inputs of matrix products, but for Gram matrices; see
             ``numerics.products``.
+        residual_block: K, hidden layers of a residual block, from the second hidden layer on: at
+            the end of a block q = f(z) + p of the block's first layer.  The last block may be
+            shorter; 0 for a plain chain.
 
     Raises:
         ValueError: a number of the wrong sign or not finite, or an unknown name.
@@ -79,6 +82,7 @@ class Config:
     activation: ActivationLike = dataclasses.field(default="relu", metadata={"static": True})
     loss: LossLike = dataclasses.field(default="softmax_cross_entropy", metadata={"static": True})
     precision: Precision = dataclasses.field(default="float32", metadata={"static": True})
+    residual_block: int = dataclasses.field(default=0, metadata={"static": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nu", checked_number("nu", self.nu, above=0.0))

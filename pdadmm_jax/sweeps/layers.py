@@ -11,7 +11,8 @@ from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.admm.updates import update_z_output
 from pdadmm_jax.numerics.products import multiply
 from pdadmm_jax.parallel.forward import Saved, affine
-from pdadmm_jax.parallel.groups import LayerGroups, Weights, only
+from pdadmm_jax.parallel.groups import LayerGroups, Weights, heights, only
+from pdadmm_jax.parallel.residual import Passing, arrays, downward, entering
 from pdadmm_jax.parallel.stage import Stage, Truth, where
 from pdadmm_jax.sweeps.samples import Block
 from pdadmm_jax.sweeps.weight_update import PassConfig
@@ -30,12 +31,12 @@ class Turned(NamedTuple):
 
     Attributes:
         r: nu (z - a).
-        u: for the layer below.
+        u: what passes down to the layer below.
         metrics: of the block.
     """
 
     r: Float[Array, "1 rows C"]
-    u: Float[Array, "rows h"]
+    u: Float[Array, "arrays rows h"]
     metrics: BatchMetrics
 
 
@@ -46,14 +47,14 @@ class Descended(NamedTuple):
         first: nu (z - a) of the first layer.
         stacks: of the stacks.
         edge: of the hidden layer in the edge slot.
-        u: for the stage below.
+        u: what passes down to the stage below.
         unconverged: layers whose problems hit their iteration limit.
     """
 
     first: Float[Array, "1 rows h"]
     stacks: tuple[Float[Array, "n rows h"], ...]
     edge: Float[Array, "1 rows h"] | None
-    u: Float[Array, "rows h"]
+    u: Float[Array, "arrays rows h"]
     unconverged: Array
 
 
@@ -78,11 +79,13 @@ def turn(
         r = block.keep(config.nu * (z - a))
         loss = jnp.sum(block.keep(config.loss.value(a, block.y)))
         metrics = BatchMetrics(loss, block.number, 1.0 - converged.astype(p.dtype))
-        return Turned(r[None], multiply(r, weights.W.T, config.precision), metrics)
+        u = entering(multiply(r, weights.W.T, config.precision), config.residual_block)
+        return Turned(r[None], jnp.stack(u), metrics)
 
     zero = jnp.zeros((), p.dtype)
     r = jnp.zeros((1, len(p), last.W.shape[-1]), p.dtype)
-    return where(stage, here, at_last, Turned(r, jnp.zeros_like(p), BatchMetrics(zero, zero, zero)))
+    u = jnp.zeros((arrays(config.residual_block), *p.shape), p.dtype)
+    return where(stage, here, at_last, Turned(r, u, BatchMetrics(zero, zero, zero)))
 
 
 def descend(
@@ -100,34 +103,41 @@ def descend(
         change, converged = config.activation.respond(a, u * (1 / config.nu))
         return block.keep(config.nu * change), 1.0 - converged.astype(u.dtype)
 
-    def layer(u: Array, known: tuple[Weights, Array]) -> tuple[Array, tuple[Array, Array]]:
-        weights, a = known
-        r, unconverged = respond(u, a)
-        return multiply(r, weights.W.T, config.precision), (r, unconverged)
+    def layer(
+        above: Passing, known: tuple[Weights, Array, Array]
+    ) -> tuple[Passing, tuple[Array, Array]]:
+        weights, a, number = known
+        r, unconverged = respond(above[0], a)
+        pulled = multiply(r, weights.W.T, config.precision)
+        return downward(pulled, above, number, stage.depth, config.residual_block), (r, unconverged)
 
+    down: Passing = tuple(u)
     found: list[Array] = []
     unconverged = jnp.zeros((), u.dtype)
-    for stack, saved in zip(reversed(weights.stacks), reversed(stacks), strict=True):
+    numbers = stage.stack_numbers(heights(weights))
+    given = zip(weights.stacks, stacks, numbers, strict=True)
+    for stack, saved, layers in reversed(list(given)):
         if len(stack.W) == 1:
-            u, (r, more) = layer(u, (only(stack), saved.a[0]))
+            down, (r, more) = layer(down, (only(stack), saved.a[0], layers[0]))
             r = r[None]
         else:
-            u, (r, more) = lax.scan(layer, u, (stack, saved.a), reverse=True)
+            down, (r, more) = lax.scan(layer, down, (stack, saved.a, layers), reverse=True)
         found.insert(0, r)
         unconverged += jnp.sum(more)
 
     def first_layer(old: tuple[Array, Array]) -> tuple[Array, Array]:
-        r, more = respond(u, edge.a[0])
+        r, more = respond(down[0], edge.a[0])
         return r[None], old[1] + more
 
-    def edge_layer(old: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        down, (r, more) = layer(u, (only(weights.edge), edge.a[0]))
-        return r[None], old[1] + more, down
+    def edge_layer(old: tuple[Array, Array, Passing]) -> tuple[Array, Array, Passing]:
+        known = only(weights.edge), edge.a[0], stage.outputs[0]
+        below, (r, more) = layer(old[2], known)
+        return r[None], old[1] + more, below
 
     nothing = jnp.zeros_like(edge.a)
     first, unconverged = where(stage, stage.holds_first, first_layer, (nothing, unconverged))
-    r_edge, down = None, u
+    r_edge = None
     if weights.edge is not None:
-        operand = nothing, unconverged, u
+        operand = nothing, unconverged, down
         r_edge, unconverged, down = where(stage, stage.holds_edge, edge_layer, operand)
-    return Descended(first, tuple(found), r_edge, down, unconverged)
+    return Descended(first, tuple(found), r_edge, jnp.stack(down), unconverged)

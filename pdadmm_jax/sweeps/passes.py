@@ -3,11 +3,12 @@
 The auxiliary variables of different samples know of each other through W and b alone.  So they
 need not be kept: those of a batch are made anew wherever its samples pass.
 
-    up      p = q = f(z) of the layer below, z = a = p W + b: every constraint holds;
+    up      p = q = f(z) of the layer below, z = a = p W + b: every constraint holds
+            (q = f(z) + p at the end of a residual block, ``Config.residual_block``);
     down    from the last layer to the first, each on its own and given u by the layer above,
                 z = argmin (nu/2) ||z - a||^2 - <u, f(z)>       (R(z; y) in place of -<u, f(z)>
                                                                  in the last layer),
-                u below = nu (z - a) W^T;
+                u below = nu (z - a) W^T (+ u of the block's end, where a residual block begins);
     then    W and b of all layers at once, by a ``Rule``.
 
 Both lines of the way down are Algorithm 1's own, solved together rather than by turns: q is

@@ -27,6 +27,7 @@ from pdadmm_jax._typing import Array, Bool, Float, Int
 from pdadmm_jax.parallel.compression import transfer
 from pdadmm_jax.parallel.forward import Climbed, Saved, climb
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups
+from pdadmm_jax.parallel.residual import arrays
 from pdadmm_jax.parallel.stage import Stage, choose, where
 from pdadmm_jax.sweeps.layers import BatchMetrics, Descended, descend, turn
 from pdadmm_jax.sweeps.samples import Batches, Block
@@ -42,8 +43,8 @@ class InFlight(NamedTuple):
 
     Attributes:
         steps: pipeline steps since the pipeline was empty.
-        up: f(z) for the stage above.
-        down: u for the stage below.
+        up: what passes up to the stage above (``residual``).
+        down: what passes down to the stage below.
         blocks: the samples.
         saved: p and a of the hidden layers, and a of the first one.
         r: nu (z - a) of all layers, where a batch is several blocks; else None.
@@ -52,8 +53,8 @@ class InFlight(NamedTuple):
     """
 
     steps: Int[Array, ""]
-    up: Float[Array, "1 1 rows h"]
-    down: Float[Array, "1 1 rows h"]
+    up: Float[Array, "1 arrays rows h"]
+    down: Float[Array, "1 arrays rows h"]
     blocks: Block
     saved: LayerGroups
     r: LayerGroups | None
@@ -62,13 +63,19 @@ class InFlight(NamedTuple):
 
 
 def nothing_in_flight(
-    weights: LayerGroups, blocks: Block, *, keep_batch: bool, keep_weights: bool
+    weights: LayerGroups,
+    blocks: Block,
+    residual_block: int,
+    *,
+    keep_batch: bool,
+    keep_weights: bool,
 ) -> InFlight:
     """Empty buffers.
 
     Args:
         weights: groups as high as the buffers are to be.
         blocks: empty slots of samples.
+        residual_block: hidden layers of a residual block; 0 for a plain chain.
         keep_batch: whether r and the last layer's p are kept.
         keep_weights: whether the weights before the last update are.
     """
@@ -82,7 +89,7 @@ def nothing_in_flight(
 
     h = weights.first.W.shape[-1]
     a = outputs(weights.first)
-    message = jnp.zeros((a.shape[0], 1, rows, h), a.dtype)
+    message = jnp.zeros((a.shape[0], arrays(residual_block), rows, h), a.dtype)
     stacks = tuple(Saved(zeros(stack, h), outputs(stack)) for stack in weights.stacks)
     return InFlight(
         steps=jnp.zeros((), jnp.int32),
@@ -144,28 +151,29 @@ def pipeline_step(
     def under_way(block: Array) -> Bool[Array, ""]:
         return (block >= 0) if blocks is None else (block >= 0) & (block < blocks)
 
-    below, above = _exchange(stage, flight.up[0, 0], flight.down[0, 0])
+    below, above = _exchange(stage, flight.up[0], flight.down[0])
     flight, x = _enter(stage, flight, rows, batches, under_way(t))
 
     # Up, from the layer that the stage below has come to.
     keep = _block(flight, rising, x).keep
 
     def up(weights: LayerGroups) -> Climbed:
-        found = climb(stage, weights, below, x, config.activation, config.precision, keep)
+        around = config.residual_block
+        found = climb(stage, weights, below, x, config.activation, config.precision, around, keep)
         return collectives.vary(found)
 
     def rise() -> InFlight:
-        edge, stacks, top = rising_meets(up)
+        edge, stacks, sent = rising_meets(up)
         if flight.saved.edge.p is None:
             edge = edge._replace(p=None)
         saved = LayerGroups(None, stacks, edge, None)
         put = partial(_put, block=rising)
-        return flight._replace(up=top[None, None], saved=jax.tree.map(put, flight.saved, saved))
+        return flight._replace(up=sent[None], saved=jax.tree.map(put, flight.saved, saved))
 
     flight = lax.cond(under_way(rising), rise, lambda: flight)
 
     # The last layer, where a block turns.
-    p_last = choose(stage.last_on_stack, flight.up[0, 0], below)
+    p_last = choose(stage.last_on_stack, flight.up[0], below)[0]
     turns = stage.holds_last & under_way(turning)
     turning_block = _block(flight, turning, x)
     turned = turn(stage, last, p_last, turning_block, config, turns)
@@ -182,7 +190,7 @@ def pipeline_step(
     down = where(stage, falls, lambda _: falling_meets(fall), _no_descent(flight.saved, u))
     lowest_is_last = jnp.logical_and(stage.holds_last, jnp.logical_not(stage.skips_edge))
     message = choose(lowest_is_last, turned.u, down.u)
-    flight = flight._replace(down=message[None, None], steps=t + 1)
+    flight = flight._replace(down=message[None], steps=t + 1)
 
     r = LayerGroups(down.first, down.stacks, down.edge, turned.r)
     if flight.r is not None:

@@ -93,16 +93,23 @@ def _alone(
     """A single stage: batch by batch, block by block."""
 
     def pass_block(weights: LayerGroups, block: Block) -> tuple[LayerGroups, BatchMetrics]:
-        edge, stacks, top = climb(
-            stage, weights, None, block.x, config.activation, config.precision, block.keep
+        edge, stacks, up = climb(
+            stage,
+            weights,
+            None,
+            block.x,
+            config.activation,
+            config.precision,
+            config.residual_block,
+            block.keep,
         )
-        last = turn(stage, weights.last, top, block, config, here=True)
+        last = turn(stage, weights.last, up[0], block, config, here=True)
         down = descend(stage, weights, last.u, edge, stacks, block, config)
         left = LayerGroups(
             Passed(block.x[None], down.first),
             tuple(map(_passed, stacks, down.stacks)),
             None,
-            Passed(top[None], last.r),
+            Passed(up[:1], last.r),
         )
         unconverged = last.metrics.unconverged + down.unconverged
         return left, last.metrics._replace(unconverged=unconverged)
@@ -151,7 +158,11 @@ def _synchronous(
     slots = blocks if at_once else 2 * stage.reach + 1
     vary = stage.collectives.vary
     nothing = nothing_in_flight(
-        weights, batches.no_blocks(slots), keep_batch=at_once, keep_weights=False
+        weights,
+        batches.no_blocks(slots),
+        config.residual_block,
+        keep_batch=at_once,
+        keep_weights=False,
     )
     flight = vary(nothing)._replace(steps=nothing.steps)
 

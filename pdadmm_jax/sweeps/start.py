@@ -30,7 +30,7 @@ from pdadmm_jax.parallel.plan import Plan, plan
 from pdadmm_jax.parallel.relayout import placement_of, put_weights, relayout_groups
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.first_weights import (
-    Initializer,
+    InitializerLike,
     as_pairs,
     check_params,
     random_params,
@@ -50,7 +50,7 @@ def init(
     widths: Sequence[int],
     config: Config,
     *,
-    initializer: Initializer | None = None,
+    initializer: InitializerLike = None,
     mesh: Mesh | None = None,
     message_dtype: MessageType = "full",
 ) -> State:
@@ -71,7 +71,14 @@ def init(
     """
     data, widths = as_arrays(data), check_widths(widths)
     check_data(data, widths, config)
-    params = random_params(key, widths, initializer, data.x.dtype)
+    params = random_params(
+        key,
+        widths,
+        initializer,
+        data.x.dtype,
+        activation=config.activation,
+        residual_block=config.residual_block,
+    )
     return _start(params, data, widths, config, mesh, message_dtype)
 
 

@@ -37,6 +37,7 @@ class Stream:
     microbatches: int | None
     features: int
     targets: tuple[tuple[int, ...], str]
+    residual_block: int = 0
 
 
 def stream_of(config: Any, data: Data, shards: int = 1) -> Stream:
@@ -44,7 +45,9 @@ def stream_of(config: Any, data: Data, shards: int = 1) -> Stream:
     samples = data.x.shape[0] + -data.x.shape[0] % shards
     batch = 0 if config.batch is None else min(config.batch, samples)
     targets = data.y.shape[1:], jnp.dtype(data.y.dtype).name
-    return Stream(config.schedule, batch, config.microbatches, data.x.shape[1], targets)
+    return Stream(
+        config.schedule, batch, config.microbatches, data.x.shape[1], targets, config.residual_block
+    )
 
 
 def default_microbatches(schedule: str, reach: int) -> int:
@@ -90,4 +93,6 @@ def empty_pipeline(
     slots = number * (math.ceil(2 * plan.reach / number) + 1)  # whole batches
     features, targets = stream.features, stream.targets
     blocks = no_blocks((plan.stages, slots, rows), features, weights.first.W.dtype, *targets)
-    return nothing_in_flight(weights, blocks, keep_batch=number > 1, keep_weights=late)
+    return nothing_in_flight(
+        weights, blocks, stream.residual_block, keep_batch=number > 1, keep_weights=late
+    )

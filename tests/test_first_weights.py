@@ -1,0 +1,71 @@
+"""First weights: of any depth and any widths the network begins as a linear one."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pdadmm_jax as pdadmm
+from pdadmm_jax import sweeps
+from tests.problems import refused
+
+KEY = jax.random.key(3)
+
+
+def outputs(params, x, **config):
+    return np.asarray(pdadmm.forward(params, x, sweeps.Config(**config)))
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "softplus", "gelu"])
+@pytest.mark.parametrize("residual_block", [0, 1, 2])
+@pytest.mark.parametrize("depth", [2, 5, 60])
+def test_a_network_that_looks_linear_is_linear(activation, residual_block, depth):
+    """And keeps the size of its inputs, of which a plain chain loses nothing on the way."""
+    widths = (6, *[14] * (depth - 1), 7)
+    given = {"activation": activation, "residual_block": residual_block}
+    params = pdadmm.random_params(KEY, widths, "looks_linear", jnp.float64, **given)
+    x, y = np.random.default_rng(0).normal(size=(2, 10, 6))
+    one, other = outputs(params, x, **given), outputs(params, y, **given)
+    np.testing.assert_allclose(
+        outputs(params, 2 * x - 3 * y, **given), 2 * one - 3 * other, atol=1e-9
+    )
+    size = np.linalg.norm(one) / np.linalg.norm(x)
+    assert abs(size - 1) < 1e-9 if not residual_block else 0.5 < size < 4
+
+
+def test_widths_may_be_odd():
+    params = pdadmm.random_params(KEY, (7, *[5] * 30, 3))
+    assert [W.shape for W, _ in params] == list(itertools.pairwise((7, *[5] * 30, 3)))
+    assert np.isfinite(outputs(params, jnp.ones((2, 7)))).all()
+
+
+def test_deep_networks_look_linear_where_that_is_of_use():
+    def same(depth, name, **more):
+        widths = (6, *[8] * (depth - 1), 3)
+        one, other = (pdadmm.random_params(KEY, widths, i, **more) for i in (None, name))
+        return all(np.array_equal(W, V) for (W, _), (V, _) in zip(one, other, strict=True))
+
+    assert same(15, "orthogonal")
+    assert same(16, "looks_linear")
+    assert same(16, "looks_linear", activation=pdadmm.LeakyReLU(0.2))
+    assert same(16, "orthogonal", activation="tanh")  # neurons of opposite z would stay so
+    assert same(16, "orthogonal", activation="sigmoid")
+    refused(
+        r"'looks_linear', but f\(z\) - f\(-z\) of tanh is not linear: choose 'orthogonal'",
+        lambda: pdadmm.random_params(KEY, (6, 8, 3), "looks_linear", activation="tanh"),
+    )
+
+
+def test_blocks_add_less_the_more_there_are():
+    widths = (6, *[8] * 9, 3)
+    plain = pdadmm.random_params(KEY, widths)
+    blocks = pdadmm.random_params(KEY, widths, residual_block=3)
+    norms = [[np.linalg.norm(W) for W, _ in params] for params in (blocks, plain)]
+    expected = np.ones(10)
+    expected[[3, 6, 8]] = 3**-0.5  # the last block has two layers
+    np.testing.assert_allclose(np.divide(*norms), expected, rtol=1e-5)
