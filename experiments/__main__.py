@@ -87,6 +87,11 @@ COMMANDS: dict[str, Command] = {
         study.CommunicationConfig,
         "Train with messages of every dtype, and count bytes against accuracy.",
     ),
+    "study settings": Command(
+        "study.settings",
+        study.SettingsConfig,
+        "Train sweeps as recommended, and with other numbers: what tuning would add.",
+    ),
     "study ablations": Command(
         "study.ablations", study.AblationsConfig, "Train ADMM with one thing changed at a time."
     ),

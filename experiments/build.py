@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -219,7 +220,7 @@ def settled(options: TrainConfig, widths: Sequence[int], mesh: Mesh | None) -> T
         return options
     number = 1 if mesh is None else stages(mesh)
     given = _given(wanted, "schedule", "rule")
-    chosen = pdadmm.sweeps.recommended(widths, wanted.batch, number, **given)
+    chosen = pdadmm.sweeps.recommended(widths, wanted.batch, number, updates=wanted.cosine, **given)
     found = dataclasses.replace(
         wanted,
         schedule=chosen.schedule,
@@ -229,19 +230,27 @@ def settled(options: TrainConfig, widths: Sequence[int], mesh: Mesh | None) -> T
     return dataclasses.replace(options, sweeps=found)
 
 
-def sweeps(options: TrainConfig, widths: Sequence[int]) -> pdadmm.sweeps.Config:
+def sweeps(options: TrainConfig, widths: Sequence[int], samples: int) -> pdadmm.sweeps.Config:
     """The recommended recipe as it was asked for; its ValueErrors say what is wrong.
 
     Args:
         options: as ``settled`` leaves them.
         widths: (features, hidden, ..., outputs).
+        samples: of a pass.
     """
     wanted, method = options.sweeps, options.method
-    rule: pdadmm.sweeps.Rule = pdadmm.sweeps.Proximal(ridge=wanted.ridge, momentum=wanted.momentum)
-    if wanted.batch is not None:
+    if wanted.batch is None:
+        recommended = pdadmm.sweeps.recommended(widths).rule
+        assert isinstance(recommended, pdadmm.sweeps.Proximal)
+        given = _given(wanted, "ridge", "momentum", "clipping")
+        rule: pdadmm.sweeps.Rule = dataclasses.replace(recommended, **given)
+    else:
         assert wanted.rate is not None  # as settled
         lion = wanted.rule == "lion"
-        rule = (pdadmm.sweeps.Lion if lion else pdadmm.sweeps.Adam)(wanted.rate)
+        updates = None
+        if wanted.cosine is not None:
+            updates = wanted.cosine * math.ceil(samples / wanted.batch)
+        rule = (pdadmm.sweeps.Lion if lion else pdadmm.sweeps.Adam)(wanted.rate, updates)
     return pdadmm.sweeps.recommended(
         widths,
         wanted.batch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -95,8 +96,8 @@ def fit(
         widths: (features, hidden, ..., outputs).
         passes: passes over the data at most; of Algorithm 1, iterations.
         config: of sweeps or of Algorithm 1; by default what ``sweeps.recommended`` says for
-            batches of 128 samples and the stages of the mesh, with the squared error for targets
-            that are floating numbers and softmax cross-entropy for others.
+            batches of 128 samples, so many passes and the stages of the mesh, with the squared
+            error for targets that are floating numbers and softmax cross-entropy for others.
         key: of the first weights and of the order of the samples; by default that of seed 0.
         validation: held-out samples to evaluate on.
         patience: evaluations without a smaller validation loss after which to stop; None for never.
@@ -127,7 +128,7 @@ def fit(
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is {callback!r}, but has to be a function.")
     mesh = None if mesh is None else checked_mesh(mesh)
-    config = _default(data, widths, mesh) if config is None else config
+    config = _default(data, widths, passes, mesh) if config is None else config
     check_problem(config)
     real = inference.is_regression(data, config, widths[-1])
     algorithm: Any = admm if isinstance(config, admm.Config) else sweeps
@@ -182,13 +183,15 @@ def fit(
     return Fitted(network, state, config, history)
 
 
-def _default(data: Data, widths: tuple[int, ...], mesh: Mesh | None) -> sweeps.Config:
+def _default(data: Data, widths: tuple[int, ...], passes: int, mesh: Mesh | None) -> sweeps.Config:
     """What is recommended for such data."""
     loss = (
         "squared_error" if jnp.issubdtype(data.y.dtype, jnp.floating) else "softmax_cross_entropy"
     )
-    batch, count = min(BATCH, data.x.shape[0]), 1 if mesh is None else stages(mesh)
-    return sweeps.recommended(widths, batch, stages=count, loss=loss)
+    samples, count = data.x.shape[0], 1 if mesh is None else stages(mesh)
+    batch = min(BATCH, samples)
+    updates = passes * math.ceil(samples / batch)
+    return sweeps.recommended(widths, batch, stages=count, updates=updates, loss=loss)
 
 
 def _units(

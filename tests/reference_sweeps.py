@@ -24,11 +24,12 @@ class Proximal:
     ridge: float
     momentum: float
     average: float
+    clipping: float | None = None
 
     def begin(self, W, b):
-        del b
         self.gram, self.weight = np.zeros((len(W) + 1,) * 2), 0.0
         self.velocity = 0.0
+        self.weights = np.concatenate([W, b[None]])
         return self
 
     def move(self, p, r, decay=0.0, bias=True):
@@ -42,6 +43,12 @@ class Proximal:
         wish = (ones.T @ r / len(p) - decay) / self.nu
         step = np.linalg.solve(mean + ridge * np.eye(len(mean)), wish)
         self.velocity = self.momentum * self.velocity + step
+        if self.clipping is not None:
+            size = max(np.linalg.norm(self.weights), 0.1 * self.weights.shape[1] ** 0.5)
+            most, length = self.clipping * size, np.linalg.norm(self.velocity)
+            if length > most:
+                self.velocity = self.velocity * (most / length)
+        self.weights = self.weights + self.velocity
         return self.velocity[:-1], self.velocity[-1]
 
 
@@ -50,6 +57,7 @@ class Adam:
     """Adam (Kingma and Ba), algorithm 1, on the negative of what the samples ask for."""
 
     rate: float
+    updates: float | None = None
 
     def begin(self, W, b):
         self.first = self.second = np.zeros((len(W) + 1, W.shape[1]))
@@ -65,7 +73,8 @@ class Adam:
         self.second = 0.999 * self.second + 0.001 * slope**2
         first = self.first / (1 - 0.9**self.count)
         second = self.second / (1 - 0.999**self.count)
-        step = -self.rate * first / (np.sqrt(second) + 1e-8)
+        rate = self.rate * falling(self.count - 1, self.updates)
+        step = -rate * first / (np.sqrt(second) + 1e-8)
         return step[:-1], step[-1]
 
 
@@ -74,18 +83,26 @@ class Lion:
     """Lion (Chen et al.), algorithm 2 without weight decay, on the negative of the same."""
 
     rate: float
+    updates: float | None = None
 
     def begin(self, W, b):
-        self.kept = np.zeros((len(W) + 1, W.shape[1]))
+        self.kept, self.count = np.zeros((len(W) + 1, W.shape[1])), 0
         del b
         return self
 
     def move(self, p, r, decay=0.0, bias=True):
         ones = np.concatenate([p, np.full((len(p), 1), float(bias))], axis=1)
         slope = -ones.T @ r / len(p) + decay
-        step = -self.rate * np.sign(0.9 * self.kept + 0.1 * slope)
+        rate = self.rate * falling(self.count, self.updates)
+        step = -rate * np.sign(0.9 * self.kept + 0.1 * slope)
+        self.count += 1
         self.kept = 0.99 * self.kept + 0.01 * slope
         return step[:-1], step[-1]
+
+
+def falling(done: int, updates: float | None) -> float:
+    """What is left of a rate that falls to 0 along half a cosine."""
+    return 1.0 if updates is None else (1 + np.cos(np.pi * min(done / updates, 1))) / 2
 
 
 def respond(f: Callable, slope: Callable, a: np.ndarray, pull: np.ndarray) -> np.ndarray:

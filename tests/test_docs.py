@@ -116,33 +116,25 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path):
 
 def test_the_recommended_settings_are_the_librarys():
     text = (DOCS / "settings.md").read_text()
-    (table,) = re.findall(r"^\| batch \| depth .*?\n\n", text, re.DOTALL | re.MULTILINE)
+    (table,) = re.findall(r"^\| batch \| `nu` .*?\n\n", text, re.DOTALL | re.MULTILINE)
     rows = [
         [cell.strip() for cell in row.split("|")[1:-1]] for row in table.strip().splitlines()[2:]
     ]
-    *full, batches, staged = rows
-    assert len(full) == 3
-
-    def recommended(depth: int, batch: int | None = None) -> sweeps.Config:
-        return sweeps.recommended((4, *[8] * (depth - 1), 2), batch=batch)
-
-    for _, depth, nu, *_ in full:
-        (layers,) = map(int, re.findall(r"\d+", depth))
-        within = {"up to": range(2, layers + 1), "or more": range(layers, layers + 9)}
-        for d in next((v for k, v in within.items() if k in depth), [layers]):
-            assert recommended(d).nu == float(nu)
-    assert recommended(30, 128).nu == float(batches[2])
-    on_stages = sweeps.recommended((4, *[8] * 4, 2), batch=128, stages=4)
-    for config, row in (
-        (recommended(3), full[0]),
-        (recommended(3, 128), batches),
-        (on_stages, staged),
-    ):
-        assert f'"{config.schedule}"' in row[5]
-        name, numbers = re.findall(r"`(\w+)\(([^)]*)\)`", row[3])[0]
+    widths = (4, *[400] * 4, 2)
+    for row, (batch, stages) in zip(rows, ((None, 1), (128, 1), (128, 4)), strict=True):
+        config = sweeps.recommended(widths, batch, stages)
+        assert float(row[1]) == config.nu
+        assert f'"{config.schedule}"' in row[3]
+        name, numbers = re.findall(r"`(\w+)(?:\(([^)]*)\))?`", row[2])[0]
         assert type(config.rule).__name__ == name
         for field, value in re.findall(r"(\w+)=([\d.]+)", numbers):
             assert getattr(config.rule, field) == float(value)
+    (share,) = re.findall(r"`clipping` is ([\d.]+) / layers", rows[0][2])
+    assert sweeps.recommended(widths).rule.clipping == float(share) / 5
+    (most,) = re.findall(r"1 / sum of hidden widths, at most ([\d.]+)", rows[1][2])
+    assert sweeps.recommended(widths, 128).rule.rate == 1 / 1600
+    assert sweeps.recommended((4, 8, 2), 128).rule.rate == float(most)
+    assert sweeps.recommended(widths, 128, 4).rule.rate == 1 / 16000
 
 
 def test_the_new_names_of_the_changelog_exist():

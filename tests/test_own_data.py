@@ -27,7 +27,14 @@ WAYS = {
     "stages": (*SWEEPS, "--mesh.layer", 3),
     "double": ("--double",),
 }
-ACCURATE = ("compare", "race", "study convergence", "study communication", "study ablations")
+ACCURATE = (
+    "compare",
+    "race",
+    "study convergence",
+    "study communication",
+    "study ablations",
+    "study settings",
+)
 
 
 @pytest.fixture(scope="module")

@@ -66,9 +66,10 @@ def transcribed(params, data, config, passes=2, batch=None, cuts=None, **more):
     """The same by the transcription, and all losses; cuts are (first, after the last) sample."""
     rule, nu = config.rule, float(config.nu)
     if isinstance(rule, sweeps.Proximal):
-        made = partial(reference.Proximal, nu, rule.ridge, rule.momentum, rule.average)
+        numbers = rule.ridge, rule.momentum, rule.average, rule.clipping
+        made = partial(reference.Proximal, nu, *numbers)
     else:
-        made = partial(getattr(reference, type(rule).__name__), rule.rate)
+        made = partial(getattr(reference, type(rule).__name__), rule.rate, rule.updates)
     params = as_numpy(params)
     rules = [made().begin(*pair) for pair in params]
     x, y = np.asarray(data.x, np.float64), np.asarray(data.y)
@@ -102,6 +103,26 @@ def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
     assert_close(info.loss, losses[-len(info.loss) :])
     assert bool(info.finite)
     assert bool(info.converged.all())
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        sweeps.Proximal(ridge=0.1, momentum=0.5, clipping=0.01),  # always shortens
+        sweeps.Proximal(ridge=0.1, momentum=0.5, clipping=0.05),  # at times
+        sweeps.Adam(0.01, updates=4),  # of six
+        sweeps.Lion(0.01, updates=9),
+    ],
+)
+def test_updates_are_clipped_and_rates_fall_as_transcribed(rule, stages):
+    config = sweeps.Config(nu=5.0, rule=rule, batch=16, schedule="synchronous")
+    params, data = problem(5)
+    mesh = None if stages == 1 else pdadmm.make_mesh(stages)
+    found, _ = swept(params, data, config, mesh=mesh)
+    expected, _ = transcribed(params, data, config, batch=16)
+    assert_close(found, expected)
 
 
 @pytest.mark.x64
@@ -555,23 +576,38 @@ def test_presets_are_what_they_say():
     assert (paper.nu, paper.rho) == (1e-4, 0.5)
     assert isinstance(paper.p_solver, admm.Search)
     assert isinstance(paper.W_solver, admm.Search)
-    depths = (3, 5, 10, 20, 50)
-    full = [sweeps.recommended((7, *[6] * (depth - 1), 4)) for depth in depths]
-    assert [config.nu for config in full] == [100, 100, 300, 1000, 1000]
-    assert all(isinstance(config.rule, sweeps.Proximal) for config in full)
-    batches = sweeps.recommended(network(20), 32, block=7)
+    for depth in (3, 12):
+        full = sweeps.recommended(network(depth))
+        assert (full.nu, full.rule) == (30, sweeps.Proximal(clipping=0.12 / depth))
+    batches = sweeps.recommended(network(20, 100), 32, block=7)
     assert (batches.batch, batches.nu, batches.block) == (32, 100, 7)
-    assert isinstance(batches.rule, sweeps.Adam)
+    assert batches.rule == sweeps.Adam(1 / 1900)
+    assert sweeps.recommended((7, 60, 20, 4), 32).rule == sweeps.Adam(0.003)
+    assert sweeps.recommended((7, 900, 100, 4), 32, updates=50).rule == sweeps.Adam(0.002, 50)
+
+
+@pytest.mark.parametrize("batch", [None, 12])
+@pytest.mark.parametrize("depth", [3, 20])
+def test_what_is_recommended_stays_finite_at_any_scale_of_targets(depth, batch):
+    _, data = problem(3)
+    widths = (*network(depth)[:-1], 1)
+    for scale in (1e-3, 1e3, 1e6):
+        targets = data._replace(y=scale * jnp.sin(5 * data.x[:, :1]))
+        config = sweeps.recommended(widths, batch, loss="squared_error")
+        state = sweeps.init(jax.random.key(0), targets, widths, config)
+        _, info = sweeps.run(state, targets, config, jax.random.key(1), steps=30)
+        assert bool(info.finite.all()), scale
 
 
 def test_the_rule_recommended_is_that_for_weights_that_are_late_or_not():
-    widths = network(20)
+    widths, adam, lion = network(11, 100), sweeps.Adam(0.001), sweeps.Lion(0.0001)
     alone, together = sweeps.recommended(widths, 32), sweeps.recommended(widths, 32, stages=4)
-    assert (alone.schedule, alone.rule) == ("synchronous", sweeps.Adam())
-    assert (together.schedule, together.rule) == ("streaming", sweeps.Lion())
+    assert (alone.schedule, alone.rule) == ("synchronous", adam)
+    assert (together.schedule, together.rule) == ("streaming", lion)
     assert sweeps.recommended(widths, stages=4).schedule == "synchronous"
-    assert sweeps.recommended(widths, 32, 4, schedule="zero_bubble").rule == sweeps.Adam()
-    assert sweeps.recommended(widths, 32, schedule="one_batch_late").rule == sweeps.Lion()
+    assert sweeps.recommended(widths, 32, 4, schedule="zero_bubble").rule == adam
+    assert sweeps.recommended(widths, 32, schedule="one_batch_late").rule == lion
+    assert sweeps.recommended(widths, 32, 4, rule="adam").rule == adam
     assert sweeps.recommended(widths, 32, 4, rule=sweeps.Adam(0.1)).rule == sweeps.Adam(0.1)
 
 

@@ -97,7 +97,10 @@ def test_other_meshes_go_on_to_rounding(tmp_path, config):
 
 @pytest.mark.parametrize(
     ("way", "before", "after"),
-    [(("--sweeps.nu", 0.2), ("nu", 0.2), 200.0), (("--sweeps.rate", 5.0), ("rate", 5.0), 0.005)],
+    [
+        (("--sweeps.nu", 0.2, "--sweeps.clipping", 1e9), ("nu", 0.2), 200.0),
+        (("--sweeps.rate", 5.0), ("rate", 5.0), 0.005),
+    ],
 )
 def test_a_rising_loss_is_answered(tmp_path, capsys, way, before, after):
     """Steps a thousand times too long are made a thousand times shorter."""
@@ -111,6 +114,20 @@ def test_a_rising_loss_is_answered(tmp_path, capsys, way, before, after):
     numbers = {line[before[0]] for line in lines_of(run) if before[0] in line}
     assert after in numbers
     assert json.loads((run / "summary.json").read_text())["train_accuracy"] > 0.9
+
+
+def test_clipped_updates_diverge_at_no_penalty(tmp_path, capsys):
+    run = swept(tmp_path, "--sweeps.nu", 0.2, "--iterations", 40)
+    assert "warning" not in capsys.readouterr().out
+    assert json.loads((run / "summary.json").read_text())["train_accuracy"] > 0.9
+
+
+def test_a_rate_falls_as_it_is_told(tmp_path):
+    """To nothing after 3 passes, from where on the weights stay."""
+    cosine = ("--sweeps.batch", 32, "--sweeps.cosine", 3, "--iterations")
+    losses = [line["loss"] for line in lines_of(swept(tmp_path, *cosine, 6))]
+    assert losses[0] > losses[1] > losses[2] > losses[3]
+    np.testing.assert_allclose(losses[4:], losses[3], rtol=0.02)
 
 
 def test_values_that_blow_up_are_named(tmp_path, capsys):

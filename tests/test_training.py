@@ -42,7 +42,7 @@ def test_it_is_the_loop_that_it_stands_for():
 
 def test_by_default_it_learns_and_takes_what_is_recommended():
     fitted = pdadmm.fit(TRAIN, WIDTHS, 60)
-    assert fitted.config == sweeps.recommended(WIDTHS, batch=128)
+    assert fitted.config == sweeps.recommended(WIDTHS, batch=128, updates=120)
     assert float(fitted.network.evaluate(HELD)[1]) > 0.9
     assert np.isnan(fitted.history.validation_loss).all()
     same(fitted.network.weights, pdadmm.params(fitted.state))

@@ -114,21 +114,30 @@ class SweepsConfig:
     by its own subproblem."""
 
     nu: float | None = None
-    """Penalty on z = p W + b; over all samples the inverse of the steps' length.  Without it what
-    is recommended for the depth: 100 up to 5 layers, 300 at 10, 1000 from 20 on; 100 in batches."""
+    """Penalty on z = p W + b; over all samples the inverse of the steps' length.  By default 30,
+    and 100 in batches."""
 
     rule: RuleName | None = None
     """What moves the weights in batches; by default Lion where the schedule lets weights be late,
     else Adam."""
 
     rate: float | None = None
-    """Learning rate of the rule; by default 0.001 for Adam, 0.0001 for Lion."""
+    """Learning rate of the rule; by default 1 over the sum of the hidden widths for Adam, 0.003 at
+    most, and a tenth of that for Lion.  Twice as much where it falls."""
+
+    cosine: int | None = None
+    """After how many passes the rate has fallen to 0, along half a cosine; by default it does not
+    fall."""
 
     ridge: float = 0.01
     """Weight of W's proximal term, relative to the mean square of its inputs."""
 
     momentum: float = 0.9
     """Share of W's last step that is added to the next."""
+
+    clipping: float | None = None
+    """Longest update of W over all samples, as a share of W; by default 0.12 over the number of
+    layers."""
 
     mu: float = 0.0
     """Weight of (mu/2) ||W||^2 beside the mean risk."""
@@ -148,18 +157,20 @@ class SweepsConfig:
     they take, for zero_bubble and one_batch_late."""
 
     def check(self) -> None:
-        """Raises ValueError for numbers of samples below 1."""
+        """Raises ValueError for numbers of samples, blocks or passes below 1."""
         if self.batch is not None:
             check_count("sweeps.batch", self.batch)
         if self.microbatches is not None:
             check_count("sweeps.microbatches", self.microbatches)
+        if self.cosine is not None:
+            check_count("sweeps.cosine", self.cosine)
         check_count("sweeps.block", self.block)
 
     def unused(self) -> list[str]:
         """The options given for the rule that is not used."""
         others = (
-            ("rule", "rate", "schedule", "microbatches")
+            ("rule", "rate", "cosine", "schedule", "microbatches")
             if self.batch is None
-            else ("ridge", "momentum")
+            else ("ridge", "momentum", "clipping")
         )
         return [name for name in changed_options(self) if name in others]

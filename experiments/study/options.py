@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from experiments.data.config import DataConfig
-from experiments.options.checks import check_counts
+from experiments.data.dataset import Dataset
+from experiments.options.checks import check_chosen, check_count, check_counts
 from experiments.options.devices import MessageDtype
 from experiments.options.network import MethodConfig, NetworkConfig, SolverName
 
@@ -45,6 +47,60 @@ class AblationsConfig:
             )
         if not self.data.validation:
             raise ValueError("data.validation is 0: give a share above 0, to score on.")
+
+
+@dataclass(frozen=True)
+class SettingsConfig:
+    """Trains sweeps as recommended, and with nu or the rate times factors, on held-out samples.
+
+    How far below the best factor the recommended settings are is what tuning would add to them.
+    """
+
+    data: DataConfig = field(default_factory=partial(DataConfig, validation=0.2))
+
+    layers: tuple[int, ...] = (3, 10, 20)
+    """Depths of the networks."""
+
+    neurons: int = 100
+    """Width of the hidden layers."""
+
+    passes: int = 60
+    """Passes over all samples at once, where nu is changed."""
+
+    batch_passes: int = 20
+    """Passes in batches, where the rate is changed, which falls along half a cosine."""
+
+    batch: int = 128
+    """Samples of a batch."""
+
+    factors: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+    """What the recommended number is multiplied by; 1 among them."""
+
+    seeds: int = 3
+    """Seeds of the first weights and of the order of the samples."""
+
+    out: Path = Path("runs")
+    """Directory in which the run directory is made."""
+
+    def check(self) -> None:
+        """Raises ValueError for settings that leave nothing to compare."""
+        check_counts(self, least={})
+        self.data.check()
+        check_chosen("layers", self.layers)
+        check_chosen("factors", self.factors)
+        for layers in self.layers:
+            check_count("layers", layers, 2)
+        for factor in self.factors:
+            if not 0 < factor < math.inf:
+                raise ValueError(f"factors has {factor}: give finite numbers above 0.")
+        if 1.0 not in self.factors:
+            raise ValueError(f"factors are {self.factors}: give 1 too, the recommended settings.")
+        if not self.data.validation:
+            raise ValueError("data.validation is 0: give a share above 0, to score on.")
+
+    def widths(self, dataset: Dataset, layers: int) -> tuple[int, ...]:
+        """Those of a network of so many layers for a data set."""
+        return (dataset.x_train.shape[1], *[self.neurons] * (layers - 1), dataset.classes)
 
 
 @dataclass(frozen=True)

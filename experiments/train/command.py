@@ -95,7 +95,7 @@ def trainer_of(options: TrainConfig, dataset: Dataset) -> Trainer:
     samples = len(dataset.y_train)
     if options.algorithm == "sweeps":
         options = build.settled(options, widths, mesh)
-        config = build.sweeps(options, widths)
+        config = build.sweeps(options, widths, samples)
         check_representable(config, dtype)
         build.check_fits(widths, min(samples, config.batch or config.block), devices)
         batches_of(samples, config.batch, config.block, options.mesh.data)  # or is refused

@@ -15,7 +15,7 @@ from experiments.algorithms.sweeps import SWEEPS
 from experiments.train.checkpoints import Found, restore
 from experiments.train.trainer import Record, Trainer
 from pdadmm_jax.parallel.mesh import stages
-from pdadmm_jax.sweeps.rules import ConstantRate
+from pdadmm_jax.sweeps.rules import RateRule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,13 +127,13 @@ def _mean_losses(chunk: Chunk) -> np.ndarray:
 def _numbers(config: pdadmm.sweeps.Config) -> dict[str, float]:
     """What sets the length of the steps."""
     rule = config.rule
-    rate = {"rate": float(rule.rate)} if isinstance(rule, ConstantRate) else {}
+    rate = {"rate": float(rule.rate)} if isinstance(rule, RateRule) else {}
     return {"nu": float(config.nu), **rate}
 
 
 def _with_numbers(config: pdadmm.sweeps.Config, numbers: dict[str, float]) -> pdadmm.sweeps.Config:
     """The same with these numbers."""
     rule = config.rule
-    if isinstance(rule, ConstantRate):
+    if isinstance(rule, RateRule):
         rule = dataclasses.replace(rule, rate=numbers["rate"])
     return config.replace(nu=numbers["nu"], rule=rule)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from pdadmm_jax import _checks
 from pdadmm_jax._checks import check_count, check_flag, check_widths, checked_number, look_up
@@ -15,7 +12,7 @@ from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
 from pdadmm_jax.numerics.products import Precision
 from pdadmm_jax.problems.problem import ActivationLike, LossLike, resolve_problem
-from pdadmm_jax.sweeps.rules import Proximal, resolve_rule
+from pdadmm_jax.sweeps.rules import Adam, Lion, Proximal, Rule, resolve_rule
 from pdadmm_jax.sweeps.stream import EMPTIED, SCHEDULES
 
 RuleLike = Any  # a Rule, the name of one, or an Optax optimizer
@@ -112,25 +109,38 @@ def check_config(config: Any) -> None:
     _checks.check_config(config, Config, "sweeps")
 
 
+# What updates may come to: all layers together change what a network does by about a tenth.
+CHANGE = 0.12
+RATE, MOST = 1.0, 3e-3  # Adam's, times the sum of the hidden widths, and at most
+
+
 def recommended(
-    widths: Sequence[int], batch: int | None = None, stages: int = 1, **changes: Any
+    widths: Sequence[int],
+    batch: int | None = None,
+    stages: int = 1,
+    *,
+    updates: Number | None = None,
+    **changes: Any,
 ) -> Config:
-    """The settings that learn best, by depth, batch and number of stages.
+    """The settings that learn best, by shape, batch and number of stages; nothing has to be tuned.
 
-    | batch | stages | schedule | rule | nu |
-    |---|---|---|---|---|
-    | None | any | synchronous | ``Proximal()`` | 100 to 5 layers, 300 at 10, 1,000 from 20 |
-    | a number | 1 | synchronous | ``Adam(1e-3)`` | 100 |
-    | a number | several | streaming | ``Lion(1e-4)`` | 100 |
+    | batch | stages | schedule | rule |
+    |---|---|---|---|
+    | None | any | synchronous | ``Proximal(clipping=0.12 / layers)`` at nu = 30 |
+    | a number | 1 | synchronous | ``Adam`` at nu = 100 |
+    | a number | several | streaming | ``Lion``, at a tenth of that rate |
 
-    * A stiff nu, by which every layer's direction is that of the risk itself.  Over all samples
-      1/nu is the length of the steps, and all layers move at once: the more there are, the shorter
-      the steps have to be.
+    The rate of Adam is 1 over the sum of the hidden widths, and twice that where it falls; at most
+    0.003.
+
+    * A stiff nu, by which every layer's direction is that of the risk itself.
     * Over all samples, W by its own subproblem solved exactly near the old weights: along the
       inverse of its inputs' Gram matrix, the steps of all directions are about equally long, where
-      the gradient's differ by the condition of that matrix.
+      the gradient's differ by the condition of that matrix.  All layers move at once: the more
+      there are, the less each may change.
     * Over small batches, where a Gram matrix would cost more than all the rest, Adam's rule on the
-      same directions.
+      same directions.  Each update moves all weights by about the rate, and all of a layer's
+      inputs and all layers together change what the network does.
     * On several stages, none of which is to wait, weights that are at most two batches late, and
       Lion's rule, which does not mind.
 
@@ -138,27 +148,27 @@ def recommended(
         widths: (features, hidden, ..., outputs).
         batch: samples between two updates of the weights; None for all.
         stages: over which the layers are laid out.
+        updates: in batches, how many updates there will be, if that is known: the rate then falls
+            to 0 along half a cosine, which ends more accurately.
         **changes: fields of ``Config`` to set otherwise; of another schedule the rule is that for
-            weights that are late or not.
+            weights that are late or not, and a rule given by its name has the numbers above.
 
     Raises:
         ValueError: widths that make no network, no number of stages, or fields out of range.
     """
-    depth = len(check_widths(widths)) - 1
+    widths = check_widths(widths)
     waits = check_count("stages", stages) == 1 or batch is None
     schedule = changes.get("schedule", "synchronous" if waits else "streaming")
+    rate = min(MOST, (1 if updates is None else 2) * RATE / sum(widths[1:-1]))
+    rules: dict[str, Rule] = {
+        "proximal": Proximal(clipping=CHANGE / (len(widths) - 1)),
+        "adam": Adam(rate, updates),
+        "lion": Lion(rate / 10, updates),
+    }
+    nu, rule = 100.0, "adam" if schedule in EMPTIED else "lion"
     if batch is None:
-        nu, rule = _nu_of_depth(depth), "proximal"
-    else:
-        nu, rule = 100.0, "adam" if schedule in EMPTIED else "lion"
-    settings = {"batch": batch, "schedule": schedule, "nu": nu, "rule": rule}
-    return Config(**settings | changes)
-
-
-def _nu_of_depth(depth: int) -> float:
-    """100 up to 5 layers, 300 at 10, 1,000 from 20 on, and between them along straight lines
-
-    in logarithms.
-    """
-    depths, values = np.log([5, 10, 20]), np.log([100, 300, 1000])
-    return round(math.exp(np.interp(math.log(depth), depths, values)), 3)
+        nu, rule = 30.0, "proximal"
+    settings = {"batch": batch, "schedule": schedule, "nu": nu, "rule": rule} | changes
+    if isinstance(settings["rule"], str):
+        settings["rule"] = rules.get(settings["rule"], settings["rule"])
+    return Config(**settings)

@@ -77,18 +77,23 @@ class Proximal:
 
     m being the mean diagonal entry of the Gram matrix of (p, 1).  Since z - a = r / nu, it goes
     along the Gram matrix's inverse times p^T r, by 1/nu: nu is the inverse of a learning rate.
-    The momentum is Polyak's heavy ball: steps are 1 / (1 - momentum) times as long in the end.
+    The momentum is Polyak's heavy ball: steps are 1 / (1 - momentum) times as long in the end.  An
+    update that is too long for the weights it is added to, by Frobenius norms of (W; b), is
+    shortened, and so is what momentum makes of it.
 
     Attributes:
         ridge: weight of the proximal term.
         momentum: share of the last update that is made again, from 0 to below 1.
         average: share of the last batches' Gram matrix in the one that is used, from 0 (for full
             batches) to below 1; one small batch alone does not know all directions.
+        clipping: the longest update, as a share of the weights it is added to; weights shorter
+            than a tenth of orthonormal columns count as long as that.  None for no limit.
     """
 
     ridge: Number = 0.01
     momentum: Number = 0.9
     average: Number = 0.0
+    clipping: Number | None = None
     needs_gram: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -96,6 +101,9 @@ class Proximal:
         for name in ("momentum", "average"):
             share = checked_number(name, getattr(self, name), above=0.0, allowed=True, below=1.0)
             object.__setattr__(self, name, share)
+        if self.clipping is not None:
+            clipping = checked_number("clipping", self.clipping, above=0.0)
+            object.__setattr__(self, "clipping", clipping)
 
     def init(self, weights: Weights) -> RuleState:
         n_in = weights.W.shape[0]
@@ -105,7 +113,6 @@ class Proximal:
     def update(
         self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
     ) -> tuple[Weights, RuleState]:
-        del weights
         velocity, gram, weight = state
         assert statistics.gram is not None
         one = jnp.ones((1, 1), statistics.gram.dtype)
@@ -118,19 +125,35 @@ class Proximal:
         velocity = jax.tree.map(
             lambda old, new: self.momentum * old + new, velocity, Weights(step[:-1], step[-1])
         )
+        if self.clipping is not None:
+            n_out = weights.W.shape[-1]
+            longest = self.clipping * jnp.maximum(_norm(weights), 0.1 * n_out**0.5)
+            share = longest / jnp.maximum(_norm(velocity), longest)
+            velocity = jax.tree.map(lambda update: share * update, velocity)
         return velocity, (velocity, gram, weight)
 
 
+def _norm(weights: Weights) -> Array:
+    """The Frobenius norm of (W; b)."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(part)) for part in weights))
+
+
 @dataclasses.dataclass(frozen=True)
-class ConstantRate:
-    """What rules share that scale an Optax direction by a rate that is a number."""
+class RateRule:
+    """What rules share that scale an Optax direction, which counts its updates, by a rate.
+
+    The rate is constant, or falls to 0 along half a cosine.
+    """
 
     rate: Number
+    updates: Number | None = None
     needs_gram: ClassVar[bool] = False
     direction: ClassVar[optax.GradientTransformation]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rate", checked_number("rate", self.rate, above=0.0))
+        if self.updates is not None:
+            object.__setattr__(self, "updates", checked_number("updates", self.updates, above=0.0))
 
     def init(self, weights: Weights) -> RuleState:
         return self.direction.init(weights)
@@ -139,19 +162,25 @@ class ConstantRate:
         self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
     ) -> tuple[Weights, RuleState]:
         del nu
+        rate = self.rate
+        if self.updates is not None:
+            done = jnp.minimum(state.count.astype(weights.W.dtype) / self.updates, 1)
+            rate = rate * (1 + jnp.cos(jnp.pi * done)) / 2
         updates, state = optax_update(self.direction, statistics.gradient, state, weights)
-        return jax.tree.map(lambda update: -self.rate * update, updates), state
+        return jax.tree.map(lambda update: -rate * update, updates), state
 
 
 @pytree_dataclass
 @dataclasses.dataclass(frozen=True)
-class Adam(ConstantRate):
-    """Adam (Kingma and Ba, 2015) with a constant rate that is a number of the configuration.
+class Adam(RateRule):
+    """Adam (Kingma and Ba, 2015) with a rate that is a number of the configuration.
 
-    ``optax.adam(rate)`` is the same rule, compiled again for every rate.
+    ``optax.adam(rate)`` is the same rule, and ``optax.adam(optax.cosine_decay_schedule(rate,
+    updates))``, compiled again for every rate.
 
     Attributes:
-        rate: learning rate.
+        rate: learning rate, of the first update.
+        updates: after how many it has fallen to 0, along half a cosine; None for a constant rate.
     """
 
     rate: Number = 1e-3
@@ -160,8 +189,8 @@ class Adam(ConstantRate):
 
 @pytree_dataclass
 @dataclasses.dataclass(frozen=True)
-class Lion(ConstantRate):
-    """Lion (Chen et al., 2023, arXiv:2302.06675) with a constant rate that is a number as well.
+class Lion(RateRule):
+    """Lion (Chen et al., 2023, arXiv:2302.06675) with a rate that is a number as well.
 
     Every weight moves by the rate, in the direction on which this batch and those before agree.
     So the length of a step never rests on what batches long ago were like, which may be why weights
@@ -170,6 +199,7 @@ class Lion(ConstantRate):
 
     Attributes:
         rate: how far a weight moves, about a tenth of what serves Adam.
+        updates: after how many it moves no more; see ``Adam``.
     """
 
     rate: Number = 1e-4

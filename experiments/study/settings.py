@@ -1,0 +1,150 @@
+"""``python -m experiments study settings``: what tuning would add to the recommended settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.table import Table
+
+import pdadmm_jax as pdadmm
+from experiments import build
+from experiments.algorithms.loop import Programs, Schedule, TrainState, train
+from experiments.algorithms.sweeps import SWEEPS
+from experiments.compare.results import plus_minus
+from experiments.data import load
+from experiments.report.measurement import Measurement, table
+from experiments.runtime.compilation_cache import enable_compilation_cache
+from experiments.runtime.errors import usage_errors
+from experiments.runtime.interrupts import INTERRUPTED, stop_requests
+from experiments.study.options import SettingsConfig
+
+WAYS = {"all samples": "penalty nu", "batches": "rate"}  # and the number that is changed
+
+
+class Row(NamedTuple):
+    """One network trained in one way.
+
+    Attributes:
+        way: of the batches.
+        layers: of the network.
+        recommended: the number that is changed, as recommended.
+        validation: held-out accuracy of every factor, from every seed.
+    """
+
+    way: str
+    layers: int
+    recommended: float
+    validation: dict[float, list[float]]
+
+    @property
+    def gap(self) -> float:
+        """How far the mean accuracy as recommended is below that of the best factor."""
+        means = {factor: np.mean(values) for factor, values in self.validation.items()}
+        return float(max(means.values()) - means[1.0])
+
+
+def main(options: SettingsConfig) -> int:
+    """Trains with the recommended settings and with others, and reports; returns the exit code.
+
+    Raises:
+        UsageError: the configuration cannot be carried out.
+    """
+    enable_compilation_cache()
+    with usage_errors():
+        dataset = load(options.data)
+        dataset.check_classes()
+        shapes = [options.widths(dataset, layers) for layers in options.layers]
+        for widths in shapes:
+            build.check_fits(widths, len(dataset.y_train))
+        splits = build.splits(dataset, np.float32, None)
+        build.held_out(splits, options.data)
+    measurement = Measurement("settings", options)
+    measurement.show(
+        f"{dataset.name}: {splits.samples} training samples, {len(dataset.y_validation)} held out; "
+        f"hidden layers of {options.neurons}, {options.passes} passes over all samples, "
+        f"{options.batch_passes} in batches of {options.batch}, {options.seeds} seed(s)"
+    )
+    rows: list[Row] = []
+    with stop_requests() as asked:
+        for way in WAYS:
+            for widths in shapes:
+                if not asked:
+                    rows.append(_row(way, widths, options, splits))
+            done = [row for row in rows if row.way == way]
+            if done:
+                measurement.show(_table(way, done))
+    if asked:
+        measurement.show("interrupted: results so far are saved")
+    measurement.draw("study.settings_figure", rows)
+    measurement.save({"rows": [row._asdict() | {"gap": row.gap} for row in rows]})
+    return INTERRUPTED if asked else 0
+
+
+def _row(way: str, widths: tuple[int, ...], options: SettingsConfig, splits: build.Splits) -> Row:
+    """One network, with the number times every factor."""
+    samples = splits.samples
+    passes, batch, updates = options.passes, None, None
+    if way == "batches":
+        passes, batch = options.batch_passes, min(options.batch, samples)
+        updates = passes * -(-samples // batch)
+    config = pdadmm.sweeps.recommended(widths, batch, updates=updates)
+    programs, found = Programs(), {}
+    for factor in options.factors:
+        found[factor] = [
+            _accuracy(scaled(config, factor), widths, seed, passes, splits, programs)
+            for seed in range(options.seeds)
+        ]
+    return Row(way, len(widths) - 1, number(config), found)
+
+
+def number(config: pdadmm.sweeps.Config) -> float:
+    """What is changed: the rate in batches, else nu."""
+    rule: Any = config.rule
+    return float(config.nu if config.batch is None else rule.rate)
+
+
+def scaled(config: pdadmm.sweeps.Config, factor: float) -> pdadmm.sweeps.Config:
+    """The settings with that number times a factor."""
+    changed = factor * number(config)
+    if config.batch is None:
+        return config.replace(nu=changed)
+    rule: Any = config.rule
+    return config.replace(rule=dataclasses.replace(rule, rate=changed))
+
+
+def _accuracy(
+    config: pdadmm.sweeps.Config,
+    widths: tuple[int, ...],
+    seed: int,
+    passes: int,
+    splits: build.Splits,
+    programs: Programs,
+) -> float:
+    start, order = jax.random.split(jax.random.key(seed))
+    data = splits.solved
+    state = TrainState(pdadmm.sweeps.init(start, data, widths, config), config)
+    schedule = Schedule(passes, passes, passes)
+    *_, last = train(SWEEPS, state, data, order, schedule, splits.of("validation"), programs)
+    return last.scores["validation"][1]
+
+
+def _table(way: str, rows: list[Row]) -> Table:
+    factors = rows[0].validation
+    made = table(
+        "layers",
+        WAYS[way],
+        *(f"x {factor:g}" for factor in factors),
+        "best - recommended",
+        title=f"\n{way}: held-out accuracy, %, at the recommended {WAYS[way]} times a factor",
+    )
+    for row in rows:
+        made.add_row(
+            str(row.layers),
+            f"{row.recommended:.3g}",
+            *(plus_minus([100 * share for share in row.validation[f]], 1) for f in factors),
+            f"{100 * row.gap:.1f}",
+        )
+    return made

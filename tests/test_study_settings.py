@@ -1,0 +1,48 @@
+"""What tuning would add to the recommended settings."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from experiments.study import settings
+from experiments.study.options import SettingsConfig
+from pdadmm_jax import sweeps
+from tests.commands import assert_refused
+
+
+def test_a_factor_changes_the_number_that_it_is_about():
+    full, batches = (sweeps.recommended((4, 500, 500, 3), batch) for batch in (None, 32))
+    assert settings.scaled(full, 3.0) == full.replace(nu=3 * full.nu)
+    assert settings.scaled(batches, 3.0).rule == sweeps.Adam(3 * batches.rule.rate)
+    assert settings.scaled(full, 1.0) == full
+
+
+def test_what_is_recommended_is_compared_with_the_best(tmp_path, capsys):
+    small = {"layers": (3,), "neurons": 32, "passes": 30, "batch_passes": 10, "seeds": 2}
+    options = SettingsConfig(**small, factors=(1.0, 1e4), out=tmp_path)
+    assert settings.main(options) == 0
+    (directory,) = tmp_path.iterdir()
+    full, batches = json.loads((directory / "settings.json").read_text())["rows"]
+    assert (full["way"], full["recommended"]) == ("all samples", 30)
+    assert (batches["way"], batches["layers"]) == ("batches", 3)
+    for row in (full, batches):
+        well, badly = row["validation"]["1.0"], row["validation"]["10000.0"]
+        assert min(well) > max(badly) + 0.2  # a crawl, and steps that are far too long
+        assert row["gap"] == 0
+    assert "best - recommended" in capsys.readouterr().out
+    assert (directory / "settings.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--factors", 0.1, 10), "factors are (0.1, 10.0): give 1 too"),
+        (("--factors", 1, 0), "factors has 0.0: give finite numbers above 0"),
+        (("--layers", 1), "layers is 1: give 2 or more"),
+        (("--data.validation", 0), "data.validation is 0"),
+    ],
+)
+def test_a_mistake_gets_one_line(words, complaint):
+    assert_refused(("study", "settings", *words), complaint)
