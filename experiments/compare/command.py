@@ -18,6 +18,7 @@ from experiments.compare.runner import Runner, exit_code_of, trial_runner
 from experiments.compare.trial import Point, Task, Trial
 from experiments.compare.tuning import TUNING, tuned
 from experiments.data import Dataset, load
+from experiments.options.network import network_title
 from experiments.report.saved_output import SavedOutput
 from experiments.runtime import run_directory as runs
 from experiments.runtime import screen
@@ -74,7 +75,7 @@ def study(options: CompareConfig, console: Console) -> Study:
         results = [result(method, options, tuning, final, runner) for method in options.methods]
     output.show(results_table(results))
     histories = {one.method: one.histories for one in results}
-    heading = f"{title}: {' - '.join(map(str, final.widths))}"
+    heading = f"{title}: {network_title(final.widths)}"
     output.draw("compare.png", lambda: _curves(histories, heading))
     runs.write_json(directory / "compare.json", {"results": [summary(one) for one in results]})
     output.save()
@@ -102,7 +103,7 @@ def result(name: str, options: CompareConfig, tuning: Task, final: Task, runner:
 
 def described(options: CompareConfig, dataset: Dataset, tuning: Task, final: Task) -> str:
     """What is about to be compared."""
-    widths = " - ".join(map(str, final.widths))
+    widths = network_title(final.widths)
     tuned = (
         f"; tuning trains on {len(tuning.train.x)} and is scored on {len(tuning.scored.x)} others"
         if options.tune

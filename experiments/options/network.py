@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +16,15 @@ PrecisionName = Literal["float32", "tf32", "bfloat16"]
 InitializerName = Literal["he", "glorot", "orthogonal", "looks_linear", "paper"]
 RuleName = Literal["adam", "lion"]
 ScheduleName = Literal["synchronous", "zero_bubble", "one_batch_late", "streaming"]
+
+
+def network_title(widths: Sequence[int], between: str = " - ") -> str:
+    """Widths as titles name them; more than five equal ones as "9 x 500"."""
+    runs = [(width, len(list(same))) for width, same in itertools.groupby(widths)]
+    return between.join(
+        f"{number} x {width}" if number > 5 else between.join([str(width)] * number)
+        for width, number in runs
+    )
 
 
 @dataclass(frozen=True)

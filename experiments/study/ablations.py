@@ -16,7 +16,7 @@ from experiments.algorithms.admm import ADMM
 from experiments.algorithms.loop import Programs, Schedule, TrainState, train
 from experiments.compare.results import plus_minus
 from experiments.data import load
-from experiments.options.network import MethodConfig, NetworkConfig
+from experiments.options.network import MethodConfig, NetworkConfig, network_title
 from experiments.report.measurement import Measurement, table
 from experiments.runtime.compilation_cache import enable_compilation_cache
 from experiments.runtime.errors import usage_errors
@@ -122,7 +122,7 @@ def main(options: AblationsConfig) -> int:
     measurement = Measurement("ablations", options)
     measurement.show(
         f"{dataset.name}: {splits.samples} training samples, {len(dataset.y_validation)} held out; "
-        f"hidden layers {' - '.join(map(str, options.hidden))}, {options.iterations} iterations, "
+        f"hidden layers {network_title(options.hidden)}, {options.iterations} iterations, "
         f"{options.seeds} seed(s); * marks the defaults"
     )
     found: dict[str, dict[str, Result]] = {}

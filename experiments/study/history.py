@@ -16,7 +16,7 @@ from experiments.algorithms.algorithm import Algorithm
 from experiments.algorithms.loop import Programs, Schedule, Score, TrainState, train
 from experiments.data import load
 from experiments.options.devices import MessageDtype
-from experiments.options.network import MethodConfig
+from experiments.options.network import MethodConfig, network_title
 from experiments.runtime.interrupts import Interrupted
 from experiments.study.options import StudyConfig
 
@@ -46,7 +46,7 @@ class Problem(NamedTuple):
     @property
     def network(self) -> str:
         """The network as titles name it."""
-        return "-".join(map(str, self.widths))
+        return network_title(self.widths, "-")
 
     def start(
         self, seed: int, options: pdadmm.admm.Config, message_dtype: MessageDtype = "full"

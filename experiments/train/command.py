@@ -15,6 +15,7 @@ from rich.table import Table
 from experiments import build
 from experiments.algorithms.loop import Score, TrainState
 from experiments.data import Dataset, load
+from experiments.options.network import network_title
 from experiments.report.measurement import table
 from experiments.report.saved_output import SavedOutput
 from experiments.runtime import cluster, screen
@@ -127,7 +128,7 @@ def announce(
     )
     for remark in remarks(dataset, own=trainer.options.data.file is not None):
         console.print(remark)
-    widths = " - ".join(map(str, trainer.layer_widths(start)))
+    widths = network_title(trainer.layer_widths(start))
     console.print(f"network {widths} on {directory.facts['environment']['devices']}")
     if directory.found:
         console.print(f"resuming after iteration {start.iteration}: {directory.found.path}")
@@ -145,7 +146,7 @@ def report(console: Console, run: Path, ended: Ended, trainer: Trainer, dataset:
     scores = trainer.evaluate(last)
     if not cluster.is_main_process():  # another process writes
         return
-    network = "-".join(map(str, trainer.layer_widths(last)))
+    network = network_title(trainer.layer_widths(last), "-")
     title = f"{dataset.name}, {network}: {trainer.title(last.config)}"
     with runs.writing_to(run):
         runs.write_weights(run, dataset.network(params, last.config))
