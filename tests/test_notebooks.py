@@ -31,8 +31,8 @@ OUTPUT = {
         r"sweeps, 20 steps on 8 stages: equal weights to \de-0[4-9]",
         r"Algorithm 1, 20 steps on 8 stages: equal weights to \de-0[4-9]",
         # A block of sweeps, its rows of 50 neurons; with int8 each has four bytes for its scale.
-        r"full: f32\[93, 50\], 18,600 bytes per message",
-        r"int8: s8\[93, 54\], 5,022 bytes per message",
+        r"full: f32\[1, 93, 50\], 18,600 bytes per message",
+        r"int8: s8\[1, 93, 54\], 5,022 bytes per message",
     ),
     "against_optax": (
         2,

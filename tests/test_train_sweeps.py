@@ -191,6 +191,7 @@ def test_a_run_keeps_what_was_chosen_for_its_stages_on_others(tmp_path):
     assert train(*words, "--iterations", 4, "--evaluate-every", 2) == 0
     run = directory_in(tmp_path)
     chosen = json.loads((run / "config.json").read_text())["config"]["sweeps"]
-    assert (chosen["schedule"], chosen["rule"], chosen["rate"]) == ("streaming", "lion", 1e-4)
+    assert (chosen["schedule"], chosen["rule"]) == ("streaming", "lion")
+    assert chosen["rate"] == pytest.approx(3e-4)
     assert train("--resume", run, "--iterations", 8, "--mesh.layer", 1) == 0
     assert [line["iteration"] for line in lines_of(run)] == list(range(1, 9))
