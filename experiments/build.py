@@ -210,7 +210,16 @@ def admm(network: NetworkConfig, method: MethodConfig) -> pdadmm.admm.Config:
     return pdadmm.admm.certified(config) if method.certified else config
 
 
-def settled(options: TrainConfig, widths: Sequence[int], mesh: Mesh | None) -> TrainConfig:
+def _updates(wanted: SweepsConfig, samples: int) -> int | None:
+    """After how many updates the rate has fallen to 0; None if it does not fall."""
+    if wanted.cosine is None or wanted.batch is None:
+        return None
+    return wanted.cosine * math.ceil(samples / wanted.batch)
+
+
+def settled(
+    options: TrainConfig, widths: Sequence[int], samples: int, mesh: Mesh | None
+) -> TrainConfig:
     """The options of sweeps with what is chosen from the number of stages, once for all meshes.
 
     A run that is resumed on another mesh keeps the rule whose state it has.
@@ -220,7 +229,8 @@ def settled(options: TrainConfig, widths: Sequence[int], mesh: Mesh | None) -> T
         return options
     number = 1 if mesh is None else stages(mesh)
     given = _given(wanted, "schedule", "rule")
-    chosen = pdadmm.sweeps.recommended(widths, wanted.batch, number, updates=wanted.cosine, **given)
+    updates = _updates(wanted, samples)
+    chosen = pdadmm.sweeps.recommended(widths, wanted.batch, number, updates=updates, **given)
     found = dataclasses.replace(
         wanted,
         schedule=chosen.schedule,
@@ -247,10 +257,8 @@ def sweeps(options: TrainConfig, widths: Sequence[int], samples: int) -> pdadmm.
     else:
         assert wanted.rate is not None  # as settled
         lion = wanted.rule == "lion"
-        updates = None
-        if wanted.cosine is not None:
-            updates = wanted.cosine * math.ceil(samples / wanted.batch)
-        rule = (pdadmm.sweeps.Lion if lion else pdadmm.sweeps.Adam)(wanted.rate, updates)
+        kind = pdadmm.sweeps.Lion if lion else pdadmm.sweeps.Adam
+        rule = kind(wanted.rate, _updates(wanted, samples))
     return pdadmm.sweeps.recommended(
         widths,
         wanted.batch,

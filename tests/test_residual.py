@@ -15,7 +15,15 @@ from experiments.algorithms.pipelines import gpipe_step
 from pdadmm_jax import admm, sweeps
 from tests.problems import refused
 from tests.selection import selected
-from tests.test_sweeps import RULES, as_numpy, assert_close, problem, swept, transcribed
+from tests.test_sweeps import (
+    RULES,
+    as_numpy,
+    assert_close,
+    assert_directions_of_the_gradient,
+    problem,
+    swept,
+    transcribed,
+)
 
 BLOCKS = (1, 2, 3)
 
@@ -139,13 +147,7 @@ def test_schedules_that_do_not_wait_are_those_of_the_transcription(residual_bloc
 @pytest.mark.x64
 @pytest.mark.parametrize("residual_block", BLOCKS)
 def test_stiff_directions_are_those_of_the_gradient(residual_block):
-    config = sweeps.Config(nu=1e7, rule=optax.scale(-1.0), residual_block=residual_block)
-    params, data = problem(9)
-    found, _ = swept(params, data, config, passes=1)
-    moves = jax.tree.map(lambda new, old: new - np.asarray(old), found, as_numpy(params))
-    slope = jax.grad(pdadmm.loss)(list(params), data, config)
-    for move, down in zip(jax.tree.leaves(moves), jax.tree.leaves(slope), strict=True):
-        np.testing.assert_allclose(move, -down, rtol=1e-4, atol=1e-5 * np.abs(down).max())
+    assert_directions_of_the_gradient(9, nu=1e7, residual_block=residual_block)
 
 
 @pytest.mark.x64

@@ -95,7 +95,7 @@ def trainer_of(options: TrainConfig, dataset: Dataset) -> Trainer:
     dtype = np.float64 if options.double else np.float32
     samples = len(dataset.y_train)
     if options.algorithm == "sweeps":
-        options = build.settled(options, widths, mesh)
+        options = build.settled(options, widths, samples, mesh)
         config = build.sweeps(options, widths, samples)
         check_representable(config, dtype)
         build.check_fits(widths, min(samples, config.batch or config.block), devices)

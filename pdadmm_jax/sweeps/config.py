@@ -109,9 +109,8 @@ def check_config(config: Any) -> None:
     _checks.check_config(config, Config, "sweeps")
 
 
-# What updates may come to: all layers together change what a network does by about a tenth.
-CHANGE = 0.12
-RATE, MOST = 1.0, 3e-3  # Adam's, times the sum of the hidden widths, and at most
+CLIPPING = 0.12  # of all layers together: an update changes what the network does by about a tenth
+LARGEST_RATE = 3e-3  # of Adam, where layers are few and narrow
 
 
 def recommended(
@@ -159,9 +158,9 @@ def recommended(
     widths = check_widths(widths)
     waits = check_count("stages", stages) == 1 or batch is None
     schedule = changes.get("schedule", "synchronous" if waits else "streaming")
-    rate = min(MOST, (1 if updates is None else 2) * RATE / sum(widths[1:-1]))
+    rate = min(LARGEST_RATE, (1 if updates is None else 2) / sum(widths[1:-1]))
     rules: dict[str, Rule] = {
-        "proximal": Proximal(clipping=CHANGE / (len(widths) - 1)),
+        "proximal": Proximal(clipping=CLIPPING / (len(widths) - 1)),
         "adam": Adam(rate, updates),
         "lion": Lion(rate / 10, updates),
     }

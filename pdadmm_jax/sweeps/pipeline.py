@@ -27,8 +27,8 @@ from pdadmm_jax._typing import Array, Bool, Float, Int
 from pdadmm_jax.parallel.compression import transfer
 from pdadmm_jax.parallel.forward import Climbed, Saved, climb
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups
-from pdadmm_jax.parallel.residual import arrays
 from pdadmm_jax.parallel.stage import Stage, choose, where
+from pdadmm_jax.problems.residual import arrays
 from pdadmm_jax.sweeps.layers import BatchMetrics, Descended, descend, turn
 from pdadmm_jax.sweeps.samples import Batches, Block
 from pdadmm_jax.sweeps.weight_update import PassConfig, Passed
@@ -158,8 +158,16 @@ def pipeline_step(
     keep = _block(flight, rising, x).keep
 
     def up(weights: LayerGroups) -> Climbed:
-        around = config.residual_block
-        found = climb(stage, weights, below, x, config.activation, config.precision, around, keep)
+        found = climb(
+            stage,
+            weights,
+            below,
+            x,
+            config.activation,
+            config.precision,
+            config.residual_block,
+            keep,
+        )
         return collectives.vary(found)
 
     def rise() -> InFlight:
