@@ -69,8 +69,9 @@ def forward(network: StateOrParams, x: ArrayLike, config: Problem) -> Float[Arra
     check_problem(config)
     weights = params(network)
     inputs = jnp.asarray(numeric_inputs(x))
-    check_inputs(inputs, chained_widths(weights)[0])
-    check_residual_block(config, chained_widths(weights))
+    widths = chained_widths(weights)
+    check_inputs(inputs, widths[0])
+    check_residual_block(config.residual_block, widths)
     return _forward(weights, inputs, config.activation, config.precision, config.residual_block)
 
 

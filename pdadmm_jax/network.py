@@ -120,7 +120,7 @@ class Network:
     def __post_init__(self) -> None:
         resolve_problem(self)
         object.__setattr__(self, "weights", as_pairs(self.weights))
-        check_residual_block(self, self.widths)
+        check_residual_block(self.residual_block, self.widths)
         if self.classes is not None:
             object.__setattr__(self, "classes", _names(self.classes))
             single = isinstance(self.loss, BinaryLogistic) and self.widths[-1] == 1

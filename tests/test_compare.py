@@ -302,6 +302,7 @@ def test_the_protocol_is_the_papers():
         (("compare", "--passes", 0), "passes is 0: give 1 or more"),
         (("compare", "--methods", "newton"), "newton"),
         (("compare", "--network.hidden", 0), "network.hidden has 0: give widths from 1 to"),
+        (("compare", "--network.residual-block", 1), "Algorithm 1 trains plain chains alone"),
         (("compare", "--data.limit", 10**6), "only 1437 samples can be trained on"),
         (("compare", "--methods", "adam", "adam"), "methods has adam twice"),
         (("compare", "--data.validation", 0), "tuning needs held-out samples"),

@@ -61,6 +61,19 @@ def test_deep_networks_look_linear_where_that_is_of_use():
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"activation": "cube"}, "unknown activation 'cube'; known are"),
+        ({"activation": 3}, "activation is 3, but has to be one of the names"),
+        ({"residual_block": -1}, "residual_block is -1, but has to be a whole number, at least 0"),
+        ({"residual_block": 1}, r"residual_block is 1, but widths\[2\] is 5 and widths\[1\] is 4"),
+    ],
+)
+def test_what_makes_no_network_is_refused(words, message):
+    refused(message, lambda: pdadmm.random_params(KEY, (3, 4, 5, 2), **words))
+
+
 def test_blocks_add_less_the_more_there_are():
     widths = (6, *[8] * 9, 3)
     plain = pdadmm.random_params(KEY, widths)

@@ -23,10 +23,10 @@ from pdadmm_jax._typing import Array, Float, Number
 from pdadmm_jax.parallel.forward import affine, climb
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups, only
 from pdadmm_jax.parallel.mesh import P, on_stages, settled, shards, weight_specs
-from pdadmm_jax.parallel.residual import arrays
 from pdadmm_jax.parallel.stage import Stage, choose, where
 from pdadmm_jax.problems.activations import Activation
 from pdadmm_jax.problems.losses import Loss
+from pdadmm_jax.problems.residual import arrays
 from pdadmm_jax.sweeps.rules import LayerStatistics
 from pdadmm_jax.sweeps.samples import Batches, Block, batches_of, shuffled
 from pdadmm_jax.sweeps.stream import microbatches

@@ -142,7 +142,9 @@ def task_of(options: CompareConfig, dataset: Dataset, *, tuning: bool) -> Task:
     return Task(
         train=splits.train,
         scored=build.held_out(splits, options.data) if tuning else splits.test,
-        problem=pdadmm.admm.Config(activation=options.network.activation),
+        problem=pdadmm.admm.Config(
+            activation=options.network.activation, residual_block=options.network.residual_block
+        ),
         widths=widths,
         initializer=build.INITIALIZERS[options.network.initializer],
         passes=options.passes,

@@ -87,14 +87,7 @@ def init(
     """
     data, widths = as_arrays(data), check_widths(widths)
     check_data(data, widths, config)
-    params = random_params(
-        key,
-        widths,
-        initializer,
-        data.x.dtype,
-        activation=config.activation,
-        residual_block=config.residual_block,
-    )
+    params = random_params(key, widths, initializer, data.x.dtype, activation=config.activation)
     return _forward_start(params, data, widths, config, mesh, message_dtype)
 
 

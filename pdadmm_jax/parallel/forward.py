@@ -12,9 +12,9 @@ from jax import lax
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.numerics.products import Precision, multiply
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, heights, only
-from pdadmm_jax.parallel.residual import Passing, entering, upward
 from pdadmm_jax.parallel.stage import Collectives, Stage, choose, stage_of, where
 from pdadmm_jax.problems.activations import Activation
+from pdadmm_jax.problems.residual import Passing, entering, upward
 
 
 class Saved(NamedTuple):

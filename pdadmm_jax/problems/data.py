@@ -105,7 +105,7 @@ def check_data(data: Data, widths: Sequence[int], problem: Problem) -> None:
         check_finite("x", data.x)
     check_targets(data, widths[-1], problem)
     check_representable(problem, data.x.dtype)
-    check_residual_block(problem, widths)
+    check_residual_block(problem.residual_block, widths)
 
 
 def check_targets(data: Data, outputs: int, problem: Problem) -> None:

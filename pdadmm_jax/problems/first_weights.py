@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,9 +22,10 @@ from pdadmm_jax._checks import (
 )
 from pdadmm_jax._surroundings import isolated_with_transfers
 from pdadmm_jax._typing import Array, Params, PRNGKeyArray
-from pdadmm_jax.problems.activations import ACTIVATIONS
+from pdadmm_jax.problems.activations import ACTIVATIONS, Activation
 from pdadmm_jax.problems.data import Data, check_data
-from pdadmm_jax.problems.problem import ActivationLike, Problem
+from pdadmm_jax.problems.problem import ActivationLike, Problem, check_residual_block, resolved
+from pdadmm_jax.problems.residual import ends_block
 
 Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
 InitializerLike = Initializer | str | None  # a function, the name of one of ours, or the default
@@ -64,15 +66,20 @@ def random_params(
             function; so that what all of them add is as large as what they add to.
 
     Raises:
-        ValueError: widths that make no network, weights of another shape than asked for, or
-            "looks_linear" for an activation that is not.
+        ValueError: widths that make no network or no residual blocks, an unknown activation,
+            weights of another shape than asked for, or "looks_linear" for an activation that is
+            not.
         TypeError: no PRNG key, or an initializer that is neither a function nor a name.
     """
     widths = check_widths(widths)
     check_key(key)
-    depth, slope = len(widths) - 1, _slope_of_pairs(activation)
+    check_residual_block(residual_block, widths)
+    f: Activation = resolved("activation", activation, Activation, ACTIVATIONS)
+    depth, slope = len(widths) - 1, 0.0
+    if initializer == "looks_linear" or (initializer is None and depth >= DEEP):
+        slope = _slope_of_pairs(f)
     if initializer is None:
-        initializer = "looks_linear" if depth >= DEEP and slope else "orthogonal"
+        initializer = "looks_linear" if slope else "orthogonal"
     if not callable(initializer) and initializer not in INITIALIZERS:
         raise TypeError(
             f"initializer is {initializer!r}, but has to be one of {', '.join(INITIALIZERS)}, or a "
@@ -80,7 +87,7 @@ def random_params(
         )
     if initializer == "looks_linear" and not slope:
         raise ValueError(
-            f"initializer is 'looks_linear', but f(z) - f(-z) of {activation} is not linear: "
+            f"initializer is 'looks_linear', but f(z) - f(-z) of {f} is not linear: "
             "choose 'orthogonal'."
         )
     keys = jax.random.split(on_its_device(key), depth)
@@ -93,21 +100,20 @@ def random_params(
         else:
             pairs = layer > 0, layer < depth - 1
             W = _of_pairs(keys[layer], shape, pairs, dtype) / (slope if layer else 1)
-        if residual_block and not callable(initializer) and 0 < layer < depth - 1:
-            blocks = -(-(depth - 2) // residual_block)
-            if layer % residual_block == 0 or layer == depth - 2:
-                W = W / blocks**0.5
+        hidden = 0 < layer < depth - 1
+        if not callable(initializer) and residual_block and hidden:
+            blocks = math.ceil((depth - 2) / residual_block)
+            W = W / blocks**0.5 if ends_block(layer, depth, residual_block) else W
         check_shapes(W=(W, shape))
         weights.append((W, jnp.zeros(shape[1], dtype)))
     return weights
 
 
-def _slope_of_pairs(activation: ActivationLike) -> float:
+def _slope_of_pairs(f: Activation) -> float:
     """c where f(z) - f(-z) = c z and f is no odd function; else 0.
 
     Neurons of opposite z are of use together only if f(z) and f(-z) differ by more than a sign.
     """
-    f = ACTIVATIONS[activation] if isinstance(activation, str) else activation
     with jax.ensure_compile_time_eval():
         z = jnp.asarray([0.0, 0.25, 0.5, 1.0, 2.0])
         up, down = np.asarray(f(z)), np.asarray(f(-z))

@@ -77,27 +77,33 @@ def resolve(config: Any, field: str, kind: type, known: Mapping[str, Any]) -> No
     Raises:
         ValueError: a name that is not known, or an object of another kind, such as a class.
     """
-    value = getattr(config, field)
+    object.__setattr__(config, field, resolved(field, getattr(config, field), kind, known))
+
+
+def resolved(field: str, value: Any, kind: type, known: Mapping[str, Any]) -> Any:
+    """The object that a value is, or is the name of; see ``resolve``."""
     if isinstance(value, str):
-        object.__setattr__(config, field, look_up(field, value, known))
-    elif isinstance(value, type) or not isinstance(value, kind):
+        return look_up(field, value, known)
+    if isinstance(value, type) or not isinstance(value, kind):
         raise ValueError(
             f"{field} is {value!r}, but has to be one of the names {', '.join(known)}, or an "
             f"object of the kind {kind.__name__}."
         )
+    return value
 
 
-def check_residual_block(config: Problem, widths: Sequence[int]) -> None:
-    """Refuses residual connections around layers that change the width.
+def check_residual_block(residual_block: int, widths: Sequence[int]) -> None:
+    """Refuses what is no number of layers, and residual connections that change the width.
 
     Raises:
-        ValueError: hidden layers of unequal widths.
+        ValueError: no such number, or hidden layers of unequal widths.
     """
+    check_count("residual_block", residual_block, least=0)
     first, *others = widths[1:-1]
     for index, width in enumerate(others, start=2):
-        if config.residual_block and width != first:
+        if residual_block and width != first:
             raise ValueError(
-                f"residual_block is {config.residual_block}, but widths[{index}] is {width} and "
+                f"residual_block is {residual_block}, but widths[{index}] is {width} and "
                 f"widths[1] is {first}: residual connections need equal hidden widths."
             )
 

@@ -14,6 +14,8 @@ the input of the block, u and what is to be added at its beginning.  ``Passing``
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array
@@ -50,7 +52,7 @@ def upward(output: Array, below: Passing, layer: Array, depth: int, residual_blo
     if residual_block == 1:
         return (output + below[0],)
     _, entered = below
-    ends = _ends(layer, depth, residual_block)
+    ends = ends_block(layer, depth, residual_block)
     q = output + jnp.where(ends, entered, 0)
     return q, jnp.where(ends, q, entered)
 
@@ -72,10 +74,16 @@ def downward(
     if residual_block == 1:
         return (pulled + above[0],)
     u, around = above
-    around = jnp.where(_ends(layer, depth, residual_block), u, around)
+    around = jnp.where(ends_block(layer, depth, residual_block), u, around)
     return pulled + jnp.where((layer - 1) % residual_block == 0, around, 0), around
 
 
-def _ends(layer: Array, depth: int, residual_block: int) -> Array:
-    """Whether the layer is the last of a block."""
+def ends_block(layer: Any, depth: int, residual_block: int) -> Any:
+    """Whether a hidden layer but the first is the last of a block.
+
+    Args:
+        layer: its number from 0, or an array of such.
+        depth: layers of the network.
+        residual_block: K, above 0.
+    """
     return (layer % residual_block == 0) | (layer == depth - 2)

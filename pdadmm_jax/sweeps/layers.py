@@ -12,8 +12,8 @@ from pdadmm_jax.admm.updates import update_z_output
 from pdadmm_jax.numerics.products import multiply
 from pdadmm_jax.parallel.forward import Saved, affine
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, heights, only
-from pdadmm_jax.parallel.residual import Passing, arrays, downward, entering
 from pdadmm_jax.parallel.stage import Stage, Truth, where
+from pdadmm_jax.problems.residual import Passing, arrays, downward, entering
 from pdadmm_jax.sweeps.samples import Block
 from pdadmm_jax.sweeps.weight_update import PassConfig
 
