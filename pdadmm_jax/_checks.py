@@ -202,8 +202,8 @@ def check_state(
             f"{algorithm}.{function} was given a {type(state).__name__}, but takes the state that "
             f"{algorithm}.init makes; {algorithm}.from_params makes one of weights (W, b)."
         )
-    if (rank := state.weights.first.W.ndim) != 3:
+    if axes := jnp.ndim(state.iteration):
         raise ValueError(
-            f"the state's arrays have {rank - 3} axes more than {algorithm}.init gives them: a "
+            f"the state's arrays have {axes} axes more than {algorithm}.init gives them: a "
             f"batch of states goes through jax.vmap."
         )

@@ -188,6 +188,8 @@ def nonfinite(state: admm.State | admm.ShardedState | sweeps.State) -> list[str]
         )
     if not isinstance(state, sweeps.State):
         return _nonfinite_variables(state)
+    if state.placement is not None and not state.plan.alike:
+        state = sweeps.reshard(state, None)
     found = nonfinite_rows(numbered(state.weights, state.plan), state.placement)
     return [f"{name} of layer {layer}" for layer, name in sorted(found)]
 

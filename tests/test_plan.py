@@ -75,9 +75,29 @@ def test_any_widths_on_one_stage():
     assert plan((7, 6, 9, 5), 1).layers == ((1, 2, 3),)
 
 
-def test_unequal_hidden_widths_on_several_stages_are_refused():
-    with pytest.raises(ValueError, match=r"widths\[2\] is 80, but widths\[1\] is 100"):
-        plan((64, 100, 80, 10), 2)
+UNEQUAL = [
+    (784, 512, 256, 128, 64, 10),
+    (64, 100, 80, 10),
+    (784, 500, 500, 250, 250, 250, 125, 125, 60, 60, 60, 60, 10),
+    (20, 8, 30, 8, 8, 30, 5),
+]
+
+
+@pytest.mark.parametrize("stages", [2, 3, 4, 8])
+@pytest.mark.parametrize("widths", UNEQUAL)
+def test_unequal_layers_are_cut_where_the_busiest_stage_has_least_to_do(widths, stages):
+    found, depth = plan(widths, stages), len(widths) - 1
+    assert list(itertools.chain(*found.layers)) == list(range(1, depth + 1))
+    assert found.stages == stages
+    assert all(found.layers[: found.active])
+    assert found.upward == tuple(itertools.pairwise(range(found.active)))
+    products = [(4 if l else 2) * n * m for l, (n, m) in enumerate(itertools.pairwise(widths))]
+    assert sum(found.work) == sum(products)
+    assert max(found.work) == min(
+        max(sum(products[low:high]) for low, high in itertools.pairwise((0, *cut, depth)))
+        for cuts in range(min(stages, depth))
+        for cut in itertools.combinations(range(1, depth), cuts)
+    )
 
 
 def test_no_stage_at_all_is_refused():

@@ -38,13 +38,14 @@ def network(depth, width=6):
     return (7, *[width] * (depth - 1), 4)
 
 
-def problem(depth, samples=48, seed=0, width=6, config=None):
-    """Random samples and weights, and the state they make."""
+def problem(depth, samples=48, seed=0, width=6, hidden=None):
+    """Random samples and weights of a network so deep, or with these hidden layers."""
     rng = np.random.default_rng(seed)
     x = jnp.asarray(rng.uniform(-1, 1, size=(samples, 7)), jnp.zeros(()).dtype)
     data = pdadmm.Data(x, jnp.asarray(rng.integers(0, 4, samples), jnp.int32))
     init = jax.nn.initializers.orthogonal(1.5)
-    params = pdadmm.random_params(jax.random.key(seed), network(depth, width), init, x.dtype)
+    widths = network(depth, width) if hidden is None else (7, *hidden, 4)
+    params = pdadmm.random_params(jax.random.key(seed), widths, init, x.dtype)
     params = [(W, b + 0.1) for W, b in params]
     return params, data
 
@@ -210,21 +211,24 @@ STAGES = selected(
 @pytest.mark.parametrize("microbatches", selected([1, 4, None], fast=[1, 4]))
 @pytest.mark.parametrize(("depth", "stages", "rule"), STAGES)
 def test_streaming_is_as_late_as_the_stages_are_far(rule, depth, stages, microbatches):
-    """Over two passes, between which the pipeline stays full; the last of six batches is small."""
     config = sweeps.Config(
         nu=5.0, rule=RULES[rule], batch=8, schedule="streaming", microbatches=microbatches
     )
-    params, data = problem(depth, samples=45)
-    mesh = pdadmm.make_mesh(stages)
+    assert_streamed(*problem(depth, samples=45), config, pdadmm.make_mesh(stages))
+
+
+def assert_streamed(params, data, config, mesh):
+    """Over two passes of 45 samples, between which the pipeline stays full, in batches of 8."""
     found, info = swept(params, data, config, mesh=mesh)
     plan = sweeps.from_params(params, data, config, mesh=mesh).plan
+    depth = plan.depth
     ticks = [
         plan.reach
         if layer == depth
         else next(s for s, held in enumerate(plan.layers) if layer in held)
         for layer in range(1, depth + 1)
     ]
-    blocks = microbatches or plan.reach
+    blocks = config.microbatches or plan.reach
     rows = -(-8 // blocks)
     cuts = [
         (start, min(start + rows, first + 8))
@@ -261,16 +265,21 @@ def test_streaming_on_data_shards_is_that_of_the_samples_dealt_out(microbatches)
 @pytest.mark.parametrize("shards", selected([1, 2], fast=[1]))
 @pytest.mark.parametrize(("depth", "stages", "rule"), STAGES)
 def test_one_batch_late_is_one_batch_late(rule, depth, stages, shards):
+    assert_one_batch_late(
+        *problem(depth, samples=96), RULES[rule], pdadmm.make_mesh(stages, shards)
+    )
+
+
+def assert_one_batch_late(params, data, rule, mesh):
     """Everywhere, and from pass to pass, however many blocks there are beyond the fewest."""
-    params, data = problem(depth, samples=96)
-    mesh = pdadmm.make_mesh(stages, shards)
+    shards = mesh.shape["data"]
     plan = sweeps.from_params(params, data, sweeps.Config(), mesh=mesh).plan
     order = np.arange(96).reshape(shards, -1, 24 // shards).swapaxes(0, 1).ravel()
     dealt = pdadmm.Data(data.x[order], data.y[order])
     for more in (0, 12 - 2 * plan.reach):
         config = sweeps.Config(
             nu=5.0,
-            rule=RULES[rule],
+            rule=rule,
             batch=24,
             schedule="one_batch_late",
             microbatches=2 * plan.reach + more if shards == 1 or more else None,

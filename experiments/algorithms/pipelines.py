@@ -132,7 +132,15 @@ def gpipe_step(
         data: training samples, on the mesh.
         config: batch, microbatches (by default 2 (S - 1)), rule and problem.
         key: shuffles the samples.
+
+    Raises:
+        ValueError: hidden layers of different widths.
     """
+    if not state.plan.alike:
+        raise ValueError(
+            f"GPipe here needs stages that are alike, but the hidden widths are "
+            f"{', '.join(map(str, state.plan.widths[1:-1]))}: take another pipeline."
+        )
     return _gpipe_step(settled(state, state.placement), data, config, key)
 
 

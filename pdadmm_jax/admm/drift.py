@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,10 +11,13 @@ import jax.numpy as jnp
 from pdadmm_jax._surroundings import isolated
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.admm.config import Config
+from pdadmm_jax.admm.packed import change
 from pdadmm_jax.admm.state import (
     AnyState,
     Held,
     Output,
+    PackedVariables,
+    StageVariables,
     check_match,
     check_state,
     join,
@@ -65,6 +69,20 @@ def _refresh(state: AnyState, data: Data, config: Config) -> tuple[Any, Array]:
 
 def _refresh_stage(stage: Stage, held: Held, data: Data, _: Config) -> tuple[Held, Array]:
     """One stage's part."""
+    refreshed = partial(_refresh_variables, data=data)
+    if isinstance(held.variables, PackedVariables):
+        variables, sizes = change(stage, refreshed, held.variables)
+    else:
+        variables, sizes = refreshed(stage, held.variables)
+    sizes = stage.collectives.samples.greatest(sizes)
+    changes, largest = stage.collectives.sum_over_stages(sizes)
+    return held._replace(variables=variables), changes / jnp.where(largest > 0, largest, 1)
+
+
+def _refresh_variables(
+    stage: Stage, variables: StageVariables, data: Data
+) -> tuple[StageVariables, Array]:
+    """The same variables, and how large the changes of a and a itself are, (2, layers)."""
 
     def renewed(output: Output, p: Array, weights: Weights) -> Renewed:
         z, a = output
@@ -74,7 +92,6 @@ def _refresh_stage(stage: Stage, held: Held, data: Data, _: Config) -> tuple[Hel
         # Samples that do not count keep z = a, as after every line.
         return Output(jax.vmap(data.keep)(z, new), new), stage.collectives.vary(sizes)
 
-    variables = held.variables
     *stacked, below = variables.boundaries
     none = stage.collectives.vary(2 * (jnp.zeros(1, variables.first.W.dtype),))
 
@@ -102,6 +119,4 @@ def _refresh_stage(stage: Stage, held: Held, data: Data, _: Config) -> tuple[Hel
         per_layer(stage, jnp.concatenate([sizes[k] for _, sizes in (edge, *stacks)]), last[1][k])
         for k in range(2)
     )
-    sizes = stage.collectives.samples.greatest(jnp.stack([changes, largest]))
-    changes, largest = stage.collectives.sum_over_stages(sizes)
-    return held._replace(variables=variables), changes / jnp.where(largest > 0, largest, 1)
+    return variables, jnp.stack([changes, largest])

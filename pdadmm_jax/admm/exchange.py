@@ -20,8 +20,10 @@ import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.admm.config import Config
-from pdadmm_jax.admm.state import Boundary, Messages, StageVariables
+from pdadmm_jax.admm.packed import read
+from pdadmm_jax.admm.state import Boundary, Messages, PackedVariables, StageVariables
 from pdadmm_jax.parallel.compression import MessageType, decode, encode, lossless
+from pdadmm_jax.parallel.packing import fit
 from pdadmm_jax.parallel.stage import Stage, choose
 from pdadmm_jax.problems.data import Data
 
@@ -77,6 +79,16 @@ def tops_of(variables: StageVariables, data: Data, config: Config) -> list[Array
     """f(z) of the topmost layers on the output side, the edge slot's, then each stack's."""
     outputs = [variables.edge_output.z, *(stack.z for stack in variables.stacks)]
     return [f_of(z[-1:], data, config) for z in outputs]
+
+
+def packed_top(stage: Stage, variables: PackedVariables, data: Data, config: Config) -> Array:
+    """f(z) of the uppermost layer of one of unequal stages, as wide as messages are."""
+    width = max(stage.plan.widths[1:-1])
+
+    def top(_: Stage, variables: StageVariables) -> Array:
+        return fit(tops_of(variables, data, config)[-1], width)
+
+    return read(stage, top, variables)
 
 
 def bottoms_of(boundaries: Sequence[Boundary]) -> list[Array]:

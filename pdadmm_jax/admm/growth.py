@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,6 @@ from pdadmm_jax.admm.state import (
     Held,
     Layer,
     ShardedState,
-    StageVariables,
     State,
     check_state,
     layers_of,
@@ -85,7 +85,7 @@ def _grown_on_mesh(state: ShardedState, config: Config, layers: int) -> ShardedS
     deeper = plan((*lower, *lower[-1:] * layers, outputs), placement.plan.stages)
     canonical = plan(placement.plan.widths, stages=1)
 
-    def grown(variables: StageVariables) -> Held:
+    def grown(variables: Any) -> Held:
         layers_before = layers_of(relayout(variables, placement.plan, canonical))
         layers_after = _grown(layers_before, config, layers)
         return laid_out(layers_after, deeper, placement.message_dtype)

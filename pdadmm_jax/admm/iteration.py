@@ -13,7 +13,7 @@ from jax import lax
 from pdadmm_jax._checks import check_count
 from pdadmm_jax._surroundings import isolated
 from pdadmm_jax._typing import Array, PRNGKeyArray, Shaped
-from pdadmm_jax.admm import stacked
+from pdadmm_jax.admm import stacked, unequal
 from pdadmm_jax.admm.config import Config
 from pdadmm_jax.admm.exchange import (
     BoundaryInputs,
@@ -35,12 +35,14 @@ from pdadmm_jax.admm.info import (
     info_of,
     solve_metrics,
 )
+from pdadmm_jax.admm.packed import change
 from pdadmm_jax.admm.stacked import AfterLine3, OutputMetrics, PendingUpdate
 from pdadmm_jax.admm.state import (
     AnyState,
     Held,
     Layer,
     Output,
+    PackedVariables,
     StageVariables,
     check_match,
     check_state,
@@ -115,6 +117,10 @@ def run(
     return _run(state, as_arrays(data), at_precision_of(config, dtype_of(state)), steps)
 
 
+# What lines 5 and 6 need: a list of the BoundaryInputs of the stacks and of the edge slot, or, on
+# stages of unequal layers, ``unequal.Received``.
+Inputs = Any
+
 # Numbers reach these two as arrays of the state's dtype, whatever kind the user wrote, so that no
 # mixture of kinds compiles again.
 
@@ -173,10 +179,10 @@ def _iterate(steps: int, stage: Stage, held: Held, data: Data, config: Config) -
     return held, info_of(stage, metrics, data, config)
 
 
-def _exchange(
-    stage: Stage, held: Held, data: Data, config: Config
-) -> tuple[Any, list[BoundaryInputs]]:
+def _exchange(stage: Stage, held: Held, data: Data, config: Config) -> tuple[Any, Inputs]:
     """A stage's messages to the others, and its stacks' and edge slot's boundary inputs."""
+    if stage.unequal:
+        return unequal.exchange(stage, held, data, config)
     variables, messages = held
     tops = tops_of(variables, data, config)
     received, messages = send_up(tops, messages, stage)
@@ -194,18 +200,56 @@ def _lines_5_and_6(
     stage: Stage, held: Held, data: Data, config: Config
 ) -> tuple[Held, BoundaryMetrics]:
     """Lines 5-6 of Algorithm 1 on all boundaries of a stage, and nothing after them."""
-    messages, (*stack_inputs, edge_inputs) = _exchange(stage, held, data, config)
-    variables = held.variables
+    messages, inputs = _exchange(stage, held, data, config)
+    update = partial(_update_5_and_6, data=data, config=config)
+    if isinstance(inputs, unequal.Received):
+
+        def on_own(own: Stage, variables: StageVariables) -> tuple[StageVariables, BoundaryMetrics]:
+            return update(own, variables, unequal.inputs_of(own, variables, inputs, data, config))
+
+        variables, metrics = change(stage, on_own, held.variables)
+    else:
+        variables, metrics = update(stage, held.variables, inputs)
+    return Held(variables, messages), metrics
+
+
+def _update_5_and_6(
+    stage: Stage,
+    variables: StageVariables,
+    inputs: list[BoundaryInputs],
+    data: Data,
+    config: Config,
+) -> tuple[StageVariables, BoundaryMetrics]:
+    """The same with what the messages have brought."""
+    *stack_inputs, edge_inputs = inputs
     update = partial(stacked.lines_5_and_6, data=data, config=config, block_bytes=stage.block_bytes)
     stacks, sums = _unzip(map(update, variables.stacks, stack_inputs))
     edge, edge_sums = update(variables.last_layer, edge_inputs)
     assert edge.below is not None
     variables = variables._replace(stacks=stacks, edge_input=edge.below)
-    metrics = boundary_metrics(stage, [*sums, edge_sums], config)
-    return Held(variables, messages), metrics
+    return variables, boundary_metrics(stage, [*sums, edge_sums], config)
 
 
 def _solve(
+    stage: Stage, held: Held, inputs: Inputs | None, data: Data, config: Config
+) -> tuple[StageVariables | PackedVariables, SolveMetrics, BoundaryMetrics]:
+    """Lines 1-4 of Algorithm 1 on all layers of a stage; nothing leaves it."""
+    if not stage.unequal:
+        return _solve_stage(stage, held, inputs, data, config)
+
+    def on_own(own: Stage, variables: StageVariables) -> tuple[StageVariables, Any]:
+        opened = inputs
+        if isinstance(inputs, unequal.Received):
+            opened = unequal.inputs_of(own, variables, inputs, data, config)
+        held_by_own = Held(variables, unequal.cut(own, held.messages))
+        variables, *metrics = _solve_stage(own, held_by_own, opened, data, config)
+        return variables, metrics
+
+    variables, (solves, boundaries) = change(stage, on_own, held.variables)
+    return variables, solves, boundaries
+
+
+def _solve_stage(
     stage: Stage, held: Held, inputs: list[BoundaryInputs] | None, data: Data, config: Config
 ) -> tuple[StageVariables, SolveMetrics, BoundaryMetrics]:
     """Lines 1-4 of Algorithm 1 on all layers of a stage; nothing leaves it.

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 from pdadmm_jax._surroundings import isolated
 from pdadmm_jax._typing import AnyArray, Array, Float
 from pdadmm_jax.admm.config import Config
-from pdadmm_jax.admm.exchange import f_below, from_below, tops_of
+from pdadmm_jax.admm.exchange import f_below, from_below, packed_top, tops_of
+from pdadmm_jax.admm.packed import read
 from pdadmm_jax.admm.state import (
     AnyState,
     Boundary,
     Held,
+    PackedVariables,
     StageVariables,
     check_match,
     check_state,
@@ -24,6 +26,7 @@ from pdadmm_jax.admm.state import (
 )
 from pdadmm_jax.numerics.reductions import row_sums
 from pdadmm_jax.parallel.mesh import P, on_stages, state_specs
+from pdadmm_jax.parallel.packing import fit, message_widths
 from pdadmm_jax.parallel.stage import Stage, sum_over_devices
 from pdadmm_jax.problems.data import Data, as_arrays
 from pdadmm_jax.problems.problem import at_precision_of
@@ -143,16 +146,32 @@ def _terms(state: AnyState, data: Data, config: Config) -> Terms:
 
 
 def _all_terms(stage: Stage, held: Held, data: Data, config: Config) -> Terms:
-    variables = held.variables
+    variables, shift_up = held.variables, stage.collectives.shift_up
+    if isinstance(variables, PackedVariables):
+        received = shift_up(packed_top(stage, variables, data, config))
+
+        def on_own(own: Stage, variables: StageVariables) -> Terms:
+            below = fit(received, message_widths(own)[0])
+            return _own_terms(own, variables, below, data, config)
+
+        own = read(stage, on_own, variables)
+    else:
+        received = shift_up(tops_of(variables, data, config)[-1])
+        own = _own_terms(stage, variables, received, data, config)
+    by_sample, weight = sum_over_devices(stage, own._replace(weight=()), own.weight)
+    return by_sample._replace(weight=weight)
+
+
+def _own_terms(
+    stage: Stage, variables: StageVariables, received: Array, data: Data, config: Config
+) -> Terms:
+    """One stage's part of all terms, given f(z) of the stage below."""
     groups = [variables.edge_output, *variables.stacks, variables.last_output]
     within = layer_terms(
         stage, variables, [(group.z - group.a) ** 2 for group in groups], data, config
     )
-    tops = tops_of(variables, data, config)
-    lows = from_below(tops, stage.collectives.shift_up(tops[-1]), stage)
+    lows = from_below(tops_of(variables, data, config), received, stage)
     z = [*(stack.z for stack in variables.stacks), variables.last_output.z]
     f = [f_below(low, upper, data, config) for low, upper in zip(lows, z, strict=True)]
     between = boundary_terms(list(map(boundary_sums, variables.boundaries, f)), config)
-    own = jax.tree.map(jnp.add, within, between)
-    by_sample, weight = sum_over_devices(stage, own._replace(weight=()), own.weight)
-    return by_sample._replace(weight=weight)
+    return jax.tree.map(jnp.add, within, between)

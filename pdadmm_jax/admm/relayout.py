@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from pdadmm_jax._surroundings import isolated_with_transfers
 from pdadmm_jax._typing import Array
 from pdadmm_jax.admm.exchange import first_messages
+from pdadmm_jax.admm.packed import pack_variables, unpack_variables
 from pdadmm_jax.admm.state import (
     AnyState,
     Boundary,
@@ -20,6 +21,7 @@ from pdadmm_jax.admm.state import (
     Layer,
     Messages,
     Output,
+    PackedVariables,
     ShardedState,
     StageVariables,
     State,
@@ -40,6 +42,7 @@ from pdadmm_jax.parallel.mesh import (
     stages,
     state_specs,
 )
+from pdadmm_jax.parallel.packing import fit
 from pdadmm_jax.parallel.plan import Plan, plan
 from pdadmm_jax.parallel.relayout import (
     exchange_rows,
@@ -90,7 +93,7 @@ def reshard(state: AnyState, mesh: Mesh | None, *, message_dtype: MessageType = 
 def _by_samples(state: ShardedState) -> bool:
     """Whether every device holds all layers, of a share of the samples."""
     plan, mesh = state.placement.plan, state.placement.mesh
-    replicated = state.weights.first.W.sharding.is_fully_replicated
+    replicated = jax.tree.leaves(state.weights)[0].sharding.is_fully_replicated
     return plan.stages != stages(mesh) or (plan.stages > 1 and replicated)
 
 
@@ -163,16 +166,22 @@ def laid_out(layers: tuple[Layer, ...], target: Plan, message_dtype: MessageType
     variables = relayout(stage_variables(layers), canonical, target)
     messages: Messages | None = None
     if target.stages > 1:
-        q = jnp.concatenate([layer.below.q for layer in layers if layer.below is not None])
+        width = max(target.widths[1:-1])
+        below = [layer.below for layer in layers if layer.below is not None]
+        q = jnp.concatenate([fit(one.q, width) for one in below])
         q_above = select_rows(q, range(2, target.depth + 1), target.above)
         messages = first_messages(q_above, message_dtype)
     return Held(variables, messages)
 
 
-def relayout(variables: StageVariables, source: Plan, target: Plan) -> StageVariables:
+def relayout(variables: Any, source: Plan, target: Plan) -> Any:
     """What stages hold, in the arrangement of another plan for the same network."""
+    if isinstance(variables, PackedVariables):
+        variables, source = unpack_variables(variables, source), plan(source.widths, stages=1)
     if source.stages == target.stages == 1:
         return variables
+    if not target.alike:
+        return pack_variables(variables, target)
     stack = variables.stacks[0] if variables.stacks else None
     rows = (None, None, None) if stack is None else (stack.z, stack.a, stack.below)
     stack_z, stack_a, stack_below = rows
@@ -199,6 +208,8 @@ def relayout(variables: StageVariables, source: Plan, target: Plan) -> StageVari
 
 def nonfinite(state: AnyState) -> list[str]:
     """Which variables hold a NaN or an infinity, as "W of layer 3"; layers count from 1."""
+    if isinstance(state, ShardedState) and not state.plan.alike:
+        state = _on_one_device(state)
     variables, plan = split(state).variables, state.plan
     first, *_, last = weights = variables.weights
     groups = [

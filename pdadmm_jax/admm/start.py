@@ -16,6 +16,7 @@ from pdadmm_jax._surroundings import isolated_with_transfers
 from pdadmm_jax._typing import Array, Params, ParamsLike, PRNGKeyArray
 from pdadmm_jax.admm.config import Config, check_config
 from pdadmm_jax.admm.exchange import first_messages, from_below, lowest
+from pdadmm_jax.admm.packed import made_on
 from pdadmm_jax.admm.relayout import laid_out
 from pdadmm_jax.admm.state import (
     AnyState,
@@ -24,6 +25,7 @@ from pdadmm_jax.admm.state import (
     Layer,
     Messages,
     Output,
+    PackedVariables,
     ShardedState,
     StageVariables,
     State,
@@ -41,6 +43,7 @@ from pdadmm_jax.parallel.mesh import (
     state_specs,
     weight_specs,
 )
+from pdadmm_jax.parallel.packing import AnyGroups, Packed, fit, message_widths, on_stage
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import plan
 from pdadmm_jax.parallel.relayout import placement_of, put_weights
@@ -222,11 +225,12 @@ def _samples_on(mesh: Mesh, data: Data) -> int:
 
 @partial(jax.jit, static_argnums=3)
 def _forward_pass(
-    weights: LayerGroups, data: Data, config: Config, placement: Placement | None
+    weights: AnyGroups, data: Data, config: Config, placement: Placement | None
 ) -> AnyState:
     """The state that a forward pass makes of weights."""
     iteration = jnp.asarray(0, jnp.int32)
     if placement is None:
+        assert isinstance(weights, LayerGroups)  # packed are those of several stages alone
         held = on_stages(_forward, weights.plan, None)(weights, data, config)
         return State(layers_of(held.variables), iteration)
     mesh = placement.mesh
@@ -237,39 +241,78 @@ def _forward_pass(
     return ShardedState(held.variables, held.messages, iteration, placement)
 
 
-def _like(weights: LayerGroups, placement: Placement, dtype: Any) -> Held:
+def _like(weights: AnyGroups, placement: Placement, dtype: Any) -> Held:
     """A tree of the structure and the ranks of what stages with these weights hold."""
-    W = weights.first.W
-    output, boundary = Output(W, W), Boundary(W, W, W)
-    stacks = tuple(Layer(stack.W, stack.b, W, W, boundary) for stack in weights.stacks)
+    rows: Any = jax.ShapeDtypeStruct((1, 1, 1), dtype)
+    agreed = None if lossless(placement.message_dtype, dtype) else rows
+    messages = None if placement.plan.stages == 1 else Messages(rows, agreed, agreed)
+    if isinstance(weights, Packed):
+        return Held(PackedVariables(weights, rows, rows, rows, rows, rows), messages)
+    output, boundary = Output(rows, rows), Boundary(rows, rows, rows)
+    stacks = tuple(Layer(stack.W, stack.b, rows, rows, boundary) for stack in weights.stacks)
     first, _, edge, last = weights
-    variables = StageVariables(first, edge, output, stacks, boundary, last, output)
-    agreed = None if lossless(placement.message_dtype, dtype) else W
-    alone = placement.plan.stages == 1
-    return Held(variables, None if alone else Messages(W, agreed, agreed))
+    return Held(StageVariables(first, edge, output, stacks, boundary, last, output), messages)
 
 
-def _forward(stage: Stage, weights: LayerGroups, data: Data, config: Config) -> Held:
+def _forward(stage: Stage, weights: AnyGroups, data: Data, config: Config) -> Held:
     """One stage's part of the forward pass, which takes one shift for every boundary of stages."""
-    collectives = stage.collectives
-    keep, last = data.keep, only(weights.last)
+    collectives, width = stage.collectives, max(stage.plan.widths[1:-1])
 
-    def up(received: Array) -> Climbed:
-        below = received if stage.hops else None
-        return climb(stage, weights, below, data.x, config.activation, keep=keep)
+    def top(received: Array) -> Array:
+        def climbed(own: Stage, _: None, weights: LayerGroups) -> tuple[None, Array]:
+            up = fit(_climbed(own, weights, received, data, config).up, width)
+            return None, stage.collectives.vary(up)
+
+        return on_stage(stage, climbed, None, weights)[1]
 
     def shift(_: Array, received: Array) -> Array:
-        return collectives.shift_up(up(received).up)
+        return collectives.shift_up(top(received))
 
-    nothing = collectives.vary(jnp.zeros((1, len(data.x), last.W.shape[0]), data.x.dtype))
-    climbed = up(lax.fori_loop(0, stage.hops, shift, nothing))
+    nothing = collectives.vary(jnp.zeros((1, len(data.x), width), data.x.dtype))
+    below = lax.fori_loop(0, stage.hops, shift, nothing)
+    received = collectives.shift_up(top(below))
+
+    def variables_of(own: Stage, weights: LayerGroups) -> tuple[StageVariables, Array]:
+        variables = _variables(own, weights, below, received, data, config)
+        return variables, lowest([boundary.q[:1] for boundary in variables.boundaries], own)
+
+    variables, q = made_on(stage, variables_of, weights)
+    if not stage.hops:
+        return Held(variables, None)
+    return Held(variables, first_messages(collectives.shift_down(q), collectives.message_dtype))
+
+
+def _climbed(
+    stage: Stage, weights: LayerGroups, received: Array, data: Data, config: Config
+) -> Climbed:
+    """The way up a stage, from what the stage below has sent."""
+    below = fit(received, message_widths(stage)[0]) if stage.hops else None
+    return climb(stage, weights, below, data.x, config.activation, keep=data.keep)
+
+
+def _variables(
+    stage: Stage, weights: LayerGroups, below: Array, received: Array, data: Data, config: Config
+) -> StageVariables:
+    """What a forward pass leaves in the layers of a stage.
+
+    Args:
+        stage: the stage.
+        weights: of its layers.
+        below: f(z) of the stage below, from which this stage goes up.
+        received: the same after that, which in a ring is that of the last stage for the first.
+        data: its samples.
+        config: penalties, solvers and structure.
+    """
+    last = only(weights.last)
+    climbed = _climbed(stage, weights, below, data, config)
     edge, stacks = climbed.edge.a, climbed.stacks
-    received = collectives.shift_up(climbed.up)
-    top_of_edge = jax.vmap(lambda a: keep(config.activation(a)))(edge)
-    *_, p_edge = from_below([top_of_edge, *[climbed.up] * len(stacks)], received, stage)
-    z_last = affine(p_edge[0], last)[None]
-
-    variables = StageVariables(
+    top_of_edge = jax.vmap(lambda a: data.keep(config.activation(a)))(edge)
+    own = fit(received, message_widths(stage)[0])
+    *_, p_edge = from_below([top_of_edge, *[climbed.up] * len(stacks)], own, stage)
+    z_last = jnp.zeros((1, len(data.x), last.W.shape[-1]), data.x.dtype)
+    if stage.holds_last is not False:
+        z_last = affine(p_edge[0], last)[None]
+    return StageVariables(
         first=weights.first,
         edge=weights.edge,
         edge_output=Output(edge, edge),
@@ -281,10 +324,6 @@ def _forward(stage: Stage, weights: LayerGroups, data: Data, config: Config) -> 
         last=weights.last,
         last_output=Output(z_last, z_last),
     )
-    if not stage.hops:
-        return Held(variables, None)
-    q = lowest([boundary.q[:1] for boundary in variables.boundaries], stage)
-    return Held(variables, first_messages(collectives.shift_down(q), collectives.message_dtype))
 
 
 def _boundary(p: Array | None) -> Boundary:

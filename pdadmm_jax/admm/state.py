@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
+
 from pdadmm_jax import _checks
 from pdadmm_jax._typing import Array, Float, Int
 from pdadmm_jax.admm.config import Config, check_config
 from pdadmm_jax.parallel.groups import LayerGroups, Weights
+from pdadmm_jax.parallel.packing import AnyGroups
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.problems.data import Data, check_targets
@@ -130,6 +133,25 @@ class StageVariables(NamedTuple):
         return Layer(*self.last, *self.last_output, self.edge_input)
 
 
+class PackedVariables(NamedTuple):
+    """What stages of unequal layers hold: those of their layers side by side (``unequal``).
+
+    In a ``ShardedState`` every array has one row for each stage in its first axis.
+
+    Attributes:
+        weights: W and b of all layers.
+        p, q, u: input sides of all layers but the first.
+        z, a: output sides of all layers.
+    """
+
+    weights: AnyGroups | None  # None while they are elsewhere
+    p: Float[Array, "stages N _inputs"]
+    q: Float[Array, "stages N _inputs"]
+    u: Float[Array, "stages N _inputs"]
+    z: Float[Array, "stages N _outputs"]
+    a: Float[Array, "stages N _outputs"]
+
+
 class Messages(NamedTuple):
     """What each of n stages has received from its neighbours."""
 
@@ -149,14 +171,14 @@ class ShardedState(NamedTuple):
         placement: where they live.
     """
 
-    variables: StageVariables
+    variables: Any  # StageVariables; PackedVariables where stages are unequal
     messages: Messages | None
     iteration: Int[Array, ""]
     placement: Placement
 
     @property
-    def weights(self) -> LayerGroups:
-        """W and b of all layers."""
+    def weights(self) -> Any:
+        """W and b of all layers: ``LayerGroups``, or ``Packed`` where stages are unequal."""
         return self.variables.weights
 
     @property
@@ -171,7 +193,7 @@ AnyState = State | ShardedState
 class Held(NamedTuple):
     """What one stage holds: its variables, and what it has received; messages None if alone."""
 
-    variables: StageVariables
+    variables: Any  # StageVariables; PackedVariables where stages are unequal
     messages: Messages | None
 
 
@@ -211,7 +233,7 @@ def layers_of(variables: StageVariables) -> tuple[Layer, ...]:
 
 def dtype_of(state: AnyState) -> Any:
     """The floating dtype of all variables."""
-    return state.weights.first.W.dtype
+    return jax.tree.leaves(state.weights)[0].dtype
 
 
 def check_state(state: Any, function: str) -> None:
@@ -222,14 +244,15 @@ def check_state(state: Any, function: str) -> None:
 def check_match(state: AnyState, data: Data, config: Config) -> None:
     """Refuses data of other samples, width or dtype than the state was made for, or other y."""
     check_config(config)
-    W, z = state.weights.first.W, split(state).variables.edge_output.z
-    expected = (z.shape[1], W.shape[1])
+    variables, dtype = split(state).variables, dtype_of(state)
+    z = variables.z if isinstance(variables, PackedVariables) else variables.edge_output.z
+    expected = (z.shape[1], state.plan.widths[0])
     if data.x.shape != expected:
         mesh = "" if state.placement is None else " (on a mesh, what shard_data made of them)"
         raise ValueError(
             f"x has shape {data.x.shape}, but the state was made for {expected}: the auxiliary "
             f"variables belong to their samples; use the same data{mesh}, or init for these."
         )
-    if data.x.dtype != W.dtype:
-        raise ValueError(f"x has dtype {data.x.dtype}, but the state {W.dtype}: cast one of them.")
+    if data.x.dtype != dtype:
+        raise ValueError(f"x has dtype {data.x.dtype}, but the state {dtype}: cast one of them.")
     check_targets(data, state.plan.widths[-1], config)

@@ -384,6 +384,7 @@ def _collectives(placement: Placement, data: Data) -> Collectives:
             partial(lax.psum, axis_name=layer) if layer else Collectives().sum_over_stages
         ),
         vary=partial(_vary, tuple(name for name in (layer, axis) if name)),
+        vary_by_stage=partial(_vary, (layer,) if layer else ()),
         message_dtype=placement.message_dtype,
     )
 

@@ -1,6 +1,7 @@
 """Which stage of the mesh holds which layers: arithmetic alone, no arrays.
 
-Stages hold consecutive layers.  All stages run one program, so all hold arrays of the same shapes:
+Stages hold consecutive layers.  Where the hidden layers are equally wide, all stages run the same
+program on arrays of the same shapes:
 
 * a *stack* of hidden layers, equally many everywhere, solved together by vmap;
 * an *edge slot*, room for one more layer below the stack, which differs from stage to stage: a
@@ -17,10 +18,16 @@ first stage, beside the first layer (``FIRST_AND_LAST``), and the chain of stage
 
 Both are tried, and the one whose busiest stage has less to do is taken; the chain if they tie, for
 it has one boundary less.  No stage ever computes on padding, and no depth is refused.
+
+Where their widths differ, each stage runs a program of its own (``packing``), so that it may hold
+any number of layers: a chain, cut where the busiest stage has least to do.
+
+    chain   [1] [2] [3 4 5 6]                    e.g. of widths 784-512-256-128-64-64-10
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import enum
 import itertools
@@ -44,12 +51,17 @@ class Plan:
     Attributes:
         widths: (features, hidden, ..., outputs).
         edge_slots: what the edge slot of every stage holds.
-        stacked: hidden layers in the stack of every stage.
+        stacked: how many hidden layers the stack of every stage has.
     """
 
     widths: tuple[int, ...]
     edge_slots: tuple[EdgeSlot, ...]
-    stacked: int
+    stacked: tuple[int, ...]
+
+    @property
+    def alike(self) -> bool:
+        """Whether all stages hold arrays of the same shapes and run the same program."""
+        return self.stages == 1 or len(set(self.widths[1:-1])) == 1
 
     @property
     def depth(self) -> int:
@@ -64,11 +76,7 @@ class Plan:
     @property
     def active(self) -> int:
         """Stages that hold a layer; the others, which come last, are idle."""
-        return (
-            self.stages
-            if self.stacked
-            else sum(slot is not EdgeSlot.EMPTY for slot in self.edge_slots)
-        )
+        return sum(map(bool, self.layers))
 
     @property
     def hidden(self) -> tuple[tuple[int | None, tuple[int, ...]], ...]:
@@ -77,9 +85,9 @@ class Plan:
         return tuple(
             (
                 next(numbers) if slot is EdgeSlot.HIDDEN else None,
-                tuple(itertools.islice(numbers, self.stacked)),
+                tuple(itertools.islice(numbers, stacked)),
             )
-            for slot in self.edge_slots
+            for slot, stacked in zip(self.edge_slots, self.stacked, strict=True)
         )
 
     @property
@@ -144,6 +152,24 @@ class Plan:
         return tuple(tuple(sorted(filter(None, {*ends, *stack}))) for *ends, stack in sides)
 
     @property
+    def lower(self) -> tuple[tuple[int, ...], ...]:
+        """The layers of every stage but the network's last."""
+        return tuple(tuple(layer for layer in held if layer < self.depth) for held in self.layers)
+
+    @property
+    def upper(self) -> tuple[tuple[int, ...], ...]:
+        """The layers of every stage but the network's first."""
+        return tuple(tuple(layer for layer in held if layer > 1) for held in self.layers)
+
+    def n_in(self, layer: int) -> int:
+        """How many inputs a layer has."""
+        return self.widths[layer - 1]
+
+    def n_out(self, layer: int) -> int:
+        """How many outputs a layer has."""
+        return self.widths[layer]
+
+    @property
     def upward(self) -> tuple[tuple[int, int], ...]:
         """(from, to) of every message f(z)."""
         closed = EdgeSlot.FIRST_AND_LAST in self.edge_slots and self.active > 1
@@ -163,11 +189,7 @@ class Plan:
     @property
     def work(self) -> tuple[int, ...]:
         """Multiply-adds of the matrix products of every stage, per sample and iteration."""
-        shapes = list(itertools.pairwise(self.widths))
-        return tuple(
-            sum((4 if layer > 1 else 2) * n * m for layer in held for n, m in [shapes[layer - 1]])
-            for held in self.layers
-        )
+        return tuple(sum(_work(self.widths, layer) for layer in held) for held in self.layers)
 
 
 def plan(widths: Sequence[int], stages: int) -> Plan:
@@ -178,22 +200,16 @@ def plan(widths: Sequence[int], stages: int) -> Plan:
         stages: number of stages.
 
     Returns:
-        The better of chain and ring.
+        The better of chain and ring, or a chain of unequal stages.
 
     Raises:
-        ValueError: fewer than one stage; or hidden layers of unequal widths on several stages,
-            which could share no program.
+        ValueError: fewer than one stage.
     """
     widths = tuple(widths)
     if stages < 1:
         raise ValueError(f"the mesh has {stages} layer stages, but at least 1 is needed.")
-    hidden = widths[1:-1]
-    for index, width in enumerate(hidden, start=1):
-        if stages > 1 and width != hidden[0]:
-            raise ValueError(
-                f"widths[{index}] is {width}, but widths[1] is {hidden[0]}: several layer stages "
-                f"run one program and need equal hidden widths; use 1 stage instead of {stages}."
-            )
+    if stages > 1 and len(set(widths[1:-1])) > 1:
+        return _unequal_chain(widths, stages)
     candidates = filter(None, (_chain(widths, stages), _ring(widths, stages)))
     return min(candidates, key=lambda candidate: max(candidate.work))
 
@@ -208,15 +224,47 @@ def _chain(widths: tuple[int, ...], stages: int) -> Plan | None:
     unused = [EdgeSlot.EMPTY] * idle
     # Without stacks a stage with an empty edge slot has no layer: such stages come last.
     rest = [*middle, *unused, EdgeSlot.LAST] if stacked else [*middle, EdgeSlot.LAST, *unused]
-    return Plan(widths, (EdgeSlot.FIRST, *rest), stacked)
+    return Plan(widths, (EdgeSlot.FIRST, *rest), (stacked,) * stages)
 
 
 def _ring(widths: tuple[int, ...], stages: int) -> Plan:
     """The last layer beside the first one."""
     stacked, hidden = divmod(len(widths) - 3, stages)
     unused = stages - 1 - hidden
-    return Plan(
-        widths,
-        (EdgeSlot.FIRST_AND_LAST, *[EdgeSlot.HIDDEN] * hidden, *[EdgeSlot.EMPTY] * unused),
-        stacked,
-    )
+    slots = EdgeSlot.FIRST_AND_LAST, *[EdgeSlot.HIDDEN] * hidden, *[EdgeSlot.EMPTY] * unused
+    return Plan(widths, slots, (stacked,) * stages)
+
+
+def _unequal_chain(widths: tuple[int, ...], stages: int) -> Plan:
+    """The chain whose busiest stage has least to do, on as few stages as that takes."""
+    work = [_work(widths, layer) for layer in range(1, len(widths))]
+    sums = list(itertools.accumulate(work, initial=0))
+    runs = sorted(high - low for low, high in itertools.combinations(sums, 2))
+
+    def suffices(most: int) -> bool:
+        return most >= max(work) and len(_filled(work, most)) <= stages
+
+    most = runs[bisect.bisect_left(runs, True, key=suffices)]
+    lowest, *middle, highest = _filled(work, most)
+    idle = stages - len(middle) - 2
+    empty = EdgeSlot.EMPTY
+    slots = EdgeSlot.FIRST, *[empty] * len(middle), EdgeSlot.LAST, *[empty] * idle
+    return Plan(widths, slots, (lowest - 1, *middle, highest - 1, *[0] * idle))
+
+
+def _filled(work: Sequence[int], most: int) -> list[int]:
+    """How many layers every stage holds if none is given more than so much work."""
+    held: list[int] = []
+    left = 0
+    for one in work:
+        if one > left:
+            held.append(0)
+            left = most
+        held[-1] += 1
+        left -= one
+    return held
+
+
+def _work(widths: Sequence[int], layer: int) -> int:
+    """Multiply-adds of a layer's matrix products, per sample and iteration."""
+    return (4 if layer > 1 else 2) * widths[layer - 1] * widths[layer]

@@ -21,6 +21,7 @@ from pdadmm_jax._typing import Array
 from pdadmm_jax.parallel.compression import MessageType, check_message_type
 from pdadmm_jax.parallel.groups import LayerGroups
 from pdadmm_jax.parallel.mesh import checked_mesh, put, replicate, shardings, stages, weight_specs
+from pdadmm_jax.parallel.packing import AnyGroups, Packed, pack, unpack
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan, plan
 
@@ -40,10 +41,20 @@ def placement_of(
     return Placement(mesh, plan(widths, stages(mesh)), samples, message_dtype)
 
 
-def relayout_groups(groups: LayerGroups, source: Plan, target: Plan) -> LayerGroups:
-    """What belongs to layers, such as weights, in the arrangement of another plan for them."""
+def relayout_groups(groups: AnyGroups, source: Plan, target: Plan) -> Any:
+    """What belongs to layers, such as weights, in the arrangement of another plan for them.
+
+    Args:
+        groups: ``LayerGroups``, or ``Packed`` where the source's stages are unequal.
+        source: their arrangement.
+        target: that of the result, which is ``Packed`` where its stages are unequal.
+    """
+    if isinstance(groups, Packed):
+        groups, source = unpack(groups), plan(source.widths, stages=1)
     if source.stages == target.stages == 1:
         return groups
+    if not target.alike:
+        return pack(groups, target)
     kind = jax.tree.structure(groups.last)  # that of all groups
 
     def leaves(group: Any) -> list[Any]:
@@ -95,7 +106,7 @@ def select_rows(rows: Array | None, layers: Numbers, wanted: Numbers) -> Any:
     return jnp.where(used, found, jnp.zeros((), rows.dtype))
 
 
-def put_weights(weights: LayerGroups, placement: Placement) -> LayerGroups:
+def put_weights(weights: LayerGroups, placement: Placement) -> AnyGroups:
     """Puts weights of a single stage onto a mesh."""
     with on_host():
         source = plan(placement.plan.widths, stages=1)
@@ -104,7 +115,7 @@ def put_weights(weights: LayerGroups, placement: Placement) -> LayerGroups:
 
 
 @partial(jax.jit, static_argnums=1)
-def replicated_weights(weights: LayerGroups, placement: Placement) -> LayerGroups:
+def replicated_weights(weights: AnyGroups, placement: Placement) -> LayerGroups:
     """Weights on a mesh in the arrangement of a single stage, all of them on every device."""
     canonical = plan(placement.plan.widths, stages=1)
     return replicate(relayout_groups(weights, placement.plan, canonical), placement.mesh)

@@ -38,6 +38,7 @@ class Collectives(NamedTuple):
         sum_over_stages: adds up over the stages.
         vary: declares values that depend on the stage and its samples, which JAX tells apart from
             those that all devices have alike.
+        vary_by_stage: the same of values that depend on the stage alone.
         message_dtype: type of the messages between stages.
     """
 
@@ -47,6 +48,7 @@ class Collectives(NamedTuple):
     samples: SampleReductions = ALL_AT_HAND
     sum_over_stages: Callable[[Array], Array] = lambda array: array
     vary: Callable[[Any], Any] = lambda tree: tree
+    vary_by_stage: Callable[[Any], Any] = lambda tree: tree
     message_dtype: MessageType = "full"
 
 
@@ -65,10 +67,13 @@ class Stage(NamedTuple):
         inputs: the same of the layers whose boundary it holds: the stack's, then the edge slot's.
         depth: layers of the network.
         hops: boundaries between the first stage and the last that holds a layer.
-        position: how many shifts f(z) takes from the first stage to this one.
+        position: how many shifts f(z) takes from the first stage to this one: its index.
         reach: how many it takes to the last layer, which in a ring is one more than ``hops``.
         collectives: how it communicates.
         block_bytes: of an array that its device works on at a time (``blocks``).
+        plan: which layers the stages hold.
+        unequal: where stages hold arrays of different shapes, what each of them knows
+            (``packing``); else empty.
     """
 
     holds_first: Truth
@@ -85,6 +90,14 @@ class Stage(NamedTuple):
     reach: int
     collectives: Collectives
     block_bytes: int
+    plan: Plan
+    unequal: tuple[Stage, ...]
+
+    @property
+    def known_index(self) -> int:
+        """The stage's index, where it is known when the program is built."""
+        assert isinstance(self.position, int)
+        return self.position
 
     def stack_numbers(self, heights: Sequence[int]) -> list[Array]:
         """``outputs`` of the layers of every stack.
@@ -97,8 +110,11 @@ class Stage(NamedTuple):
 
 def stage_of(plan: Plan, index: int | Array, collectives: Collectives, platform: str) -> Stage:
     """The stage of this index, which may be known only when the program runs."""
+    own_shapes = not isinstance(index, int) and not plan.alike
 
     def look_up(values: Sequence[Any]) -> Any:
+        if isinstance(index, int):
+            return values[index]
         return values[0] if len(set(values)) == 1 else jnp.asarray(values)[index]
 
     def numbers(edges: Sequence[int | None], *, edge_first: bool) -> Array:
@@ -106,24 +122,33 @@ def stage_of(plan: Plan, index: int | Array, collectives: Collectives, platform:
             [edge or plan.depth + 1, *stack] if edge_first else [*stack, edge or plan.depth + 1]
             for edge, stack in zip(edges, plan.stacks, strict=True)
         ]
-        return jnp.asarray(rows, jnp.int32)[index] - 1
+        found = rows[index] if isinstance(index, int) else jnp.asarray(rows)[index]
+        return jnp.asarray(found, jnp.int32) - 1
 
-    stacked, slots = plan.stacked > 0, plan.edge_slots
+    on_stack = [
+        slot if stacked else None
+        for slot, stacked in zip(plan.edge_slots, plan.stacked, strict=True)
+    ]
+    none = jnp.zeros(0, jnp.int32)
     return Stage(
         holds_first=look_up(list(map(bool, plan.firsts))),
         holds_edge=look_up(list(map(bool, plan.edge_hidden))),
         edge_has_output=look_up(list(map(bool, plan.edge_outputs))),
         holds_last=look_up(list(map(bool, plan.lasts))),
-        skips_edge=look_up([stacked and slot in (EdgeSlot.EMPTY, EdgeSlot.LAST) for slot in slots]),
-        last_on_stack=look_up([stacked and slot is EdgeSlot.LAST for slot in slots]),
-        outputs=numbers(plan.edge_outputs, edge_first=True),
-        inputs=numbers(plan.edge_inputs, edge_first=False),
+        skips_edge=look_up([slot in (EdgeSlot.EMPTY, EdgeSlot.LAST) for slot in on_stack]),
+        last_on_stack=look_up([slot is EdgeSlot.LAST for slot in on_stack]),
+        outputs=none if own_shapes else numbers(plan.edge_outputs, edge_first=True),
+        inputs=none if own_shapes else numbers(plan.edge_inputs, edge_first=False),
         depth=plan.depth,
         hops=plan.active - 1,
         position=index,
         reach=plan.reach,
         collectives=collectives,
         block_bytes=BLOCK.get(platform, BLOCK_ELSEWHERE),
+        plan=plan,
+        unequal=tuple(
+            stage_of(plan, k, collectives, platform) for k in range(plan.stages * own_shapes)
+        ),
     )
 
 

@@ -156,13 +156,11 @@ def _checked(
         check_key(key)
     data = as_arrays(data)
     check_data(data, state.plan.widths, config)
-    W = state.weights.first.W
-    if data.x.dtype != W.dtype:
-        raise ValueError(
-            f"x has dtype {data.x.dtype}, but the weights {W.dtype}: cast one of them."
-        )
+    dtype = jax.tree.leaves(state.weights)[0].dtype
+    if data.x.dtype != dtype:
+        raise ValueError(f"x has dtype {data.x.dtype}, but the weights {dtype}: cast one of them.")
     key = key_beside(key, data.x, state.placement)
-    return settled(state, state.placement), data, at_precision_of(config, W.dtype), key
+    return settled(state, state.placement), data, at_precision_of(config, dtype), key
 
 
 @jax.jit
@@ -222,9 +220,9 @@ def _stage_passes(
         totals = stage.collectives.samples.total(jnp.stack(metrics))
         return carry, jnp.vstack([totals, jnp.full(totals.shape[1], broken)])
 
-    layers = heights(held[0])
+    layers = heights(held[0]) if stage.plan.alike else []
     # Systems of equations take long to compile, and layers of one shape share theirs.
-    unrolled = sum(layers) <= UNROLLED
+    unrolled = stage.plan.alike and sum(layers) <= UNROLLED
     if unrolled:
         held = _on_groups(partial(split_stacks, heights=layers), held)
     held, sums = lax.scan(one_pass, held, keys, length=steps)

@@ -27,8 +27,11 @@ from pdadmm_jax._typing import Array, Bool, Float, Int
 from pdadmm_jax.parallel.compression import transfer
 from pdadmm_jax.parallel.forward import Climbed, Saved, climb
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups
-from pdadmm_jax.parallel.stage import Stage, choose, where
+from pdadmm_jax.parallel.packing import AnyGroups, Packed, fit, message_widths, widest
+from pdadmm_jax.parallel.plan import Plan
+from pdadmm_jax.parallel.stage import Stage, Truth, both, choose, when, where
 from pdadmm_jax.problems.residual import arrays
+from pdadmm_jax.sweeps.columns import kept_r, kept_saved, r_apart, saved_apart
 from pdadmm_jax.sweeps.layers import BatchMetrics, Descended, descend, turn
 from pdadmm_jax.sweeps.samples import Batches, Block
 from pdadmm_jax.sweeps.weight_update import PassConfig, Passed
@@ -46,9 +49,12 @@ class InFlight(NamedTuple):
         up: what passes up to the stage above (``residual``).
         down: what passes down to the stage below.
         blocks: the samples.
-        saved: p and a of the hidden layers, and a of the first one.
-        r: nu (z - a) of all layers, where a batch is several blocks; else None.
-        p_last: inputs of the last layer; likewise.
+        saved: p and a of the hidden layers, and a of the first one; side by side where stages hold
+            layers of different shapes (``packing``).
+        r: nu (z - a) of all layers but the last, likewise, where a batch is several blocks; else
+            None.
+        r_last: the same of the last layer.
+        p_last: its inputs.
         previous: weights before the last update, where blocks still need them; else None.
     """
 
@@ -56,14 +62,16 @@ class InFlight(NamedTuple):
     up: Float[Array, "1 arrays rows h"]
     down: Float[Array, "1 arrays rows h"]
     blocks: Block
-    saved: LayerGroups
-    r: LayerGroups | None
-    p_last: Float[Array, "1 slots rows h"] | None
-    previous: LayerGroups | None
+    saved: LayerGroups | Saved
+    r: LayerGroups | Float[Array, "1 slots rows _columns"] | None
+    r_last: Float[Array, "1 slots rows C"] | None
+    p_last: Float[Array, "1 slots rows _h"] | None
+    previous: AnyGroups | None
 
 
 def nothing_in_flight(
-    weights: LayerGroups,
+    weights: AnyGroups,
+    plan: Plan,
     blocks: Block,
     residual_block: int,
     *,
@@ -74,31 +82,40 @@ def nothing_in_flight(
 
     Args:
         weights: groups as high as the buffers are to be.
+        plan: of the stages.
         blocks: empty slots of samples.
         residual_block: hidden layers of a residual block; 0 for a plain chain.
         keep_batch: whether r and the last layer's p are kept.
         keep_weights: whether the weights before the last update are.
     """
-    _, slots, rows, _ = blocks.x.shape
+    n, slots, rows, _ = blocks.x.shape
+    dtype = blocks.x.dtype
 
-    def zeros(of: Weights, width: int) -> Array:
-        return jnp.zeros((of.W.shape[0], slots, rows, width), of.W.dtype)
+    def zeros(width: int, n: int = n) -> Array:
+        return jnp.zeros((n, slots, rows, width), dtype)
 
     def outputs(of: Weights) -> Array:
-        return zeros(of, of.W.shape[-1])
+        return zeros(of.W.shape[-1], of.W.shape[0])
 
-    h = weights.first.W.shape[-1]
-    a = outputs(weights.first)
-    message = jnp.zeros((a.shape[0], arrays(residual_block), rows, h), a.dtype)
-    stacks = tuple(Saved(zeros(stack, h), outputs(stack)) for stack in weights.stacks)
+    if isinstance(weights, Packed):
+        saved = Saved(zeros(widest(plan.stacks, plan.n_in)), zeros(widest(plan.lower, plan.n_out)))
+        r = saved.a
+    else:
+        a = outputs(weights.first)
+        p_edge = None if weights.edge is None else a
+        stacks = tuple(Saved(outputs(stack), outputs(stack)) for stack in weights.stacks)
+        saved = LayerGroups(None, stacks, Saved(p_edge, a), None)
+        r = map_groups(outputs, weights)._replace(last=None)
+    message = jnp.zeros((n, arrays(residual_block), rows, max(plan.widths[1:-1])), dtype)
     return InFlight(
         steps=jnp.zeros((), jnp.int32),
         up=message,
         down=message,
         blocks=blocks,
-        saved=LayerGroups(None, stacks, Saved(None if weights.edge is None else a, a), None),
-        r=map_groups(outputs, weights) if keep_batch else None,
-        p_last=zeros(weights.last, h) if keep_batch else None,
+        saved=saved,
+        r=r if keep_batch else None,
+        r_last=zeros(plan.widths[-1]) if keep_batch else None,
+        p_last=zeros(plan.widths[-2]) if keep_batch else None,
         previous=weights if keep_weights else None,
     )
 
@@ -123,6 +140,7 @@ Meet = Callable[[Callable[[LayerGroups], T]], T]
 def pipeline_step(
     stage: Stage,
     flight: InFlight,
+    received: tuple[Array, Array],
     rows: Int[Array, " rows"],
     batches: Batches,
     blocks: int | None,
@@ -136,6 +154,7 @@ def pipeline_step(
     Args:
         stage: one of several.
         flight: buffers; ``steps`` is the number of this step.
+        received: what the stages below and above have sent (``exchange``).
         rows: of the block that enters.
         batches: where the rows are from.
         blocks: how many enter before the pipeline is emptied; None for no end.
@@ -151,8 +170,11 @@ def pipeline_step(
     def under_way(block: Array) -> Bool[Array, ""]:
         return (block >= 0) if blocks is None else (block >= 0) & (block < blocks)
 
-    below, above = _exchange(stage, flight.up[0], flight.down[0])
+    width = flight.up.shape[-1]
+    below, above = (fit(*pair) for pair in zip(received, message_widths(stage), strict=True))
     flight, x = _enter(stage, flight, rows, batches, under_way(t))
+
+    has_edge = any(stage.plan.edge_hidden)
 
     # Up, from the layer that the stage below has come to.
     keep = _block(flight, rising, x).keep
@@ -172,17 +194,19 @@ def pipeline_step(
 
     def rise() -> InFlight:
         edge, stacks, sent = rising_meets(up)
-        if flight.saved.edge.p is None:
+        if not has_edge:
             edge = edge._replace(p=None)
-        saved = LayerGroups(None, stacks, edge, None)
+        saved = kept_saved(stage, LayerGroups(None, stacks, edge, None))
         put = partial(_put, block=rising)
-        return flight._replace(up=sent[None], saved=jax.tree.map(put, flight.saved, saved))
+        sent = fit(sent, width)[None]
+        return flight._replace(up=sent, saved=jax.tree.map(put, flight.saved, saved))
 
     flight = lax.cond(under_way(rising), rise, lambda: flight)
 
     # The last layer, where a block turns.
-    p_last = choose(stage.last_on_stack, flight.up[0], below)[0]
-    turns = stage.holds_last & under_way(turning)
+    p_last = choose(stage.last_on_stack, flight.up[0], fit(below, width))[0]
+    p_last = fit(p_last, last.W.shape[-2])
+    turns = both(stage.holds_last, under_way(turning))
     turning_block = _block(flight, turning, x)
     turned = turn(stage, last, p_last, turning_block, config, turns)
 
@@ -191,23 +215,25 @@ def pipeline_step(
     falling_block = _block(flight, falling, x)
 
     def fall(weights: LayerGroups) -> Descended:
-        saved = jax.tree.map(partial(_take, block=falling), flight.saved)
-        return descend(stage, weights, u, saved.edge, saved.stacks, falling_block, config)
+        saved = _taken(stage, flight.saved, falling)
+        found = descend(stage, weights, u, saved.edge, saved.stacks, falling_block, config)
+        return found._replace(u=fit(found.u, width))
 
     falls = under_way(falling)
-    down = where(stage, falls, lambda _: falling_meets(fall), _no_descent(flight.saved, u))
+    nothing = _no_descent(_taken(stage, flight.saved, falling), flight.down[0])
+    down = where(stage, falls, lambda _: falling_meets(fall), nothing)
     lowest_is_last = jnp.logical_and(stage.holds_last, jnp.logical_not(stage.skips_edge))
-    message = choose(lowest_is_last, turned.u, down.u)
+    message = choose(lowest_is_last, fit(turned.u, width), down.u)
     flight = flight._replace(down=message[None], steps=t + 1)
 
     r = LayerGroups(down.first, down.stacks, down.edge, turned.r)
     if flight.r is not None:
-        flight = _keep_batch(flight, r, p_last, falls, falling, turns, turning)
+        flight = _keep_batch(stage, flight, r, p_last, falls, falling, turns, turning)
     metrics = turned.metrics
     metrics = metrics._replace(unconverged=metrics.unconverged + down.unconverged)
     return flight, Step(
-        left=_left(flight, r, p_last, falling),
-        moving=spread(flight.saved, falls, turns),
+        left=_left(stage, flight, r, p_last, falling),
+        moving=spread(r, falls, turns),
         metrics=metrics,
     )
 
@@ -225,32 +251,36 @@ def newest_batches(stage: Stage, flight: InFlight, blocks: int) -> tuple[Array, 
     return down // blocks - 1, turned // blocks - 1
 
 
-def spread(saved: LayerGroups, lower: T, last: T) -> LayerGroups:
+def spread(like: LayerGroups, lower: T, last: T) -> LayerGroups:
     """One thing for all groups of layers but the last."""
-    edge = None if saved.edge.p is None else lower
-    return LayerGroups(lower, tuple(lower for _ in saved.stacks), edge, last)
+    edge = None if like.edge is None else lower
+    return LayerGroups(lower, tuple(lower for _ in like.stacks), edge, last)
 
 
-def batch_left(flight: InFlight, first: LayerGroups, blocks: int) -> LayerGroups:
+def batch_left(
+    stage: Stage, flight: InFlight, lower: Array | int, last: Array | int, blocks: int
+) -> LayerGroups:
     """p and r of the blocks of a batch, as functions that read them where they are needed.
 
     Args:
+        stage: the stage.
         flight: buffers.
-        first: for every group of layers, the slot of the first of these blocks.
+        lower: the slot of the first of these blocks, for all layers but the last.
+        last: the same for the last layer.
         blocks: how many.
     """
 
-    def rows(slots: Array, first: Array) -> Array:
+    def rows(slots: Array, first: Array | int) -> Array:
         taken = lax.dynamic_slice_in_dim(slots, first, blocks, axis=1)
         return taken.reshape(len(taken), -1, taken.shape[-1])
 
-    def reader(p: Array, r: Array, first: Array) -> Callable[[], Passed]:
-        return lambda: Passed(rows(p, first), rows(r, first))
-
-    assert flight.r is not None
-    assert flight.p_last is not None
-    p = _inputs(flight, flight.p_last)
-    return map_groups(reader, p, flight.r, first)
+    p_last, r_last = flight.p_last, flight.r_last
+    assert p_last is not None
+    assert r_last is not None
+    read = partial(rows, first=lower)
+    r = _r_of_lower(stage, flight, read)._replace(last=lambda: rows(r_last, last))
+    p = _inputs(stage, flight, read)._replace(last=lambda: rows(p_last, last))
+    return map_groups(_passed, p, r)
 
 
 def batch_number(flight: InFlight, first: Array | int, blocks: int, dtype: Any) -> Array:
@@ -262,9 +292,9 @@ def batch_number(flight: InFlight, first: Array | int, blocks: int, dtype: Any) 
     return jnp.sum(taken, dtype=dtype)
 
 
-def _exchange(stage: Stage, up: Array, down: Array) -> tuple[Array, Array]:
+def exchange(stage: Stage, flight: InFlight) -> tuple[Array, Array]:
     """What the stages below and above have sent."""
-    collectives = stage.collectives
+    collectives, up, down = stage.collectives, flight.up[0], flight.down[0]
     send = partial(transfer, message_dtype=collectives.message_dtype)
     if collectives.swap is not None:
         received = send(choose(stage.position == 0, up, down), collectives.swap)
@@ -294,47 +324,59 @@ def _enter(
 
 
 def _keep_batch(
+    stage: Stage,
     flight: InFlight,
     r: LayerGroups,
     p_last: Array,
-    falls: Array,
+    falls: Truth,
     falling: Array,
-    turns: Array,
+    turns: Truth,
     turning: Array,
 ) -> InFlight:
     """Keeps r of a block, and p of the last layer, until all of its batch have come down."""
-    old = flight.r
-    p_old = flight.p_last
-    assert old is not None
-    assert p_old is not None
-    lower, last = r._replace(last=None), r.last
-    kept = lax.cond(
-        falls,
-        lambda: jax.tree.map(partial(_put, block=falling), old._replace(last=None), lower),
-        lambda: old._replace(last=None),
-    )
-    at_last = lax.cond(
-        turns,
-        lambda: (_put(old.last, last, turning), _put(p_old, p_last[None], turning)),
-        lambda: (old.last, p_old),
-    )
-    return flight._replace(r=kept._replace(last=at_last[0]), p_last=at_last[1])
+    lower = kept_r(stage, r)
+
+    def keep_lower(old: Any) -> Any:
+        return jax.tree.map(partial(_put, block=falling), old, lower)
+
+    def keep_last(old: Any) -> Any:
+        return _put(old[0], r.last, turning), _put(old[1], p_last[None], turning)
+
+    kept = when(falls, keep_lower, flight.r)
+    r_last, p_last = when(turns, keep_last, (flight.r_last, flight.p_last))
+    return flight._replace(r=kept, r_last=r_last, p_last=p_last)
 
 
-def _left(flight: InFlight, r: LayerGroups, p_last: Array, falling: Array) -> LayerGroups:
+def _left(
+    stage: Stage, flight: InFlight, r: LayerGroups, p_last: Array, falling: Array
+) -> LayerGroups:
     """p and r of the block that came down and of the one that turned round."""
-
-    def reader(p: Array, r: Array) -> Callable[[], Passed]:
-        return lambda: Passed(_take(p, falling), r)
-
-    found = map_groups(reader, _inputs(flight, p_last[None, None]), r)
-    return found._replace(last=lambda: Passed(p_last[None], r.last))
+    p = _inputs(stage, flight, partial(_take, block=falling))
+    p = p._replace(last=lambda: p_last[None])
+    return map_groups(_passed, p, map_groups(lambda rows: lambda: rows, r))
 
 
-def _inputs(flight: InFlight, p_last: Array) -> LayerGroups:
-    """The slots with the inputs of every group of layers."""
-    stacks = tuple(saved.p for saved in flight.saved.stacks)
-    return LayerGroups(flight.blocks.x, stacks, flight.saved.edge.p, p_last)
+def _passed(p: Callable[[], Array], r: Callable[[], Array]) -> Callable[[], Passed]:
+    return lambda: Passed(p(), r())
+
+
+def _inputs(stage: Stage, flight: InFlight, read: Callable[[Array], Array]) -> LayerGroups:
+    """Inputs of every group of layers but the last, as functions that read them out of slots."""
+    saved, x = flight.saved, flight.blocks.x
+    if isinstance(saved, LayerGroups):
+        p = LayerGroups(x, tuple(one.p for one in saved.stacks), saved.edge.p, None)
+        return jax.tree.map(lambda slots: partial(read, slots), p)
+    found = saved_apart(stage, jax.tree.map(read, saved))
+    p = LayerGroups(read(x), tuple(one.p for one in found.stacks), None, None)
+    return jax.tree.map(lambda rows: lambda: rows, p)
+
+
+def _r_of_lower(stage: Stage, flight: InFlight, read: Callable[[Array], Array]) -> LayerGroups:
+    """The same of r."""
+    if isinstance(flight.r, LayerGroups):
+        return jax.tree.map(lambda slots: partial(read, slots), flight.r)
+    assert flight.r is not None
+    return jax.tree.map(lambda rows: lambda: rows, r_apart(stage, read(flight.r)))
 
 
 def _block(flight: InFlight, index: Array, x: Array) -> Block:
@@ -347,18 +389,18 @@ def _put(slots: Array, rows: Array, block: Array) -> Array:
     return lax.dynamic_update_index_in_dim(slots, rows, block % slots.shape[1], 1)
 
 
+def _taken(stage: Stage, saved: LayerGroups | Saved, block: Array) -> LayerGroups:
+    """What the layers of a stage have saved of a block."""
+    return saved_apart(stage, jax.tree.map(partial(_take, block=block), saved))
+
+
 def _take(slots: Array, block: Array) -> Array:
     return lax.dynamic_index_in_dim(slots, block % slots.shape[1], 1, keepdims=False)
 
 
 def _no_descent(saved: LayerGroups, u: Array) -> Descended:
     """What comes of no block."""
-
-    def zeros(one: Saved) -> Array:
-        n, _, *rest = one.a.shape
-        return jnp.zeros((n, *rest), one.a.dtype)
-
-    first = zeros(saved.edge)
+    first = jnp.zeros_like(saved.edge.a)
     edge = None if saved.edge.p is None else first
-    stacks = tuple(map(zeros, saved.stacks))
+    stacks = tuple(jnp.zeros_like(one.a) for one in saved.stacks)
     return Descended(first, stacks, edge, jnp.zeros_like(u), jnp.zeros((), u.dtype))

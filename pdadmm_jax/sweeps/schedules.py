@@ -18,13 +18,15 @@ from jax import lax
 from pdadmm_jax._typing import Array
 from pdadmm_jax.parallel.forward import Saved, climb
 from pdadmm_jax.parallel.groups import LayerGroups, alike, map_groups
-from pdadmm_jax.parallel.stage import Stage, both, choose, when
+from pdadmm_jax.parallel.packing import AnyGroups, Packed, on_stage, zeros_of
+from pdadmm_jax.parallel.stage import Stage, Truth, both, choose, when
 from pdadmm_jax.sweeps.layers import BatchMetrics, descend, turn
 from pdadmm_jax.sweeps.pipeline import (
     InFlight,
     Step,
     batch_left,
     batch_number,
+    exchange,
     newest_batches,
     nothing_in_flight,
     pipeline_step,
@@ -44,7 +46,7 @@ from pdadmm_jax.sweeps.weight_update import (
 )
 
 T = TypeVar("T")
-Carry = tuple[LayerGroups, RuleState, InFlight | None]
+Carry = tuple[Any, RuleState, InFlight | None]
 
 
 class ScheduleConfig(PassConfig, Protocol):
@@ -159,47 +161,67 @@ def _synchronous(
     vary = stage.collectives.vary
     nothing = nothing_in_flight(
         weights,
+        stage.plan,
         batches.no_blocks(slots),
         config.residual_block,
         keep_batch=at_once,
         keep_weights=False,
     )
     flight = vary(nothing)._replace(steps=nothing.steps)
+    no_totals = vary(_no_totals(weights, config)) if early or not at_once else None
+
+    def one_step(
+        stage: Stage,
+        carry: tuple[InFlight, Any],
+        weights: LayerGroups,
+        received: tuple[Array, Array],
+        rows: Array,
+    ) -> tuple[Any, BatchMetrics]:
+        flight, totals = carry
+        t, meets = flight.steps, partial(_call, weights)
+        flight, step = pipeline_step(
+            stage, flight, received, rows, batches, blocks, meets, meets, weights.last, config
+        )
+        if early:
+            block = block_of_idle_time(t, stage.position, stage.reach, blocks)
+            moving, slot = alike(weights, block >= 0), jnp.maximum(block, 0)
+            totals = _add(stage, totals, moving, batch_left(stage, flight, slot, slot, 1), config)
+        elif not at_once:
+            totals = _add(stage, totals, step.moving, step.left, config)
+        return (flight, totals), stage.collectives.vary(step.metrics)
+
+    def move(
+        stage: Stage,
+        carry: tuple[LayerGroups, RuleState],
+        totals: Any,
+        flight: InFlight,
+        number: Array,
+        active: Truth,
+    ) -> tuple[Any, None]:
+        if at_once:
+            left = batch_left(stage, flight, early, early, blocks - early)
+            batch = _sums_of(left, config, totals)
+        else:
+            batch = _known(totals)
+        return apply_rule_to_all(stage, *carry, batch, number, active, config), None
 
     def one_batch(carry: Any, rows: Array) -> tuple[Any, BatchMetrics]:
         weights, rule_state, flight = carry
 
-        def one_step(carry: Any, rows: Array) -> tuple[Any, BatchMetrics]:
-            flight, totals = carry
-            t, meets = flight.steps, partial(_call, weights)
-            flight, step = pipeline_step(
-                stage, flight, rows, batches, blocks, meets, meets, weights.last, config
-            )
-            if early:
-                block = block_of_idle_time(t, stage.position, stage.reach, blocks)
-                moving = alike(weights, block >= 0)
-                left = batch_left(flight, alike(weights, jnp.maximum(block, 0)), 1)
-                totals = _add(stage, totals, moving, left, config)
-            elif not at_once:
-                totals = _add(stage, totals, step.moving, step.left, config)
-            return (flight, totals), step.metrics
+        def advance(carry: Any, rows: Array) -> tuple[Any, BatchMetrics]:
+            received = exchange(stage, carry[0])
+            step = partial(one_step, received=received, rows=rows)
+            (flight, totals), metrics = on_stage(stage, step, carry, weights)
+            return (_counted(flight, carry[0]), totals), metrics
 
-        totals = None
-        if early or not at_once:
-            totals = vary(map_groups(partial(no_sums, config=config), weights))
         steps = jnp.concatenate([rows, jnp.full((2 * stage.reach, rows.shape[1]), -1, rows.dtype)])
         flight = flight._replace(steps=jnp.zeros((), jnp.int32))
-        (flight, totals), every = lax.scan(one_step, (flight, totals), steps)
-        metrics = jax.tree.map(jnp.sum, every)
-        if at_once:
-            left = batch_left(flight, alike(weights, jnp.asarray(early)), blocks - early)
-            batch = _sums_of(left, config, totals)
-        else:
-            batch = _known(totals)
+        (flight, totals), every = lax.scan(advance, (flight, no_totals), steps)
         total = stage.collectives.samples.total(batches.number(rows))
         active = True if batches.complete else total > 0
-        moved = apply_rule_to_all(stage, weights, rule_state, batch, total, active, config)
-        return (*moved, flight), metrics
+        of_batch = partial(move, flight=flight, number=total, active=active)
+        moved, _ = on_stage(stage, of_batch, (weights, rule_state), totals)
+        return (*moved, flight), jax.tree.map(jnp.sum, every)
 
     (weights, rule_state, _), metrics = lax.scan(
         one_batch, (weights, rule_state, flight), batches.rows
@@ -229,10 +251,15 @@ def _without_waiting(
     until_moved = (round_trip - 1) % blocks + 1  # steps from the first in which a batch enters
 
     def one_step(
-        newest: LayerGroups, older: LayerGroups | None, flight: InFlight, entering: Any
+        stage: Stage,
+        flight: InFlight,
+        newest: LayerGroups,
+        older: LayerGroups | None,
+        received: tuple[Array, Array],
+        entered: Any,
+        rows: Array,
     ) -> tuple[InFlight, Step]:
         """Blocks of the batch that enters meet the newest weights, others the older ones."""
-        entered, rows = entering
 
         def meets(steps: Any, function: Callable[[LayerGroups], T]) -> T:
             if older is None:
@@ -244,41 +271,72 @@ def _without_waiting(
             last = choose(entered >= stage.reach, last, older.last)
         rising = partial(meets, stage.position)
         falling = partial(meets, round_trip - stage.position)
-        return pipeline_step(stage, flight, rows, batches, None, rising, falling, last, config)
+        return pipeline_step(
+            stage, flight, received, rows, batches, None, rising, falling, last, config
+        )
 
     def steps(
-        newest: LayerGroups, older: LayerGroups | None, flight: InFlight, rows: Array
+        newest: Any, older: Any, flight: InFlight, rows: Array
     ) -> tuple[InFlight, BatchMetrics]:
-        def one(flight: InFlight, entering: Any) -> tuple[InFlight, BatchMetrics]:
-            flight, step = one_step(newest, older, flight, entering)
-            return flight, step.metrics
+        def one(flight: InFlight, entering: tuple[Array, Array]) -> tuple[InFlight, BatchMetrics]:
+            received = exchange(stage, flight)
+
+            def step(
+                stage: Stage, flight: InFlight, newest: LayerGroups, older: LayerGroups | None
+            ) -> tuple[InFlight, BatchMetrics]:
+                entered, rows = entering
+                flight, step = one_step(stage, flight, newest, older, received, entered, rows)
+                return flight, stage.collectives.vary(step.metrics)
+
+            new, metrics = on_stage(stage, step, flight, newest, older)
+            return _counted(new, flight), metrics
 
         entering = jnp.arange(len(rows), dtype=jnp.int32), rows
-        flight, metrics = lax.scan(one, flight._replace(previous=None), entering)
+        flight, metrics = lax.scan(one, flight, entering)
         return flight, jax.tree.map(jnp.sum, metrics)
+
+    def move(
+        stage: Stage,
+        carry: tuple[LayerGroups, RuleState],
+        flight: InFlight,
+        left: LayerGroups | None = None,
+    ) -> tuple[Any, None]:
+        """Moves the weights by what batches that have come down whole have left."""
+        weights, rule_state = carry
+        numbers, slots = newest_batches(stage, flight, blocks), flight.blocks.y.shape[1]
+        lower, last = first = [number * blocks % slots for number in numbers]
+        dtype = weights.last.W.dtype
+        own = [batch_number(flight, slot, blocks, dtype) for slot in first]
+        counts = stage.collectives.samples.total(jnp.stack(own))
+        active = [(numbers[k] >= 0) & (counts[k] > 0) for k in range(2)]
+        on_groups = partial(spread, weights)
+        if left is None:
+            left = batch_left(stage, flight, lower, last, blocks)
+        batch = _sums_of(left, config)
+        number, moving = on_groups(counts[0], counts[1]), on_groups(active[0], active[1])
+        moved = apply_rule(stage, weights, rule_state, batch, number, moving, config)
+        return moved, None
+
+    def step_and_move(
+        stage: Stage, carry: Carry, received: tuple[Array, Array], rows: Array
+    ) -> tuple[Carry, BatchMetrics]:
+        """Where every block is a batch."""
+        weights, rule_state, flight = carry
+        assert flight is not None
+        flight, step = one_step(stage, flight, weights, None, received, 0, rows)
+        moved, _ = move(stage, (weights, rule_state), flight, step.left)
+        return (*moved, flight), stage.collectives.vary(step.metrics)
 
     def one_batch(carry: Carry, rows: Array) -> tuple[Carry, BatchMetrics]:
         weights, rule_state, flight = carry
         assert flight is not None
         if blocks == 1:
-            flight, step = one_step(weights, None, flight, (0, rows[0]))
-            left, metrics = step.left, step.metrics
-        else:
-            flight, metrics = steps(weights, flight.previous, flight, rows[:until_moved])
-            left = None
-        numbers, slots = newest_batches(stage, flight, blocks), flight.blocks.y.shape[1]
-        first = [number * blocks % slots for number in numbers]
-        dtype = weights.last.W.dtype
-        own = [batch_number(flight, slot, blocks, dtype) for slot in first]
-        counts = stage.collectives.samples.total(jnp.stack(own))
-        active = [(numbers[k] >= 0) & (counts[k] > 0) for k in range(2)]
-        on_groups = partial(spread, flight.saved)
-        if left is None:
-            left = batch_left(flight, on_groups(*first), blocks)
-        batch = _sums_of(left, config)
-        moved = apply_rule(
-            stage, weights, rule_state, batch, on_groups(*counts), on_groups(*active), config
-        )
+            step = partial(step_and_move, received=exchange(stage, flight), rows=rows[0])
+            (*moved, new), metrics = on_stage(stage, step, carry)
+            return (*moved, _counted(new, flight)), metrics
+        older, flight = flight.previous, flight._replace(previous=None)
+        flight, metrics = steps(weights, older, flight, rows[:until_moved])
+        moved, _ = on_stage(stage, partial(move, flight=flight), (weights, rule_state))
         if blocks > until_moved:
             met = weights if late else moved[0]
             flight, more = steps(met, None, flight, rows[until_moved:])
@@ -322,7 +380,7 @@ def _add(
 ) -> LayerGroups:
     """Adds what a block has left to the sums of its batch."""
 
-    def on_group(held: Any, moving: Array, totals: Any, left: Any) -> Any:
+    def on_group(held: Truth, moving: Truth, totals: Any, left: Any) -> Any:
         def add(old: Any) -> Any:
             return jax.tree.map(jnp.add, old, layer_sums(left(), config))
 
@@ -342,6 +400,19 @@ def _sums_of(
         )
 
     return map_groups(of_group, left, *([] if totals is None else [totals]))
+
+
+def _counted(flight: InFlight, before: InFlight) -> InFlight:
+    """Buffers after a pipeline step, whose number all stages have alike, also after branches."""
+    return flight._replace(steps=before.steps + 1)
+
+
+def _no_totals(weights: AnyGroups, config: PassConfig) -> AnyGroups:
+    """The sums of no samples."""
+    function = partial(no_sums, config=config)
+    if isinstance(weights, Packed):
+        return zeros_of(function, weights)
+    return map_groups(function, weights)
 
 
 def _known(totals: LayerGroups) -> LayerGroups:

@@ -14,7 +14,7 @@ from pdadmm_jax._checks import check_training_inputs, check_widths
 from pdadmm_jax._surroundings import isolated_with_transfers
 from pdadmm_jax._typing import Params, ParamsLike, PRNGKeyArray
 from pdadmm_jax.parallel.compression import MessageType, check_message_type
-from pdadmm_jax.parallel.groups import LayerGroups, group, map_groups, ungroup
+from pdadmm_jax.parallel.groups import group, map_groups, ungroup
 from pdadmm_jax.parallel.mesh import abstract as abstract_on
 from pdadmm_jax.parallel.mesh import (
     abstract_data,
@@ -25,6 +25,7 @@ from pdadmm_jax.parallel.mesh import (
     shards,
     weight_specs,
 )
+from pdadmm_jax.parallel.packing import AnyGroups, Packed, unpack
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan, plan
 from pdadmm_jax.parallel.relayout import placement_of, put_weights, relayout_groups
@@ -178,7 +179,7 @@ def reshard(state: State, mesh: Mesh | None, *, message_dtype: MessageType = "fu
     source = state.plan
     target = None if mesh is None else placement_of(source.widths, mesh, message_dtype)
     arrangement = plan(source.widths, 1) if target is None else target.plan
-    coupled = not isinstance(state.rule_state, LayerGroups)
+    coupled = not isinstance(state.rule_state, AnyGroups)
     if coupled and arrangement.stages > 1:
         raise ValueError(_coupled_message(arrangement))
 
@@ -229,10 +230,10 @@ def _start(
 @lru_cache(maxsize=64)
 def _first(
     depth: int, stream: Stream, placement: Placement | None
-) -> Callable[[tuple[LayerGroups, Config]], State]:
+) -> Callable[[tuple[AnyGroups, Config]], State]:
     """Makes the first state of weights and a configuration; kept, so as to compile once."""
 
-    def first(given: tuple[LayerGroups, Config]) -> State:
+    def first(given: tuple[AnyGroups, Config]) -> State:
         weights, config = given
         rule_state = _rule_state(weights, config, depth, placement)
         return _with_empty_pipeline(_state_of(weights, rule_state, stream, placement))
@@ -241,7 +242,7 @@ def _first(
 
 
 def _state_of(
-    weights: LayerGroups, rule_state: RuleState, stream: Stream, placement: Placement | None
+    weights: AnyGroups, rule_state: RuleState, stream: Stream, placement: Placement | None
 ) -> State:
     return State(weights, rule_state, jnp.asarray(0, jnp.int32), stream, None, placement)
 
@@ -258,14 +259,19 @@ def _specs(mesh: Mesh, state: State) -> State:
 
 
 def _rule_state(
-    weights: LayerGroups, config: Config, depth: int, placement: Placement | None
-) -> LayerGroups | RuleState:
+    weights: AnyGroups, config: Config, depth: int, placement: Placement | None
+) -> AnyGroups | RuleState:
     """What the rule keeps before the first batch, for every group of layers.
 
     Raises:
         ValueError: an Optax optimizer that couples layers, on several stages.
     """
     rule = config.rule
+    if isinstance(weights, Packed):
+        arrangement = weights.layout.plan
+        alone = plan(arrangement.widths, stages=1)
+        rule_state = _rule_state(unpack(weights), config, depth, placement)
+        return relayout_groups(rule_state, alone, arrangement)
     if isinstance(rule, OptaxRule) and not separable(rule.optimizer, depth):
         arrangement = weights.plan if placement is None else placement.plan
         if arrangement.stages > 1:

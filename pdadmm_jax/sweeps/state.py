@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 
 from pdadmm_jax import _checks
 from pdadmm_jax._typing import Array, Int
-from pdadmm_jax.parallel.groups import LayerGroups
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.sweeps.pipeline import InFlight
-from pdadmm_jax.sweeps.rules import RuleState
 from pdadmm_jax.sweeps.stream import Stream
 
 
@@ -18,17 +16,17 @@ class State(NamedTuple):
     """Weights and the rule's state: nothing that grows with N.
 
     Attributes:
-        weights: W and b of all layers.
-        rule_state: what the update rule keeps, for every group of layers; of an Optax optimizer
-            that couples layers, its own state.
+        weights: W and b of all layers: ``LayerGroups``, or ``Packed`` on stages of unequal layers.
+        rule_state: what the update rule keeps, likewise for every group of layers; of an Optax
+            optimizer that couples layers, its own state.
         iteration: how many passes were done.
         stream: how batches stream; part of the structure.
         in_flight: blocks between the stages, where the schedule does not wait for them; else None.
         placement: where the state lives; None for a single device.
     """
 
-    weights: LayerGroups
-    rule_state: LayerGroups | RuleState
+    weights: Any
+    rule_state: Any
     iteration: Int[Array, ""]
     stream: Stream
     in_flight: InFlight | None = None

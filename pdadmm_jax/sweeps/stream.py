@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pdadmm_jax.parallel.groups import LayerGroups
+from pdadmm_jax.parallel.packing import AnyGroups
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.problems.data import Data
 from pdadmm_jax.sweeps.pipeline import InFlight, nothing_in_flight
@@ -74,9 +74,7 @@ def microbatches(config: Any, reach: int) -> int:
     return config.microbatches
 
 
-def empty_pipeline(
-    stream: Stream, weights: LayerGroups, plan: Plan, shards: int
-) -> InFlight | None:
+def empty_pipeline(stream: Stream, weights: AnyGroups, plan: Plan, shards: int) -> InFlight | None:
     """What is in flight between passes before the first one; None if nothing ever is.
 
     Args:
@@ -92,7 +90,8 @@ def empty_pipeline(
     rows = shards * math.ceil(stream.batch // shards / number)
     slots = number * (math.ceil(2 * plan.reach / number) + 1)  # whole batches
     features, targets = stream.features, stream.targets
-    blocks = no_blocks((plan.stages, slots, rows), features, weights.first.W.dtype, *targets)
+    dtype = jax.tree.leaves(weights)[0].dtype
+    blocks = no_blocks((plan.stages, slots, rows), features, dtype, *targets)
     return nothing_in_flight(
-        weights, blocks, stream.residual_block, keep_batch=number > 1, keep_weights=late
+        weights, plan, blocks, stream.residual_block, keep_batch=number > 1, keep_weights=late
     )
