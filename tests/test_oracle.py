@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
+import pdadmm_jax as pdadmm
 from pdadmm_jax import admm
 from pdadmm_jax.problems import activations
 from tests import reference
-from tests.problems import problem, to_variables, worst_difference
+from tests.problems import problem, refused, to_variables, worst_difference
 from tests.selection import selected
 
 pytestmark = pytest.mark.x64
@@ -50,6 +51,68 @@ def test_relu_equals_the_oracle(widths, solver):
     kind = {"solver_p": solver, "solver_W": solver}
     worst = follow(widths, config, f="relu", risk="softmax", **kind, **numbers)
     assert worst < 1e-9
+
+
+GRID = admm.Grid(-0.4, 2.05, 0.1)
+
+
+def on_grid(values):
+    """Entry by entry the point at the least distance, all of them tried."""
+    points = np.arange(-4, 21) / 10
+    return points[np.argmin(np.abs(values[..., None] - points), -1)]
+
+
+def quantised(monkeypatch):
+    """The transcription with p and q on the grid."""
+    for name in ("p_step", "q_step"):
+        step = getattr(reference, name)
+        monkeypatch.setattr(reference, name, lambda *given, step=step: on_grid(step(*given)))
+
+
+def test_on_a_grid_it_is_the_oracle_on_a_grid(monkeypatch):
+    quantised(monkeypatch)
+    config = admm.Config(nu=0.2961, rho=0.7137, grid=GRID)
+    kind = {"solver_p": "unit", "solver_W": "unit"}
+    assert follow(UNEQUAL, config, f="relu", risk="softmax", **kind) < 1e-9
+
+
+def test_on_a_grid_a_mesh_gives_what_one_device_gives():
+    config = admm.Config(nu=0.2961, rho=0.7137, grid=GRID, W_solver="layer")
+    for widths in (EQUAL, UNEQUAL):
+        data, state = problem(widths, config, samples=30)
+        mesh = pdadmm.make_mesh(2, 2)
+        spread, shared = admm.reshard(state, mesh), pdadmm.shard_data(data, mesh)
+        expected, info = admm.run(state, data, config, steps=10)
+        found, other = admm.run(spread, shared, config, steps=10)
+        for one, more in zip(
+            jax.tree.leaves(admm.reshard(found, None).layers),
+            jax.tree.leaves(expected.layers),
+            strict=True,
+        ):
+            np.testing.assert_allclose(one, more, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(other.terms.lagrangian, info.terms.lagrangian, rtol=1e-9)
+        q = np.concatenate([layer.below.q.ravel() for layer in expected.layers[1:]])
+        np.testing.assert_allclose(on_grid(q), q, atol=1e-12)
+        assert len(np.unique(np.round(q / GRID.spacing))) > 5
+        assert not info.in_certified_region.any()
+
+
+def test_a_grid_is_refused_where_it_cannot_hold():
+    for bounds, complaint in (
+        ((0.1, 1.0, 0.1), "-low"),
+        ((-1.0, 2.0, 0.0), "spacing is 0"),
+        ((-1.0, 2.0, 3.0), "no point but 0"),
+    ):
+        refused(complaint, admm.Grid, *bounds)
+    refused("grid is 'fine'", admm.Config, grid="fine")
+    refused("on which nothing is certified", admm.certified, admm.Config(grid=GRID))
+    config = admm.Config(grid=GRID)
+    data, state = problem(EQUAL, config)
+    mesh = pdadmm.make_mesh(2)
+    spread = admm.reshard(state, mesh, message_dtype="int8")
+    refused(
+        "rounded messages would leave", admm.step, spread, pdadmm.shard_data(data, mesh), config
+    )
 
 
 def test_layers_without_an_intercept_equal_the_oracle():

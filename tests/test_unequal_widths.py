@@ -111,16 +111,14 @@ def test_one_batch_late_is_one_batch_late(name):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize(
-    "name", selected(NAMES, fast=["tapering on four", "zigzag on two, shared"])
-)
+@pytest.mark.parametrize("name", selected(NAMES, fast=["zigzag on two, shared"]))
 def test_algorithm_1_on_a_mesh_is_that_of_one_device(name):
     hidden, *mesh = SHAPES[name]
     data, state = admm_problem((7, *hidden, 4), CONFIG, samples=43)
     mesh = mesh_of(*mesh)
     spread = admm.reshard(state, mesh), pdadmm.shard_data(data, mesh)
     assert_same_run((state, data), spread, CONFIG, tolerance=1e-10, run=admm.run)
-    assert_same_run((state, data), spread, CONFIG, tolerance=1e-10, iterations=2)
+    assert_same_run((state, data), spread, CONFIG, tolerance=1e-10, iterations=1)
     expected, found = admm.terms(state, data, CONFIG), admm.terms(*spread, CONFIG)
     assert_near(found, expected, 1e-12)
     (expected, drift), (found, own) = (
@@ -146,6 +144,7 @@ def test_algorithm_1_grows_and_moves(name):
     assert_near(admm.reshard(start, None).layers, alone.layers, 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.x64
 def test_rounded_messages_come_to_the_same():
     """What is left out of one message is part of the next."""

@@ -10,6 +10,7 @@
 
 from pdadmm_jax.admm.config import Config, paper
 from pdadmm_jax.admm.drift import refresh
+from pdadmm_jax.admm.grid import Grid
 from pdadmm_jax.admm.growth import grow
 from pdadmm_jax.admm.info import Info
 from pdadmm_jax.admm.iteration import run, step
@@ -31,6 +32,7 @@ from pdadmm_jax.admm.theory import certificate, certified
 __all__ = [
     "Config",
     "Exact",
+    "Grid",
     "Info",
     "LayerStep",
     "Quadratic",

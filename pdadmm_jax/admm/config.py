@@ -9,6 +9,7 @@ from pdadmm_jax import _checks
 from pdadmm_jax._checks import check_flag, checked_number
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
+from pdadmm_jax.admm.grid import Grid
 from pdadmm_jax.admm.solvers import SOLVERS, Search, Solver
 from pdadmm_jax.numerics.products import Precision
 from pdadmm_jax.problems.problem import ActivationLike, LossLike, resolve, resolve_problem
@@ -40,6 +41,7 @@ class Config:
         precision: of the inputs of matrix products, "float32", "tf32" or "bfloat16"; see
             ``numerics.products``.  Sums, step-size ratios, residuals and objectives are float32
             throughout.
+        grid: points that p and q are restricted to; None for none.
         residual_block: 0, for residual connections are a matter of sweeps.
 
     Raises:
@@ -56,6 +58,7 @@ class Config:
     loss: LossLike = dataclasses.field(default="softmax_cross_entropy", metadata={"static": True})
     bias: bool = dataclasses.field(default=True, metadata={"static": True})
     precision: Precision = dataclasses.field(default="float32", metadata={"static": True})
+    grid: Grid | None = dataclasses.field(default=None, metadata={"static": True})
     residual_block: int = dataclasses.field(default=0, metadata={"static": True})
 
     def __post_init__(self) -> None:
@@ -64,6 +67,8 @@ class Config:
             object.__setattr__(self, name, number)
         resolve_problem(self)
         check_flag("bias", self.bias)
+        if self.grid is not None and not isinstance(self.grid, Grid):
+            raise TypeError(f"grid is {self.grid!r}, but has to be a Grid or None.")
         if self.residual_block:
             raise ValueError(
                 f"residual_block is {self.residual_block}, but Algorithm 1 trains plain chains "

@@ -11,6 +11,7 @@ Boundaries belong to the layer above, so that line 1 finds the q and u of lines 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -118,7 +119,7 @@ def lowest_q(
 
     def line_5(rows: tuple[Array, ...], metrics: tuple[()]) -> tuple[tuple[Array, ...], tuple[()]]:
         _, p, u, f = rows
-        q = jax.vmap(partial(update_q, nu=config.nu, rho=config.rho))(p[:1], u[:1], f)
+        q = _line_5(config)(p[:1], u[:1], f)
         return (q, p, u, f), metrics
 
     p, q, u = boundary
@@ -217,6 +218,16 @@ def _no_boundaries(layer: Layer) -> BoundarySums:
     return BoundarySums(*3 * (jnp.zeros(layer.z.shape[0], layer.z.dtype),))
 
 
+def _line_5(config: Config) -> Callable[[Array, Array, Array], Array]:
+    """q of n boundaries, given their p and u and f(z) of the layers below."""
+
+    def new(p: Array, u: Array, f: Array) -> Array:
+        q = update_q(p, u, f, config.nu, config.rho)
+        return q if config.grid is None else config.grid.nearest(q)
+
+    return jax.vmap(new)
+
+
 def _lines_5_and_6(config: Config) -> list[BlockFunction[InputRows, InputMetrics]]:
     """q, u, and what the boundaries add to the Lagrangian then."""
 
@@ -226,7 +237,7 @@ def _lines_5_and_6(config: Config) -> list[BlockFunction[InputRows, InputMetrics
 
     def line_5(rows: InputRows, metrics: InputMetrics) -> tuple[InputRows, InputMetrics]:
         assert rows.inputs is not None
-        known, new = rows.inputs.q, jax.vmap(partial(update_q, nu=config.nu, rho=config.rho))
+        known, new = rows.inputs.q, _line_5(config)
         if known is None:
             return rows._replace(q=new(rows.p, rows.u, f_of_rows(rows))), metrics
         if len(rows.q) == 1:
@@ -262,6 +273,9 @@ def _line_1(
         p, a, ratio = jax.vmap(update)(
             rows.p, W, rows.a, _pinned(rows.z, rows.a, rows.data), rows.q, rows.u, pull=rows.pull
         )
+        if config.grid is not None:
+            exact, p = p, config.grid.nearest(p)
+            a += jax.vmap(partial(multiply, precision=config.precision))(p - exact, W)
         return rows._replace(p=p, a=a), metrics._replace(tau=jnp.maximum(metrics.tau, ratio))
 
     return line_1

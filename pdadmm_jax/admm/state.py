@@ -14,6 +14,7 @@ import jax
 from pdadmm_jax import _checks
 from pdadmm_jax._typing import Array, Float, Int
 from pdadmm_jax.admm.config import Config, check_config
+from pdadmm_jax.parallel.compression import lossless
 from pdadmm_jax.parallel.groups import LayerGroups, Weights
 from pdadmm_jax.parallel.packing import AnyGroups
 from pdadmm_jax.parallel.placement import Placement
@@ -244,6 +245,12 @@ def check_state(state: Any, function: str) -> None:
 def check_match(state: AnyState, data: Data, config: Config) -> None:
     """Refuses data of other samples, width or dtype than the state was made for, or other y."""
     check_config(config)
+    message_dtype = "full" if state.placement is None else state.placement.message_dtype
+    if config.grid is not None and not lossless(message_dtype, dtype_of(state)):
+        raise ValueError(
+            f"message_dtype is {message_dtype!r}, but p and q are on {config.grid}, which rounded "
+            "messages would leave: give one of them."
+        )
     variables, dtype = split(state).variables, dtype_of(state)
     z = variables.z if isinstance(variables, PackedVariables) else variables.edge_output.z
     expected = (z.shape[1], state.plan.widths[0])

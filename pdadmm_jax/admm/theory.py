@@ -51,9 +51,13 @@ def lemma_1(nu: Number, rho: Number, lipschitz: float, proximal: Number = 1.0) -
 
 
 def certificate(config: Config) -> Certificate:
-    """Whether these penalties, with this activation, lie in the certified region."""
+    """Whether these penalties, with this activation, lie in the certified region.
+
+    Never where p and q are on a grid.
+    """
     check_config(config)
-    return lemma_1(config.nu, config.rho, config.activation.lipschitz, config.proximal)
+    found = lemma_1(config.nu, config.rho, config.activation.lipschitz, config.proximal)
+    return found if config.grid is None else found._replace(holds=jnp.zeros_like(found.holds))
 
 
 def certified(config: Config, margin: float = 1.05) -> Config:
@@ -70,8 +74,8 @@ def certified(config: Config, margin: float = 1.05) -> Config:
         A configuration whose ``certificate`` holds.
 
     Raises:
-        ValueError: no rho is certified, because the activation's Lipschitz constant is unknown or
-            the proximal term is switched off; or a margin of 1 or less.
+        ValueError: no rho is certified, because the activation's Lipschitz constant is unknown,
+            the proximal term is switched off or p and q are on a grid; or a margin of 1 or less.
     """
     check_config(config)
     if not margin >= 1 + 1e-6:
@@ -84,6 +88,8 @@ def certified(config: Config, margin: float = 1.05) -> Config:
             f"activation.lipschitz is {config.activation.lipschitz}: no penalty is certified; "
             "declare it, as in NumericActivation(function, lipschitz=1.0)."
         )
+    if config.grid is not None:
+        raise ValueError(f"grid is {config.grid}, on which nothing is certified: set it to None.")
     if float(config.proximal) == 0:
         raise ValueError("proximal is 0, which no penalty certifies: set it to 1, the paper's.")
     least = float(certificate(config).least_rho)
