@@ -82,7 +82,7 @@ class _Refused(Exception):
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (found := _KNOWN.get(f"{module}.{name}")) is None:
-            raise _Refused(f"{module}.{name}")
+            raise _Refused(f"{module}.{name}"[:80])
         return found
 
 

@@ -53,9 +53,10 @@ def read_planetoid(directory: Path, name: str) -> Graph:
             f"{file('tx')} {tx.shape[0]}, of {tx.shape[1]} features where allx has {allx.shape[1]}"
         )
     nodes = int(test.max()) + 1
-    if test.min() < known or len(np.unique(test)) != len(test) or nodes > known + 2 * len(test):
+    if test.min() < known or len(np.unique(test)) != len(test) or nodes >= known + 2 * len(test):
         raise DataError(
-            f"{file('test.index')} has to number each of its nodes once, from {known} up"
+            f"{file('test.index')} has to number each of its nodes once, from {known} up, and with "
+            "fewer gaps than nodes"
         )
     labels = np.full(nodes, UNKNOWN)
     labels[:known], labels[test] = ally, ty
