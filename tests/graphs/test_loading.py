@@ -102,6 +102,14 @@ def test_masks_stand_for_numbers(own):
         np.testing.assert_array_equal(nodes, PARTS[part])
 
 
+def test_labels_of_any_whole_type(own, graph):
+    labels = np.where(graph.labels == -1, 0, graph.labels)
+    for dtype in ("i1", "u1", "i8", "u8", ">i4"):
+        found = load(own(labels=labels.astype(dtype), edges=graph.edges.astype(">u2")), "")
+        np.testing.assert_array_equal(found.labels, labels)
+        np.testing.assert_array_equal(found.adjacency.toarray(), graph.adjacency)
+
+
 CITED = np.array([[0, 1], [1, 2]])
 
 
