@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Reads all arrays of an npz file.
+def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Reads arrays of an npz file.
+
+    Args:
+        path: the file.
+        names: those to be read, if they are there; None for all.  What others hold does not matter.
 
     Returns:
         Name -> array, in the order of the file.
@@ -42,7 +46,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [one for one in archive.infolist() if one.filename.endswith(_SUFFIX)]
-            return {one.filename.removesuffix(_SUFFIX): _array(archive, one) for one in members}
+            named = {one.filename.removesuffix(_SUFFIX): one for one in members}
+            wanted = named if names is None else [name for name in named if name in names]
+            return {name: _array(archive, named[name]) for name in wanted}
     except FileNotFoundError:
         raise ValueError(f"{path}: there is no such file") from None
     except MemoryError:

@@ -1,0 +1,1 @@
+"""Graphs: readers, splits, and features multiplied by powers of the normalised adjacency."""
