@@ -14,13 +14,13 @@ from pdadmm_jax.parallel.groups import LayerGroups, join_stacks
 from pdadmm_jax.parallel.packing import (
     AnyGroups,
     Packed,
-    apart,
+    Rows,
     fit,
     heights_of,
     message_widths,
     on_stage,
     pack,
-    side_by_side,
+    padded,
     unpack,
     widest,
 )
@@ -87,7 +87,7 @@ def _varying(stage: Stage, results: Any) -> Any:
 
 
 def opened(stage: Stage, packed: PackedVariables) -> StageVariables:
-    """The variables of a stage, out of its columns; zeros for what it does not hold.
+    """The variables of a stage, padding left out; zeros for what it does not hold.
 
     Args:
         stage: one whose index is known.
@@ -95,16 +95,12 @@ def opened(stage: Stage, packed: PackedVariables) -> StageVariables:
     """
     plan, weights = stage.plan, packed.weights
     assert isinstance(weights, LayerGroups)
-    upper = plan.upper[stage.known_index]
-    rows = packed.z.shape[:-1]
+    like = packed.z[0]
 
     def zeros(width: int) -> Array:
-        return jnp.zeros((*rows, width), packed.z.dtype)
+        return jnp.zeros((*like.shape[:-1], width), like.dtype)
 
-    p, q, u = (apart(one, list(map(plan.n_in, upper))) for one in (packed.p, packed.q, packed.u))
-    boundaries = list(map(Boundary, p, q, u))
-    widths = list(map(plan.n_out, plan.layers[stage.known_index]))
-    outputs = list(map(Output, apart(packed.z, widths), apart(packed.a, widths)))
+    boundaries, outputs = _sides(packed, plan, stage.known_index)
     edge_output = outputs.pop(0) if stage.holds_first else Output(*2 * [zeros(plan.widths[1])])
     last_output = outputs.pop() if stage.holds_last else Output(*2 * [zeros(plan.widths[-1])])
     edge_input = boundaries.pop() if stage.holds_last else None
@@ -131,20 +127,29 @@ def closed(stage: Stage, variables: StageVariables) -> PackedVariables:
         layers.insert(0, variables.first_layer)
     if stage.holds_last:
         layers.append(variables.last_layer)
-    return _columns(variables.weights, layers, variables.edge_output.z, stage.plan)
+    return _packed(variables.weights, layers, variables.edge_output.z, stage.plan)
 
 
-def _columns(weights: Any, layers: Sequence[Layer], like: Array, plan: Plan) -> PackedVariables:
-    """The variables of layers, side by side; ``like`` has as many rows."""
+def _packed(weights: Any, layers: Sequence[Layer], like: Array, plan: Plan) -> PackedVariables:
+    """The variables of a stage's layers; ``like`` has as many rows."""
 
-    def columns(name: str, sides: Sequence[Any], width: int) -> Array:
-        return side_by_side([like[..., :0], *(getattr(side, name) for side in sides)], width)
+    def rows(name: str, sides: Sequence[Any], widths: Sequence[int]) -> Rows:
+        return padded([getattr(side, name) for side in sides], widths, like)
 
     inputs, outputs = widest(plan.upper, plan.n_in), widest(plan.layers, plan.n_out)
     below = [layer.below for layer in layers if layer.below is not None]
-    p, q, u = (columns(name, below, inputs) for name in "pqu")
-    z, a = (columns(name, layers, outputs) for name in "za")
+    p, q, u = (rows(name, below, inputs) for name in "pqu")
+    z, a = (rows(name, layers, outputs) for name in "za")
     return PackedVariables(weights, p, q, u, z, a)
+
+
+def _sides(packed: PackedVariables, plan: Plan, stage: int) -> tuple[list[Boundary], list[Output]]:
+    """The input sides of a stage's layers but the network's first, and all output sides."""
+    inputs = list(map(plan.n_in, plan.upper[stage]))
+    outputs = list(map(plan.n_out, plan.layers[stage]))
+    p, q, u = (map(fit, rows, inputs) for rows in (packed.p, packed.q, packed.u))
+    z, a = (map(fit, rows, outputs) for rows in (packed.z, packed.a))
+    return list(map(Boundary, p, q, u)), list(map(Output, z, a))
 
 
 def pack_variables(variables: StageVariables, target: Plan) -> PackedVariables:
@@ -157,7 +162,7 @@ def pack_variables(variables: StageVariables, target: Plan) -> PackedVariables:
     ]
     layers = [first, *hidden, last]
     stages = [
-        _columns(None, [layers[number - 1] for number in held], first.z, target)
+        _packed(None, [layers[number - 1] for number in held], first.z, target)
         for held in target.layers
     ]
     packed = jax.tree.map(lambda *rows: jnp.concatenate(rows), *stages)
@@ -169,14 +174,13 @@ def unpack_variables(packed: PackedVariables, source: Plan) -> StageVariables:
     assert isinstance(packed.weights, Packed)
     boundaries, outputs = [], []
     for stage in range(source.stages):
-        p, q, u, z, a = (rows[stage : stage + 1] for rows in packed[1:])
-        widths = list(map(source.n_in, source.upper[stage]))
-        boundaries += map(Boundary, *(apart(one, widths) for one in (p, q, u)))
-        widths = list(map(source.n_out, source.layers[stage]))
-        outputs += map(Output, *(apart(one, widths) for one in (z, a)))
-    counts = heights_of(source)
+        own = packed._replace(weights=None)
+        own = jax.tree.map(lambda rows, stage=stage: rows[stage : stage + 1], own)
+        below, above = _sides(own, source, stage)
+        boundaries += below
+        outputs += above
     hidden = list(map(_Sides, outputs[1:-1], boundaries[:-1]))
-    sides = join_stacks(LayerGroups(None, tuple(hidden), None, None), counts)
+    sides = join_stacks(LayerGroups(None, tuple(hidden), None, None), heights_of(source))
     first, stacks, _, last = unpack(packed.weights)
     return StageVariables(
         first=first,

@@ -245,9 +245,11 @@ def _like(weights: AnyGroups, placement: Placement, dtype: Any) -> Held:
     """A tree of the structure and the ranks of what stages with these weights hold."""
     rows: Any = jax.ShapeDtypeStruct((1, 1, 1), dtype)
     agreed = None if lossless(placement.message_dtype, dtype) else rows
-    messages = None if placement.plan.stages == 1 else Messages(rows, agreed, agreed)
+    plan = placement.plan
+    messages = None if plan.stages == 1 else Messages(rows, agreed, agreed)
     if isinstance(weights, Packed):
-        return Held(PackedVariables(weights, rows, rows, rows, rows, rows), messages)
+        upper, layers = ((rows,) * max(map(len, held)) for held in (plan.upper, plan.layers))
+        return Held(PackedVariables(weights, upper, upper, upper, layers, layers), messages)
     output, boundary = Output(rows, rows), Boundary(rows, rows, rows)
     stacks = tuple(Layer(stack.W, stack.b, rows, rows, boundary) for stack in weights.stacks)
     first, _, edge, last = weights

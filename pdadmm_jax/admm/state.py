@@ -16,7 +16,7 @@ from pdadmm_jax._typing import Array, Float, Int
 from pdadmm_jax.admm.config import Config, check_config
 from pdadmm_jax.parallel.compression import lossless
 from pdadmm_jax.parallel.groups import LayerGroups, Weights
-from pdadmm_jax.parallel.packing import AnyGroups
+from pdadmm_jax.parallel.packing import AnyGroups, Rows
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.problems.data import Data, check_targets
@@ -135,7 +135,7 @@ class StageVariables(NamedTuple):
 
 
 class PackedVariables(NamedTuple):
-    """What stages of unequal layers hold: those of their layers side by side (``unequal``).
+    """What stages of unequal layers hold, padded (``parallel.packing``).
 
     In a ``ShardedState`` every array has one row for each stage in its first axis.
 
@@ -146,11 +146,11 @@ class PackedVariables(NamedTuple):
     """
 
     weights: AnyGroups | None  # None while they are elsewhere
-    p: Float[Array, "stages N _inputs"]
-    q: Float[Array, "stages N _inputs"]
-    u: Float[Array, "stages N _inputs"]
-    z: Float[Array, "stages N _outputs"]
-    a: Float[Array, "stages N _outputs"]
+    p: Rows  # (stages, N, _) each
+    q: Rows
+    u: Rows
+    z: Rows
+    a: Rows
 
 
 class Messages(NamedTuple):
@@ -252,7 +252,7 @@ def check_match(state: AnyState, data: Data, config: Config) -> None:
             "messages would leave: give one of them."
         )
     variables, dtype = split(state).variables, dtype_of(state)
-    z = variables.z if isinstance(variables, PackedVariables) else variables.edge_output.z
+    z = variables.z[0] if isinstance(variables, PackedVariables) else variables.edge_output.z
     expected = (z.shape[1], state.plan.widths[0])
     if data.x.shape != expected:
         mesh = "" if state.placement is None else " (on a mesh, what shard_data made of them)"

@@ -90,7 +90,7 @@ def shards(mesh: Mesh) -> int:
 
 def per_sample(path: Any) -> bool:
     """Whether the variable at this path of a state has rows of samples."""
-    return getattr(path[-1], "name", None) in _PER_SAMPLE
+    return any(getattr(key, "name", None) in _PER_SAMPLE for key in path)
 
 
 def state_specs(mesh: Mesh, held: Any) -> Any:

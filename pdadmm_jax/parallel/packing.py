@@ -1,29 +1,29 @@
 """Stages whose layers differ in shape: one program, of which each runs a branch of its own.
 
 All devices of a mesh run one program on arrays of one shape.  Where hidden widths differ, so do the
-layers of the stages.  What a stage keeps of them then lies in arrays as long as the stage with most
-of them needs, and in the program a conditional has a branch for every stage, which takes out of
-these arrays what its stage holds and works on that, each layer in its own shape:
+layers of the stages.  So a stage's layers are counted from below, and what belongs to the k-th
+layer of any stage lies in arrays as large as the largest k-th layer needs.  In the program a
+conditional has a branch for every stage, which takes out of these arrays what its stage holds and
+works on that, each layer in its own shape:
 
-* weights and what belongs to them lie one after the other (``Packed``), zeros at the end;
-* rows of samples lie side by side (``side_by_side``), zeros on the right;
+* weights and what belongs to them are flat, zeros at the end (``Packed``);
+* rows of samples have zeros on the right (``padded``);
 * messages are as wide as the widest hidden layer (``fit``).
 
-So padding takes memory, never products.  The program has the layers of all stages, and a branch
-copies what it takes out.  Collectives stay outside of the conditionals, for all stages take part in
-them.
+So padding takes memory, never products.  The program has the layers of all stages; arrays that are
+as large as their layer are not copied.  Collectives stay outside of the conditionals, for all
+stages take part in them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from pdadmm_jax._pytree import pytree_dataclass
@@ -31,6 +31,8 @@ from pdadmm_jax._typing import Array, Float, Shaped
 from pdadmm_jax.parallel.groups import LayerGroups, join_stacks, split_stacks
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.parallel.stage import Stage
+
+Rows = tuple[Float[Array, "..."], ...]  # of samples, in the k-th layers of stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,19 +49,14 @@ class Layout:
     kind: Any
     shapes: tuple[tuple[jax.ShapeDtypeStruct, ...], ...]
 
-    def lengths(self, stage: int) -> dict[str, int]:
-        """How many numbers of every dtype belong to the layers of a stage."""
-        found = dict.fromkeys((array.dtype.name for array in self.shapes[0]), 0)
-        for layer in self.plan.layers[stage]:
-            for array in self.shapes[layer - 1]:
-                found[array.dtype.name] += array.size
-        return found
-
     @property
-    def length(self) -> dict[str, int]:
-        """The same of the stage that has most."""
-        every = list(map(self.lengths, range(self.plan.stages)))
-        return {dtype: max(one[dtype] for one in every) for dtype in every[0]}
+    def lengths(self) -> tuple[tuple[int, ...], ...]:
+        """How long the arrays of the k-th layers of all stages are."""
+        levels = itertools.zip_longest(*self.plan.layers)
+        return tuple(
+            tuple(max(array.size for array in arrays) for arrays in zip(*of_level, strict=True))
+            for of_level in ([self.shapes[n - 1] for n in level if n] for level in levels)
+        )
 
 
 @pytree_dataclass
@@ -68,11 +65,12 @@ class Packed:
     """What belongs to layers, such as their weights, packed stage by stage.
 
     Attributes:
-        rows: of every dtype, a row for each stage; inside of a mesh's program a stage's own.
+        levels: for every k the arrays of the k-th layers, flat, a row for each stage; inside of a
+            mesh's program a stage's own row.
         layout: what lies where.
     """
 
-    rows: Mapping[str, Shaped[Array, "stages length"]]
+    levels: tuple[tuple[Shaped[Array, "stages _length"], ...], ...]
     layout: Layout = dataclasses.field(metadata={"static": True})
 
 
@@ -85,22 +83,16 @@ def pack(groups: LayerGroups, target: Plan) -> Packed:
     layers = [split.first, *split.stacks, split.last]
     shapes = [tuple(map(_shape, jax.tree.leaves(layer))) for layer in layers]
     layout = Layout(target, jax.tree.structure(layers[0]), tuple(shapes))
-    rows = [
-        _row(layout, [layers[number - 1] for number in held], layout.length)
-        for held in target.layers
-    ]
-    return Packed(jax.tree.map(lambda *rows: jnp.stack(rows), *rows), layout)
+    stages = [_closed([layers[n - 1] for n in held], layout) for held in target.layers]
+    return jax.tree.map(lambda *rows: jnp.concatenate(rows), *stages)
 
 
 def unpack(packed: Packed) -> LayerGroups:
     """What belongs to layers, in the groups of a single stage."""
     plan = packed.layout.plan
-    held = [
-        layer
-        for stage in range(plan.stages)
-        for layer in _held(packed.layout, stage, _own_row(packed, stage))
-    ]
-    first, *hidden, last = held
+    first, *hidden, last = (
+        layer for stage in range(plan.stages) for layer in _held(packed, stage, row=stage)
+    )
     return join_stacks(LayerGroups(first, tuple(hidden), None, last), heights_of(plan))
 
 
@@ -118,22 +110,19 @@ def opened(packed: Packed, stage: int) -> LayerGroups:
         layout.kind.unflatten([jnp.zeros(one.shape, one.dtype) for one in layout.shapes[end]])
         for end in (0, -1)
     )
-    held = _held(layout, stage, _own_row(packed, 0))
-    numbers = layout.plan.layers[stage]
-    if numbers and numbers[0] == 1:
+    held = _held(packed, stage, row=0)
+    if layout.plan.firsts[stage]:
         first = held.pop(0)
-    if numbers and numbers[-1] == layout.plan.depth:
+    if layout.plan.lasts[stage]:
         last = held.pop()
     return LayerGroups(first, tuple(held), None, last)
 
 
 def closed(groups: LayerGroups, layout: Layout, stage: int) -> Packed:
     """``opened``, reversed."""
-    plan = layout.plan
-    first = [groups.first] * (plan.firsts[stage] is not None)
-    last = [groups.last] * (plan.lasts[stage] is not None)
-    row = _row(layout, [*first, *groups.stacks, *last], layout.length)
-    return Packed(jax.tree.map(lambda numbers: numbers[None], row), layout)
+    first = [groups.first] * bool(layout.plan.firsts[stage])
+    last = [groups.last] * bool(layout.plan.lasts[stage])
+    return _closed([*first, *groups.stacks, *last], layout)
 
 
 def zeros_of(function: Callable[[Any], Any], packed: Packed) -> Packed:
@@ -142,9 +131,7 @@ def zeros_of(function: Callable[[Any], Any], packed: Packed) -> Packed:
     found = [jax.eval_shape(function, layout.kind.unflatten(one)) for one in layout.shapes]
     shapes = tuple(tuple(map(_shape, jax.tree.leaves(one))) for one in found)
     layout = Layout(layout.plan, jax.tree.structure(found[0]), shapes)
-    stages = len(jax.tree.leaves(packed)[0])
-    rows = {dtype: jnp.zeros((stages, length), dtype) for dtype, length in layout.length.items()}
-    return Packed(rows, layout)
+    return _closed([], layout, len(jax.tree.leaves(packed)[0]))
 
 
 def on_stage(
@@ -186,14 +173,15 @@ def message_widths(stage: Stage) -> tuple[int, int]:
     return below, plan.n_out(lower[-1]) if lower else plan.n_in(plan.depth)
 
 
-def widest(layers: Sequence[Sequence[int]], width: Callable[[int], int]) -> int:
-    """Columns for the layers of any stage, side by side.
+def widest(layers: Sequence[Sequence[int]], width: Callable[[int], int]) -> tuple[int, ...]:
+    """How wide the k-th layers of all stages are at most, for every k.
 
     Args:
         layers: of every stage.
         width: of a layer.
     """
-    return max(sum(map(width, held)) for held in layers)
+    levels = itertools.zip_longest(*layers)
+    return tuple(max(width(layer) for layer in level if layer) for level in levels)
 
 
 def fit(rows: Shaped[Array, "*rows _width"], width: int) -> Shaped[Array, "*rows width"]:
@@ -206,49 +194,47 @@ def fit(rows: Shaped[Array, "*rows _width"], width: int) -> Shaped[Array, "*rows
     return jnp.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)])
 
 
-def side_by_side(
-    rows: Sequence[Float[Array, "*rows _width"]], width: int
-) -> Float[Array, "*rows width"]:
-    """Rows of samples of several layers, side by side, and zeros up to the width."""
-    return fit(jnp.concatenate(rows, -1), width)
+def padded(
+    rows: Sequence[Float[Array, "*rows _width"]],
+    widths: Sequence[int],
+    like: Float[Array, "*rows _any"],
+) -> Rows:
+    """Rows of samples of a stage's layers, as wide as those of any stage.
+
+    Args:
+        rows: of every layer that the stage holds.
+        widths: of the result.
+        like: an array with as many rows, for the layers that it does not hold.
+    """
+    missing = [like[..., :0]] * (len(widths) - len(rows))
+    return tuple(map(fit, [*rows, *missing], widths))
 
 
-def apart(
-    rows: Float[Array, "*rows width"], widths: Sequence[int]
-) -> list[Float[Array, "*rows _width"]]:
-    """``side_by_side``, reversed."""
-    return jnp.split(rows, np.cumsum(widths), -1)[:-1]
+def _held(packed: Packed, stage: int, row: int) -> list[Any]:
+    """What belongs to every layer of a stage, which has this row."""
+    layout = packed.layout
+    return [
+        layout.kind.unflatten(
+            [
+                fit(array[row], shape.size).reshape(shape.shape)
+                for array, shape in zip(arrays, layout.shapes[number - 1], strict=True)
+            ]
+        )
+        for arrays, number in zip(packed.levels, layout.plan.layers[stage], strict=False)
+    ]
 
 
-def _own_row(packed: Packed, row: int) -> dict[str, Array]:
-    return {dtype: rows[row] for dtype, rows in packed.rows.items()}
-
-
-def _row(layout: Layout, layers: Sequence[Any], length: Mapping[str, int]) -> dict[str, Array]:
-    """What belongs to layers, one after the other, of every dtype apart."""
-    parts: dict[str, list[Array]] = {dtype: [] for dtype in length}
-    for layer in layers:
-        for array in jax.tree.leaves(layer):
-            parts[array.dtype.name].append(array.ravel())
-    return {
-        dtype: fit(jnp.concatenate([jnp.zeros(0, dtype), *arrays]), length[dtype])
-        for dtype, arrays in parts.items()
-    }
-
-
-def _held(layout: Layout, stage: int, row: Mapping[str, Array]) -> list[Any]:
-    """What belongs to every layer of a stage, out of its row."""
-    begin = dict.fromkeys(row, 0)
-    layers = []
-    for number in layout.plan.layers[stage]:
-        arrays = []
-        for array in layout.shapes[number - 1]:
-            dtype = array.dtype.name
-            end = begin[dtype] + array.size
-            arrays.append(row[dtype][begin[dtype] : end].reshape(array.shape))
-            begin[dtype] = end
-        layers.append(layout.kind.unflatten(arrays))
-    return layers
+def _closed(layers: Sequence[Any], layout: Layout, rows: int = 1) -> Packed:
+    """What belongs to the layers of a stage, packed; zeros for those it has less than others."""
+    dtypes = [array.dtype for array in layout.shapes[0]]
+    levels = []
+    for layer, lengths in itertools.zip_longest(layers, layout.lengths):
+        if layer is None:
+            arrays = [jnp.zeros((rows, 0), dtype) for dtype in dtypes]
+        else:
+            arrays = [array.reshape(rows, -1) for array in jax.tree.leaves(layer)]
+        levels.append(tuple(map(fit, arrays, lengths)))
+    return Packed(tuple(levels), layout)
 
 
 def heights_of(plan: Plan) -> list[int]:

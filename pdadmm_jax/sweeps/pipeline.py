@@ -27,11 +27,11 @@ from pdadmm_jax._typing import Array, Bool, Float, Int
 from pdadmm_jax.parallel.compression import transfer
 from pdadmm_jax.parallel.forward import Climbed, Saved, climb
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups
-from pdadmm_jax.parallel.packing import AnyGroups, Packed, fit, message_widths, widest
+from pdadmm_jax.parallel.packing import AnyGroups, Packed, Rows, fit, message_widths, widest
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.parallel.stage import Stage, Truth, both, choose, when, where
 from pdadmm_jax.problems.residual import arrays
-from pdadmm_jax.sweeps.columns import kept_r, kept_saved, r_apart, saved_apart
+from pdadmm_jax.sweeps.columns import PaddedSaved, kept_r, kept_saved, r_apart, saved_apart
 from pdadmm_jax.sweeps.layers import BatchMetrics, Descended, descend, turn
 from pdadmm_jax.sweeps.samples import Batches, Block
 from pdadmm_jax.sweeps.weight_update import PassConfig, Passed
@@ -49,8 +49,8 @@ class InFlight(NamedTuple):
         up: what passes up to the stage above (``residual``).
         down: what passes down to the stage below.
         blocks: the samples.
-        saved: p and a of the hidden layers, and a of the first one; side by side where stages hold
-            layers of different shapes (``packing``).
+        saved: p and a of the hidden layers, and a of the first one; padded where stages hold layers
+            of different shapes (``columns``).
         r: nu (z - a) of all layers but the last, likewise, where a batch is several blocks; else
             None.
         r_last: the same of the last layer.
@@ -62,8 +62,8 @@ class InFlight(NamedTuple):
     up: Float[Array, "1 arrays rows h"]
     down: Float[Array, "1 arrays rows h"]
     blocks: Block
-    saved: LayerGroups | Saved
-    r: LayerGroups | Float[Array, "1 slots rows _columns"] | None
+    saved: LayerGroups | PaddedSaved
+    r: LayerGroups | Rows | None
     r_last: Float[Array, "1 slots rows C"] | None
     p_last: Float[Array, "1 slots rows _h"] | None
     previous: AnyGroups | None
@@ -98,8 +98,8 @@ def nothing_in_flight(
         return zeros(of.W.shape[-1], of.W.shape[0])
 
     if isinstance(weights, Packed):
-        saved = Saved(zeros(widest(plan.stacks, plan.n_in)), zeros(widest(plan.lower, plan.n_out)))
-        r = saved.a
+        r = tuple(map(zeros, widest(plan.lower, plan.n_out)))
+        saved = PaddedSaved(tuple(map(zeros, widest(plan.stacks, plan.n_in))), r)
     else:
         a = outputs(weights.first)
         p_edge = None if weights.edge is None else a
@@ -376,7 +376,7 @@ def _r_of_lower(stage: Stage, flight: InFlight, read: Callable[[Array], Array]) 
     if isinstance(flight.r, LayerGroups):
         return jax.tree.map(lambda slots: partial(read, slots), flight.r)
     assert flight.r is not None
-    return jax.tree.map(lambda rows: lambda: rows, r_apart(stage, read(flight.r)))
+    return jax.tree.map(lambda rows: lambda: rows, r_apart(stage, tuple(map(read, flight.r))))
 
 
 def _block(flight: InFlight, index: Array, x: Array) -> Block:
@@ -389,7 +389,7 @@ def _put(slots: Array, rows: Array, block: Array) -> Array:
     return lax.dynamic_update_index_in_dim(slots, rows, block % slots.shape[1], 1)
 
 
-def _taken(stage: Stage, saved: LayerGroups | Saved, block: Array) -> LayerGroups:
+def _taken(stage: Stage, saved: LayerGroups | PaddedSaved, block: Array) -> LayerGroups:
     """What the layers of a stage have saved of a block."""
     return saved_apart(stage, jax.tree.map(partial(_take, block=block), saved))
 
