@@ -10,9 +10,9 @@ works on that, each layer in its own shape:
 * rows of samples have zeros on the right (``padded``);
 * messages are as wide as the widest hidden layer (``fit``).
 
-So padding takes memory, never products.  The program has the layers of all stages; arrays that are
-as large as their layer are not copied.  Collectives stay outside of the conditionals, for all
-stages take part in them.
+So padding takes memory, never products.  The program has the layers of all stages.  XLA copies most
+of what a branch is given and returns.  Collectives stay outside of the conditionals, for all stages
+take part in them.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ def on_stage(
 
     def branch_of(own: Stage) -> Callable[[Any, Any], Any]:
         def branch(carry: Any, given: Any) -> Any:
-            opened = _opened_in((carry, given), own.known_index)
-            new, results = function(own, opened[0], *opened[1])
+            own_carry, own_given = _opened_in((carry, given), own.known_index)
+            new, results = function(own, own_carry, *own_given)
             new = _closed_like(carry, new, own.known_index)
             # Branches have to agree on what differs from device to device: what did so before.
             new = jax.tree.map(lambda new, old: jnp.where(True, new, old), new, carry)

@@ -27,16 +27,25 @@ from pdadmm_jax._typing import Array, Bool, Float, Int
 from pdadmm_jax.parallel.compression import transfer
 from pdadmm_jax.parallel.forward import Climbed, Saved, climb
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups
-from pdadmm_jax.parallel.packing import AnyGroups, Packed, Rows, fit, message_widths, widest
+from pdadmm_jax.parallel.packing import AnyGroups, Packed, Rows, widest
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.parallel.stage import Stage, Truth, both, choose, when, where
 from pdadmm_jax.problems.residual import arrays
-from pdadmm_jax.sweeps.columns import PaddedSaved, kept_r, kept_saved, r_apart, saved_apart
 from pdadmm_jax.sweeps.layers import BatchMetrics, Descended, descend, turn
 from pdadmm_jax.sweeps.samples import Batches, Block
 from pdadmm_jax.sweeps.weight_update import PassConfig, Passed
 
 T = TypeVar("T")
+
+
+class PaddedSaved(NamedTuple):
+    """p of the hidden layers of a stage, and a of all its layers but the network's last.
+
+    In the form that stages of unequal layers have it in (``parallel.packing``).
+    """
+
+    p: Rows
+    a: Rows
 
 
 class InFlight(NamedTuple):
@@ -50,7 +59,7 @@ class InFlight(NamedTuple):
         down: what passes down to the stage below.
         blocks: the samples.
         saved: p and a of the hidden layers, and a of the first one; padded where stages hold layers
-            of different shapes (``columns``).
+            of different shapes (``unequal``).
         r: nu (z - a) of all layers but the last, likewise, where a batch is several blocks; else
             None.
         r_last: the same of the last layer.
@@ -62,8 +71,8 @@ class InFlight(NamedTuple):
     up: Float[Array, "1 arrays rows h"]
     down: Float[Array, "1 arrays rows h"]
     blocks: Block
-    saved: LayerGroups | PaddedSaved
-    r: LayerGroups | Rows | None
+    saved: Any  # LayerGroups, or PaddedSaved
+    r: Any  # LayerGroups, Rows, or None
     r_last: Float[Array, "1 slots rows C"] | None
     p_last: Float[Array, "1 slots rows _h"] | None
     previous: AnyGroups | None
@@ -120,17 +129,35 @@ def nothing_in_flight(
     )
 
 
+class LeftRows(NamedTuple):
+    """p and r that blocks have left in the layers of a stage of unequal ones.
+
+    Attributes:
+        x: inputs of the first layer.
+        p: of the hidden layers.
+        r: nu (z - a) of all layers but the last.
+        p_last: inputs of the last layer.
+        r_last: its nu (z - a).
+    """
+
+    x: Float[Array, "1 rows features"]
+    p: Rows
+    r: Rows
+    p_last: Float[Array, "1 rows _h"]
+    r_last: Float[Array, "1 rows C"]
+
+
 class Step(NamedTuple):
     """What a pipeline step leaves in a stage, beside the buffers.
 
     Attributes:
-        left: p and r of every group of layers, as functions that read them where they are needed.
-        moving: whether a block came down to every group.
+        left: p and r, in groups as functions that read them where they are needed.
+        moving: whether a block came down to all layers but the last, and to the last.
         metrics: of the blocks that turned round or came down.
     """
 
-    left: LayerGroups
-    moving: LayerGroups
+    left: LayerGroups | LeftRows
+    moving: tuple[Truth, Truth]
     metrics: BatchMetrics
 
 
@@ -170,14 +197,11 @@ def pipeline_step(
     def under_way(block: Array) -> Bool[Array, ""]:
         return (block >= 0) if blocks is None else (block >= 0) & (block < blocks)
 
-    width = flight.up.shape[-1]
-    below, above = (fit(*pair) for pair in zip(received, message_widths(stage), strict=True))
-    flight, x = _enter(stage, flight, rows, batches, under_way(t))
-
-    has_edge = any(stage.plan.edge_hidden)
+    below, above = received
+    flight, x = enter(stage, flight, rows, batches, under_way(t))
 
     # Up, from the layer that the stage below has come to.
-    keep = _block(flight, rising, x).keep
+    keep = block_of(flight, rising, x).keep
 
     def up(weights: LayerGroups) -> Climbed:
         found = climb(
@@ -194,46 +218,44 @@ def pipeline_step(
 
     def rise() -> InFlight:
         edge, stacks, sent = rising_meets(up)
-        if not has_edge:
+        if flight.saved.edge.p is None:
             edge = edge._replace(p=None)
-        saved = kept_saved(stage, LayerGroups(None, stacks, edge, None))
-        put = partial(_put, block=rising)
-        sent = fit(sent, width)[None]
-        return flight._replace(up=sent, saved=jax.tree.map(put, flight.saved, saved))
+        saved = LayerGroups(None, stacks, edge, None)
+        return flight._replace(up=sent[None], saved=put(flight.saved, saved, rising))
 
     flight = lax.cond(under_way(rising), rise, lambda: flight)
 
     # The last layer, where a block turns.
-    p_last = choose(stage.last_on_stack, flight.up[0], fit(below, width))[0]
-    p_last = fit(p_last, last.W.shape[-2])
+    p_last = choose(stage.last_on_stack, flight.up[0], below)[0]
     turns = both(stage.holds_last, under_way(turning))
-    turning_block = _block(flight, turning, x)
+    turning_block = block_of(flight, turning, x)
     turned = turn(stage, last, p_last, turning_block, config, turns)
 
     # Down, from the layer that the stage above has come to.
     u = choose(stage.last_on_stack, turned.u, above)
-    falling_block = _block(flight, falling, x)
+    falling_block = block_of(flight, falling, x)
 
     def fall(weights: LayerGroups) -> Descended:
-        saved = _taken(stage, flight.saved, falling)
-        found = descend(stage, weights, u, saved.edge, saved.stacks, falling_block, config)
-        return found._replace(u=fit(found.u, width))
+        saved = take(flight.saved, falling)
+        return descend(stage, weights, u, saved.edge, saved.stacks, falling_block, config)
 
     falls = under_way(falling)
-    nothing = _no_descent(_taken(stage, flight.saved, falling), flight.down[0])
+    nothing = no_descent(jax.eval_shape(take, flight.saved, falling), u)
     down = where(stage, falls, lambda _: falling_meets(fall), nothing)
     lowest_is_last = jnp.logical_and(stage.holds_last, jnp.logical_not(stage.skips_edge))
-    message = choose(lowest_is_last, fit(turned.u, width), down.u)
+    message = choose(lowest_is_last, turned.u, down.u)
     flight = flight._replace(down=message[None], steps=t + 1)
 
     r = LayerGroups(down.first, down.stacks, down.edge, turned.r)
     if flight.r is not None:
-        flight = _keep_batch(stage, flight, r, p_last, falls, falling, turns, turning)
+        flight = keep_batch(
+            flight, r._replace(last=None), r.last, p_last[None], falls, falling, turns, turning
+        )
     metrics = turned.metrics
     metrics = metrics._replace(unconverged=metrics.unconverged + down.unconverged)
     return flight, Step(
-        left=_left(stage, flight, r, p_last, falling),
-        moving=spread(r, falls, turns),
+        left=_left(flight, r, p_last, falling),
+        moving=(falls, turns),
         metrics=metrics,
     )
 
@@ -258,29 +280,35 @@ def spread(like: LayerGroups, lower: T, last: T) -> LayerGroups:
 
 
 def batch_left(
-    stage: Stage, flight: InFlight, lower: Array | int, last: Array | int, blocks: int
-) -> LayerGroups:
-    """p and r of the blocks of a batch, as functions that read them where they are needed.
+    flight: InFlight, lower: Array | int, last: Array | int, blocks: int
+) -> LayerGroups | LeftRows:
+    """p and r of the blocks of a batch; in groups, as functions that read them when called.
 
     Args:
-        stage: the stage.
         flight: buffers.
         lower: the slot of the first of these blocks, for all layers but the last.
         last: the same for the last layer.
         blocks: how many.
     """
 
-    def rows(slots: Array, first: Array | int) -> Array:
+    def read(slots: Array, first: Array | int = lower) -> Array:
         taken = lax.dynamic_slice_in_dim(slots, first, blocks, axis=1)
         return taken.reshape(len(taken), -1, taken.shape[-1])
 
-    p_last, r_last = flight.p_last, flight.r_last
+    x, saved, p_last, r_last = flight.blocks.x, flight.saved, flight.p_last, flight.r_last
     assert p_last is not None
     assert r_last is not None
-    read = partial(rows, first=lower)
-    r = _r_of_lower(stage, flight, read)._replace(last=lambda: rows(r_last, last))
-    p = _inputs(stage, flight, read)._replace(last=lambda: rows(p_last, last))
-    return map_groups(_passed, p, r)
+    if isinstance(saved, PaddedSaved):
+        p, r = jax.tree.map(read, (saved.p, flight.r))
+        return LeftRows(read(x), p, r, read(p_last, last), read(r_last, last))
+    assert isinstance(flight.r, LayerGroups)
+
+    def reader(p: Array, r: Array) -> Callable[[], Passed]:
+        return lambda: Passed(read(p), read(r))
+
+    p = LayerGroups(x, tuple(one.p for one in saved.stacks), saved.edge.p, None)
+    left = jax.tree.map(reader, p, flight.r)
+    return left._replace(last=lambda: Passed(read(p_last, last), read(r_last, last)))
 
 
 def batch_number(flight: InFlight, first: Array | int, blocks: int, dtype: Any) -> Array:
@@ -302,7 +330,7 @@ def exchange(stage: Stage, flight: InFlight) -> tuple[Array, Array]:
     return send(up, collectives.shift_up), send(down, collectives.shift_down)
 
 
-def _enter(
+def enter(
     stage: Stage, flight: InFlight, rows: Array, batches: Batches, entering: Array
 ) -> tuple[InFlight, Array]:
     """Saves the samples of the block that enters, and returns its x where the first layer is."""
@@ -310,23 +338,23 @@ def _enter(
     empty = jnp.zeros(slots.x.shape[2:], slots.x.dtype)
     x = where(stage, stage.holds_first & entering, lambda _: batches.inputs(rows), empty)
     x_slots = lax.cond(
-        stage.holds_first & entering, lambda: _put(slots.x, x[None], t), lambda: slots.x
+        stage.holds_first & entering, lambda: put(slots.x, x[None], t), lambda: slots.x
     )
 
     def enter() -> tuple[Array, Array | None]:
         kept, valid = slots.valid, batches.valid(rows)
         if kept is not None:
-            kept = _put(kept, vary(jnp.ones(rows.shape, bool) if valid is None else valid)[None], t)
-        return _put(slots.y, vary(batches.data.y[rows])[None], t), kept
+            kept = put(kept, vary(jnp.ones(rows.shape, bool) if valid is None else valid)[None], t)
+        return put(slots.y, vary(batches.data.y[rows])[None], t), kept
 
     y, valid = lax.cond(entering, enter, lambda: (slots.y, slots.valid))
     return flight._replace(blocks=Block(x_slots, y, valid)), x
 
 
-def _keep_batch(
-    stage: Stage,
+def keep_batch(
     flight: InFlight,
-    r: LayerGroups,
+    r: LayerGroups | Rows,
+    r_last: Array,
     p_last: Array,
     falls: Truth,
     falling: Array,
@@ -334,72 +362,50 @@ def _keep_batch(
     turning: Array,
 ) -> InFlight:
     """Keeps r of a block, and p of the last layer, until all of its batch have come down."""
-    lower = kept_r(stage, r)
-
-    def keep_lower(old: Any) -> Any:
-        return jax.tree.map(partial(_put, block=falling), old, lower)
-
-    def keep_last(old: Any) -> Any:
-        return _put(old[0], r.last, turning), _put(old[1], p_last[None], turning)
-
-    kept = when(falls, keep_lower, flight.r)
-    r_last, p_last = when(turns, keep_last, (flight.r_last, flight.p_last))
-    return flight._replace(r=kept, r_last=r_last, p_last=p_last)
+    kept = when(falls, lambda old: put(old, r, falling), flight.r)
+    last = flight.r_last, flight.p_last
+    last = when(turns, lambda old: put(old, (r_last, p_last), turning), last)
+    return flight._replace(r=kept, r_last=last[0], p_last=last[1])
 
 
-def _left(
-    stage: Stage, flight: InFlight, r: LayerGroups, p_last: Array, falling: Array
-) -> LayerGroups:
+def _left(flight: InFlight, r: LayerGroups, p_last: Array, falling: Array) -> LayerGroups:
     """p and r of the block that came down and of the one that turned round."""
-    p = _inputs(stage, flight, partial(_take, block=falling))
-    p = p._replace(last=lambda: p_last[None])
-    return map_groups(_passed, p, map_groups(lambda rows: lambda: rows, r))
+
+    def reader(p: Array, r: Array) -> Callable[[], Passed]:
+        return lambda: Passed(take(p, falling), r)
+
+    saved = flight.saved
+    assert isinstance(saved, LayerGroups)
+    p = LayerGroups(flight.blocks.x, tuple(one.p for one in saved.stacks), saved.edge.p, None)
+    found = jax.tree.map(reader, p, r._replace(last=None))
+    return found._replace(last=lambda: Passed(p_last[None], r.last))
 
 
-def _passed(p: Callable[[], Array], r: Callable[[], Array]) -> Callable[[], Passed]:
-    return lambda: Passed(p(), r())
-
-
-def _inputs(stage: Stage, flight: InFlight, read: Callable[[Array], Array]) -> LayerGroups:
-    """Inputs of every group of layers but the last, as functions that read them out of slots."""
-    saved, x = flight.saved, flight.blocks.x
-    if isinstance(saved, LayerGroups):
-        p = LayerGroups(x, tuple(one.p for one in saved.stacks), saved.edge.p, None)
-        return jax.tree.map(lambda slots: partial(read, slots), p)
-    found = saved_apart(stage, jax.tree.map(read, saved))
-    p = LayerGroups(read(x), tuple(one.p for one in found.stacks), None, None)
-    return jax.tree.map(lambda rows: lambda: rows, p)
-
-
-def _r_of_lower(stage: Stage, flight: InFlight, read: Callable[[Array], Array]) -> LayerGroups:
-    """The same of r."""
-    if isinstance(flight.r, LayerGroups):
-        return jax.tree.map(lambda slots: partial(read, slots), flight.r)
-    assert flight.r is not None
-    return jax.tree.map(lambda rows: lambda: rows, r_apart(stage, tuple(map(read, flight.r))))
-
-
-def _block(flight: InFlight, index: Array, x: Array) -> Block:
+def block_of(flight: InFlight, index: Array, x: Array) -> Block:
     """The samples of a block, but for x, which only the first layer needs."""
-    taken = jax.tree.map(lambda slots: _take(slots, index)[0], flight.blocks._replace(x=None))
+    taken = jax.tree.map(lambda rows: rows[0], take(flight.blocks._replace(x=None), index))
     return taken._replace(x=x)
 
 
-def _put(slots: Array, rows: Array, block: Array) -> Array:
-    return lax.dynamic_update_index_in_dim(slots, rows, block % slots.shape[1], 1)
+def put(slots: T, rows: Any, block: Array) -> T:
+    """Puts what belongs to a block into its slots, of every array of a pytree."""
+    return jax.tree.map(
+        lambda slots, rows: lax.dynamic_update_index_in_dim(slots, rows, block % slots.shape[1], 1),
+        slots,
+        rows,
+    )
 
 
-def _taken(stage: Stage, saved: LayerGroups | PaddedSaved, block: Array) -> LayerGroups:
-    """What the layers of a stage have saved of a block."""
-    return saved_apart(stage, jax.tree.map(partial(_take, block=block), saved))
+def take(slots: T, block: Array) -> T:
+    """What belongs to a block, out of its slots."""
+    return jax.tree.map(
+        lambda slots: lax.dynamic_index_in_dim(slots, block % slots.shape[1], 1, keepdims=False),
+        slots,
+    )
 
 
-def _take(slots: Array, block: Array) -> Array:
-    return lax.dynamic_index_in_dim(slots, block % slots.shape[1], 1, keepdims=False)
-
-
-def _no_descent(saved: LayerGroups, u: Array) -> Descended:
-    """What comes of no block."""
+def no_descent(saved: Any, u: Array) -> Descended:
+    """What comes of no block, given what layers save of one, or its shapes."""
     first = jnp.zeros_like(saved.edge.a)
     edge = None if saved.edge.p is None else first
     stacks = tuple(jnp.zeros_like(one.a) for one in saved.stacks)

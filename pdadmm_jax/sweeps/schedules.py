@@ -17,12 +17,13 @@ from jax import lax
 
 from pdadmm_jax._typing import Array
 from pdadmm_jax.parallel.forward import Saved, climb
-from pdadmm_jax.parallel.groups import LayerGroups, alike, map_groups
+from pdadmm_jax.parallel.groups import LayerGroups, map_groups
 from pdadmm_jax.parallel.packing import AnyGroups, Packed, on_stage, zeros_of
 from pdadmm_jax.parallel.stage import Stage, Truth, both, choose, when
 from pdadmm_jax.sweeps.layers import BatchMetrics, descend, turn
 from pdadmm_jax.sweeps.pipeline import (
     InFlight,
+    LeftRows,
     Step,
     batch_left,
     batch_number,
@@ -35,6 +36,7 @@ from pdadmm_jax.sweeps.pipeline import (
 from pdadmm_jax.sweeps.rules import LayerStatistics, RuleState
 from pdadmm_jax.sweeps.samples import Batches, Block
 from pdadmm_jax.sweeps.stream import EMPTIED
+from pdadmm_jax.sweeps.unequal import in_groups, unequal_step
 from pdadmm_jax.sweeps.weight_update import (
     PassConfig,
     Passed,
@@ -170,57 +172,36 @@ def _synchronous(
     flight = vary(nothing)._replace(steps=nothing.steps)
     no_totals = vary(_no_totals(weights, config)) if early or not at_once else None
 
-    def one_step(
-        stage: Stage,
-        carry: tuple[InFlight, Any],
-        weights: LayerGroups,
-        received: tuple[Array, Array],
-        rows: Array,
-    ) -> tuple[Any, BatchMetrics]:
+    def advance(weights: Any, carry: tuple[InFlight, Any], rows: Array) -> tuple[Any, BatchMetrics]:
         flight, totals = carry
-        t, meets = flight.steps, partial(_call, weights)
-        flight, step = pipeline_step(
-            stage, flight, received, rows, batches, blocks, meets, meets, weights.last, config
-        )
+        t = flight.steps
+        flight, step = _advance(stage, flight, rows, batches, blocks, weights, None, 0, config)
         if early:
             block = block_of_idle_time(t, stage.position, stage.reach, blocks)
-            moving, slot = alike(weights, block >= 0), jnp.maximum(block, 0)
-            totals = _add(stage, totals, moving, batch_left(stage, flight, slot, slot, 1), config)
+            slot = jnp.maximum(block, 0)
+            moving, left = (block >= 0, block >= 0), batch_left(flight, slot, slot, 1)
+            totals = _add(stage, totals, moving, left, config)
         elif not at_once:
             totals = _add(stage, totals, step.moving, step.left, config)
-        return (flight, totals), stage.collectives.vary(step.metrics)
-
-    def move(
-        stage: Stage,
-        carry: tuple[LayerGroups, RuleState],
-        totals: Any,
-        flight: InFlight,
-        number: Array,
-        active: Truth,
-    ) -> tuple[Any, None]:
-        if at_once:
-            left = batch_left(stage, flight, early, early, blocks - early)
-            batch = _sums_of(left, config, totals)
-        else:
-            batch = _known(totals)
-        return apply_rule_to_all(stage, *carry, batch, number, active, config), None
+        return (flight, totals), step.metrics
 
     def one_batch(carry: Any, rows: Array) -> tuple[Any, BatchMetrics]:
         weights, rule_state, flight = carry
-
-        def advance(carry: Any, rows: Array) -> tuple[Any, BatchMetrics]:
-            received = exchange(stage, carry[0])
-            step = partial(one_step, received=received, rows=rows)
-            (flight, totals), metrics = on_stage(stage, step, carry, weights)
-            return (_counted(flight, carry[0]), totals), metrics
-
         steps = jnp.concatenate([rows, jnp.full((2 * stage.reach, rows.shape[1]), -1, rows.dtype)])
         flight = flight._replace(steps=jnp.zeros((), jnp.int32))
-        (flight, totals), every = lax.scan(advance, (flight, no_totals), steps)
+        (flight, totals), every = lax.scan(partial(advance, weights), (flight, no_totals), steps)
+        left = batch_left(flight, early, early, blocks - early) if at_once else None
         total = stage.collectives.samples.total(batches.number(rows))
         active = True if batches.complete else total > 0
-        of_batch = partial(move, flight=flight, number=total, active=active)
-        moved, _ = on_stage(stage, of_batch, (weights, rule_state), totals)
+
+        def move(stage: Stage, carry: Any, totals: Any) -> tuple[Any, None]:
+            if left is None:
+                batch = _known(totals)
+            else:
+                batch = _sums_of(in_groups(stage, left), config, totals)
+            return apply_rule_to_all(stage, carry[0], carry[1], batch, total, active, config), None
+
+        moved, _ = on_stage(stage, move, (weights, rule_state), totals)
         return (*moved, flight), jax.tree.map(jnp.sum, every)
 
     (weights, rule_state, _), metrics = lax.scan(
@@ -250,98 +231,57 @@ def _without_waiting(
     late = config.schedule == "one_batch_late"
     until_moved = (round_trip - 1) % blocks + 1  # steps from the first in which a batch enters
 
-    def one_step(
-        stage: Stage,
-        flight: InFlight,
-        newest: LayerGroups,
-        older: LayerGroups | None,
-        received: tuple[Array, Array],
-        entered: Any,
-        rows: Array,
-    ) -> tuple[InFlight, Step]:
-        """Blocks of the batch that enters meet the newest weights, others the older ones."""
-
-        def meets(steps: Any, function: Callable[[LayerGroups], T]) -> T:
-            if older is None:
-                return function(newest)
-            return lax.cond(entered >= steps, partial(function, newest), partial(function, older))
-
-        last = newest.last
-        if older is not None:
-            last = choose(entered >= stage.reach, last, older.last)
-        rising = partial(meets, stage.position)
-        falling = partial(meets, round_trip - stage.position)
-        return pipeline_step(
-            stage, flight, received, rows, batches, None, rising, falling, last, config
-        )
-
     def steps(
         newest: Any, older: Any, flight: InFlight, rows: Array
     ) -> tuple[InFlight, BatchMetrics]:
         def one(flight: InFlight, entering: tuple[Array, Array]) -> tuple[InFlight, BatchMetrics]:
-            received = exchange(stage, flight)
-
-            def step(
-                stage: Stage, flight: InFlight, newest: LayerGroups, older: LayerGroups | None
-            ) -> tuple[InFlight, BatchMetrics]:
-                entered, rows = entering
-                flight, step = one_step(stage, flight, newest, older, received, entered, rows)
-                return flight, stage.collectives.vary(step.metrics)
-
-            new, metrics = on_stage(stage, step, flight, newest, older)
-            return _counted(new, flight), metrics
+            entered, rows = entering
+            flight, step = _advance(
+                stage, flight, rows, batches, None, newest, older, entered, config
+            )
+            return flight, step.metrics
 
         entering = jnp.arange(len(rows), dtype=jnp.int32), rows
         flight, metrics = lax.scan(one, flight, entering)
         return flight, jax.tree.map(jnp.sum, metrics)
 
-    def move(
-        stage: Stage,
-        carry: tuple[LayerGroups, RuleState],
-        flight: InFlight,
-        left: LayerGroups | None = None,
-    ) -> tuple[Any, None]:
-        """Moves the weights by what batches that have come down whole have left."""
-        weights, rule_state = carry
+    def moved(
+        weights: Any, rule_state: RuleState, flight: InFlight, left: Any
+    ) -> tuple[Any, RuleState]:
+        """Weights moved by what batches that have come down whole have left."""
         numbers, slots = newest_batches(stage, flight, blocks), flight.blocks.y.shape[1]
         lower, last = first = [number * blocks % slots for number in numbers]
-        dtype = weights.last.W.dtype
+        dtype = flight.blocks.x.dtype
         own = [batch_number(flight, slot, blocks, dtype) for slot in first]
         counts = stage.collectives.samples.total(jnp.stack(own))
         active = [(numbers[k] >= 0) & (counts[k] > 0) for k in range(2)]
-        on_groups = partial(spread, weights)
         if left is None:
-            left = batch_left(stage, flight, lower, last, blocks)
-        batch = _sums_of(left, config)
-        number, moving = on_groups(counts[0], counts[1]), on_groups(active[0], active[1])
-        moved = apply_rule(stage, weights, rule_state, batch, number, moving, config)
-        return moved, None
+            left = batch_left(flight, lower, last, blocks)
 
-    def step_and_move(
-        stage: Stage, carry: Carry, received: tuple[Array, Array], rows: Array
-    ) -> tuple[Carry, BatchMetrics]:
-        """Where every block is a batch."""
-        weights, rule_state, flight = carry
-        assert flight is not None
-        flight, step = one_step(stage, flight, weights, None, received, 0, rows)
-        moved, _ = move(stage, (weights, rule_state), flight, step.left)
-        return (*moved, flight), stage.collectives.vary(step.metrics)
+        def move(stage: Stage, carry: Any) -> tuple[Any, None]:
+            batch = _sums_of(in_groups(stage, left), config)
+            number = spread(carry[0], counts[0], counts[1])
+            moving = spread(carry[0], active[0], active[1])
+            return apply_rule(stage, carry[0], carry[1], batch, number, moving, config), None
+
+        return on_stage(stage, move, (weights, rule_state))[0]
 
     def one_batch(carry: Carry, rows: Array) -> tuple[Carry, BatchMetrics]:
         weights, rule_state, flight = carry
         assert flight is not None
-        if blocks == 1:
-            step = partial(step_and_move, received=exchange(stage, flight), rows=rows[0])
-            (*moved, new), metrics = on_stage(stage, step, carry)
-            return (*moved, _counted(new, flight)), metrics
         older, flight = flight.previous, flight._replace(previous=None)
-        flight, metrics = steps(weights, older, flight, rows[:until_moved])
-        moved, _ = on_stage(stage, partial(move, flight=flight), (weights, rule_state))
+        left = None
+        if blocks == 1:
+            flight, step = _advance(stage, flight, rows[0], batches, None, weights, None, 0, config)
+            left, metrics = step.left, step.metrics
+        else:
+            flight, metrics = steps(weights, older, flight, rows[:until_moved])
+        new, rule_state = moved(weights, rule_state, flight, left)
         if blocks > until_moved:
-            met = weights if late else moved[0]
+            met = weights if late else new
             flight, more = steps(met, None, flight, rows[until_moved:])
             metrics = jax.tree.map(jnp.add, metrics, more)
-        return (*moved, flight._replace(previous=weights if late else None)), metrics
+        return (new, rule_state, flight._replace(previous=weights if late else None)), metrics
 
     return lax.scan(one_batch, carry, batches.rows, unroll=2 if late else 1)
 
@@ -371,13 +311,47 @@ def block_of_idle_time(t: Any, position: Any, reach: int, blocks: int) -> Any:
     return jnp.where(t < blocks + reach, first, rest)
 
 
+def _advance(
+    stage: Stage,
+    flight: InFlight,
+    rows: Array,
+    batches: Batches,
+    blocks: int | None,
+    newest: Any,
+    older: Any,
+    entered: Any,
+    config: PassConfig,
+) -> tuple[InFlight, Step]:
+    """A pipeline step, in which blocks of the batch that enters meet the newest weights.
+
+    Others meet the older ones, if there are any; see ``unequal_step`` for the arguments.
+    """
+    if stage.unequal:
+        return unequal_step(stage, flight, rows, batches, blocks, newest, older, entered, config)
+
+    def meets(steps: Any, function: Callable[[LayerGroups], T]) -> T:
+        if older is None:
+            return function(newest)
+        return lax.cond(entered >= steps, partial(function, newest), partial(function, older))
+
+    last = newest.last
+    if older is not None:
+        last = choose(entered >= stage.reach, last, older.last)
+    rising = partial(meets, stage.position)
+    falling = partial(meets, 2 * stage.reach - stage.position)
+    received = exchange(stage, flight)
+    return pipeline_step(
+        stage, flight, received, rows, batches, blocks, rising, falling, last, config
+    )
+
+
 def _add(
     stage: Stage,
-    totals: LayerGroups,
-    moving: LayerGroups,
-    left: LayerGroups,
+    totals: AnyGroups,
+    moving: tuple[Truth, Truth],
+    left: LayerGroups | LeftRows,
     config: PassConfig,
-) -> LayerGroups:
+) -> AnyGroups:
     """Adds what a block has left to the sums of its batch."""
 
     def on_group(held: Truth, moving: Truth, totals: Any, left: Any) -> Any:
@@ -386,7 +360,11 @@ def _add(
 
         return when(both(held, moving), add, totals)
 
-    return map_groups(on_group, layers_held(stage, totals), moving, totals, left)
+    def on_own(own: Stage, totals: LayerGroups) -> tuple[LayerGroups, None]:
+        held, moved = layers_held(own, totals), spread(totals, *moving)
+        return map_groups(on_group, held, moved, totals, in_groups(own, left)), None
+
+    return on_stage(stage, on_own, totals)[0]
 
 
 def _sums_of(
@@ -402,11 +380,6 @@ def _sums_of(
     return map_groups(of_group, left, *([] if totals is None else [totals]))
 
 
-def _counted(flight: InFlight, before: InFlight) -> InFlight:
-    """Buffers after a pipeline step, whose number all stages have alike, also after branches."""
-    return flight._replace(steps=before.steps + 1)
-
-
 def _no_totals(weights: AnyGroups, config: PassConfig) -> AnyGroups:
     """The sums of no samples."""
     function = partial(no_sums, config=config)
@@ -418,7 +391,3 @@ def _no_totals(weights: AnyGroups, config: PassConfig) -> AnyGroups:
 def _known(totals: LayerGroups) -> LayerGroups:
     """Sums that are there, in the same form."""
     return map_groups(lambda total: lambda: total, totals)
-
-
-def _call(weights: LayerGroups, function: Any) -> Any:
-    return function(weights)
