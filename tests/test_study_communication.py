@@ -154,7 +154,6 @@ def test_an_interrupt_keeps_finished_runs(tmp_path, monkeypatch, capsys, stops, 
         (("--message-dtypes", "full", "int2"), "int2"),
         (("--iterations", 100, "--evaluate-every", 1), "evaluate-every is 1: give 3 or more"),
         (("--data.validation", 0), "samples not one: give a larger share"),
-        (("--network.hidden", 20, 30, 20), "20"),
         (("--method.rho", 0), "rho is 0.0, but has to be a finite number above 0"),
     ],
 )
