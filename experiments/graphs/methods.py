@@ -129,7 +129,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "gd": _backprop("gradient descent", optax.sgd, (0.03, 0.1, 0.3, 1.0), in_span=True),
     "adadelta": _backprop("Adadelta", optax.adadelta, (0.3, 1.0, 3.0, 10.0)),
-    "adagrad": _backprop("Adagrad", optax.adagrad, (3e-4, 1e-3, 3e-3, 1e-2)),
+    "adagrad": _backprop("Adagrad", optax.adagrad, (3e-3, 1e-2, 3e-2, 0.1)),
     "adam": _backprop("Adam", optax.adam, (1e-4, 3e-4, 1e-3, 3e-3)),
     "adam_grown": _backprop("Adam, grown", optax.adam, (1e-4, 3e-4, 1e-3, 3e-3), grows=True),
 }
