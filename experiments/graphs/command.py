@@ -73,6 +73,7 @@ def main(options: GraphsConfig) -> int:
             options.growth,
             options.passes,
             options.evaluate_every,
+            options.penalties_from,
         )
         samples, features = inputs.train.x.shape
         build.check_fits(plan.widths(features, plan.layers), samples)

@@ -40,6 +40,7 @@ class Method(NamedTuple):
         in_span: whether it takes inputs in coordinates of the labelled nodes' span.
         scale: root mean square of the norms of its labelled inputs.
         first: what the first weights of a network that grows are multiplied by.
+        penalties: whether its number is a penalty that may rise during a run.
     """
 
     title: str
@@ -52,6 +53,7 @@ class Method(NamedTuple):
     in_span: bool
     scale: float = 1.0
     first: float = 1.0
+    penalties: bool = False
 
     def settings(self) -> list[Setting]:
         """All that tuning tries."""
@@ -81,6 +83,7 @@ def _pdadmm(title: str, grid: pdadmm.admm.Grid | None) -> Method:
         in_span=True,
         scale=10.0,
         first=0.1,
+        penalties=True,
     )
 
 

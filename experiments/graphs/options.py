@@ -52,6 +52,10 @@ class GraphsConfig:
     """Depths that Algorithm 1, sweeps and adam_grown have before: all layers are there after 0.5 of
     the passes if it is one, after 0.6 if they are two, and so on; none by --growth alone."""
 
+    penalties_from: float = 1.0
+    """Share of nu and rho that Algorithm 1 begins with: they rise geometrically, from evaluation to
+    evaluation, to what is tuned."""
+
     methods: tuple[MethodName, ...] = METHODS
     """Methods to compare."""
 
@@ -77,6 +81,10 @@ class GraphsConfig:
         """Raises ValueError for settings that leave nothing to compare."""
         check_counts(self, least={"hops": 0, "layers": 2, "passes": 10, "split_seed": 0})
         check_chosen("methods", self.methods)
+        if not 0 < self.penalties_from <= 1:
+            raise ValueError(
+                f"penalties_from is {self.penalties_from}: give a share above 0, up to 1."
+            )
         if len(self.growth) > DEPTHS:
             raise ValueError(f"growth has {len(self.growth)} depths: give {DEPTHS} or less.")
         depths = (*self.growth, self.layers)

@@ -47,6 +47,7 @@ class Plan(NamedTuple):
         growth: depths that a method which grows has before.
         passes: how long to train.
         evaluate_every: passes between two points.
+        penalties_from: share of its penalties that Algorithm 1 begins with.
     """
 
     neurons: int
@@ -55,6 +56,12 @@ class Plan(NamedTuple):
     growth: tuple[int, ...]
     passes: int
     evaluate_every: int
+    penalties_from: float = 1.0
+
+    def scheduled(self, setting: Setting, done: int) -> Setting:
+        """A setting's numbers after so many passes: nu = rho rises geometrically, to its end."""
+        share = self.penalties_from ** (1 - done / self.passes)
+        return setting._replace(number=share * setting.number)
 
     def widths(self, features: int, layers: int) -> tuple[int, ...]:
         """Those of a network of so many layers."""
@@ -101,10 +108,16 @@ def history(
             state = algorithm.from_params(params, data, config)
         else:
             state = grown(algorithm, state, data, config, depth - before)
-        before, start = depth, TrainState(state, config, seconds)
+        before = depth
+        start = TrainState(state, config, seconds)
         schedule = Schedule(end, plan.evaluate_every)
-        for chunk in train(algorithm, start, data, order, schedule, scored, programs):
-            state, seconds = chunk.end.state, chunk.end.seconds
+        while start.iteration < end:
+            if method.penalties:  # numbers are leaves of a configuration: nothing compiles again
+                now = plan.scheduled(setting, start.iteration)
+                start = start._replace(config=method.configured(widths, now))
+            chunk = next(train(algorithm, start, data, order, schedule, scored, programs))
+            start = chunk.end
+            state, seconds = start.state, start.seconds
             loss, validation = chunk.scores["validation"]
             _, test = chunk.scores.get("test", (None, None))
             points.append(Point(chunk.iteration, depth, seconds, loss, validation, test))

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
+from experiments.algorithms.loop import Programs
 from experiments.graphs.graph import Split, made
 from experiments.graphs.inputs import in_span, inputs_of
 from experiments.graphs.methods import METHODS, Setting
-from experiments.graphs.trial import Plan, Point, best, grown, least_loss
+from experiments.graphs.trial import Plan, Point, best, grown, history, least_loss
 from pdadmm_jax import admm
 from tests.commands import assert_refused, finished
 
@@ -60,6 +61,28 @@ def test_methods_are_tuned_and_compared(parts, tmp_path):
         for run in one["histories"]:
             assert [(p["passes"], p["depth"]) for p in run] == [(10, 2), (12, 3), (20, 4)]
             assert run[-1]["test"] > 0.7
+
+
+def test_penalties_rise_to_what_was_tuned(parts):
+    """Geometrically, from evaluation to evaluation, in every trial."""
+    plan = Plan(16, 3, 4, (2, 3), 20, 5, penalties_from=0.01)
+    setting, used = Setting(0.1, 0.2), []
+    method = METHODS["pdadmm_g"]
+
+    def configured(widths, setting):
+        used.append(setting)
+        return METHODS["pdadmm_g"].configured(widths, setting)
+
+    inputs = inputs_of(made("here", **parts, split=None), SPLIT, hops=2)
+    given = inputs.train, {"validation": inputs.validation}, plan, Programs()
+    points = history(method._replace(configured=configured), setting, 0, *given)
+    assert [point.passes for point in points] == [5, 10, 12, 15, 20]
+    begun = [one for one in used if one != setting]
+    expected = [0.1 * 0.01 ** (1 - done / 20) for done in (0, 5, 10, 12, 15)]
+    np.testing.assert_allclose([one.number for one in begun], expected)
+    assert {one.mu for one in used} == {0.2}
+    constant = history(method, setting, 0, *given[:2], plan._replace(penalties_from=1.0), given[3])
+    assert constant[-1].loss != points[-1].loss
 
 
 def test_test_nodes_are_not_looked_at_before_the_end(parts, tmp_path):
@@ -142,6 +165,7 @@ def test_the_best_is_finite_and_least_loss_is_deep():
         (("--hops", -1), "hops is -1: give 0 or more"),
         (("--layers", 1), "layers is 1: give 2 or more"),
         (("--layers", 5), "growth is 2 5 and layers 5: give ascending depths from 2 up"),
+        (("--penalties-from", 0), "penalties_from is 0"),
         (("--growth", 1), "growth is 1 and layers 10"),
         (("--growth", *range(2, 8)), "growth has 6 depths: give 5 or less"),
         (("--passes", 9), "passes is 9: give 10 or more"),
