@@ -18,6 +18,7 @@ import tyro
 
 from experiments.benchmark import options as benchmark
 from experiments.compare.options import CompareConfig, PerformanceConfig
+from experiments.graphs.options import GraphsConfig
 from experiments.options.paths import local_path
 from experiments.prediction.options import EvaluateConfig, PredictConfig
 from experiments.race.options import RaceConfig
@@ -71,6 +72,11 @@ COMMANDS: dict[str, Command] = {
         "compare.performance",
         PerformanceConfig,
         "Compare all methods on the paper's data sets, by its protocol.",
+    ),
+    "graphs": Command(
+        "graphs.command",
+        GraphsConfig,
+        "Classify the nodes of a graph by all methods, each tuned on its validation nodes.",
     ),
     "race": Command(
         "race.command",

@@ -178,12 +178,14 @@ def path_options(options, prefix="--"):
 
 
 def all_path_options():
-    """Words of commands that a path is to follow; the run of those that take one comes first."""
+    """Words of commands that a path is to follow; what they cannot do without comes first."""
     for name, command in COMMANDS.items():
         options = list(path_options(command.options))
         for option in options:
-            run = ["RUN"] if "--run" in options and option != "--run" else []
-            yield (*name.split(), *run, *([] if option == "--run" else [option]))
+            needed = ["RUN"] if "--run" in options and option != "--run" else []
+            if name == "graphs" and option != "--data":
+                needed = ["--data", "DATA"]
+            yield (*name.split(), *needed, *([] if option == "--run" else [option]))
 
 
 @pytest.mark.parametrize("words", list(all_path_options()), ids=" ".join)

@@ -140,7 +140,7 @@ def trained(trial: Trial, task: Task, programs: Programs, after: Trained | None 
 def _chunks(
     trial: Trial, task: Task, programs: Programs, params: pdadmm.Params | None
 ) -> Iterator[Chunk]:
-    algorithm = _states_only(METHODS[trial.method].algorithm)
+    algorithm = states_only(METHODS[trial.method].algorithm)
     start, key = begin(trial, task, params)
     missing = len(task.widths) - len(algorithm.params(start.state)) - 1
     schedule = Schedule(
@@ -179,7 +179,7 @@ def begin(
 
 
 @cache
-def _states_only(algorithm: Algorithm) -> Algorithm:
+def states_only(algorithm: Algorithm) -> Algorithm:
     """The same without metrics, whose cost differs from method to method and is not compared."""
 
     def run(state: Any, data: Any, options: Any, key: Any, steps: int) -> Any:
