@@ -101,6 +101,7 @@ def test_a_grid_is_refused_where_it_cannot_hold():
     for bounds, complaint in (
         ((0.1, 1.0, 0.1), "-low"),
         ((-1.0, 2.0, 0.0), "spacing is 0"),
+        (("left", 2.0, 0.1), "low is 'left', but has to be a finite number"),
         ((-1.0, 2.0, 3.0), "no point but 0"),
     ):
         refused(complaint, admm.Grid, *bounds)

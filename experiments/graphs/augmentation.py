@@ -8,6 +8,7 @@ from scipy import sparse
 from experiments.data.dataset import DataError
 from experiments.graphs.graph import Graph
 from experiments.graphs.pickles import Csr
+from experiments.runtime.memory import limits
 
 BLOCK = 256  # features that travel at a time
 
@@ -43,10 +44,16 @@ def augmented(graph: Graph, nodes: np.ndarray, hops: int, *, normalise: bool) ->
         normalise: whether each node's own features are divided by their sum first.
 
     Raises:
-        DataError: hops below 0.
+        DataError: hops below 0, or more than memory has room for.
     """
     if hops < 0:
         raise DataError(f"hops is {hops}: give 0 or more")
+    needed = 4 * len(nodes) * (hops + 1) * graph.features.shape[1]
+    if needed > (least := min(limits())).bytes:
+        raise DataError(
+            f"hops is {hops}, with which the inputs of {len(nodes)} nodes take {needed / 1e9:,.0f} "
+            f"GB, but there are {least.bytes / 1e9:,.0f} GB {least.source}: give fewer"
+        )
     adjacency = normalised(graph.adjacency)
     features = row_normalised(graph.features) if normalise else graph.features
     columns = features.tocsc()

@@ -35,7 +35,8 @@ class Grid:
 
     def __post_init__(self) -> None:
         spacing = checked_number("spacing", self.spacing, above=0.0)
-        low = -checked_number("-low", -self.low, above=0.0, allowed=True)
+        low = checked_number("low", self.low, above=-math.inf)
+        checked_number("-low", -low, above=0.0, allowed=True)
         high = checked_number("high", self.high, above=0.0, allowed=True)
         for name, number in (("low", low), ("high", high), ("spacing", spacing)):
             object.__setattr__(self, name, float(number))

@@ -55,3 +55,5 @@ def test_hops_are_counted():
     found = made("here", np.array([[0, 1]]), np.eye(2), np.array([0, 1]), None)
     with pytest.raises(DataError, match="hops is -1: give 0 or more"):
         augmented(found, np.array([0]), -1, normalise=False)
+    with pytest.raises(DataError, match=r"hops is 10+, with which the inputs of 1 nodes take"):
+        augmented(found, np.array([0]), 10**15, normalise=False)
