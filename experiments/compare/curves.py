@@ -20,8 +20,8 @@ from experiments.report.plotting import (
     SKY,
     YELLOW,
     count_axis,
-    curve,
     log_axis,
+    mean_and_range,
 )
 
 # A dash for the second of a kind.
@@ -98,7 +98,5 @@ def _curve(
     length = min(map(len, runs))  # a history that ceased to be finite is shorter
     at = np.mean([[time(point) for point in run[:length]] for run in runs], 0)
     values = np.asarray([[value(point) for point in run[:length]] for run in runs])
-    colour, dash = STYLES.get(name, (BLACK, "-"))
     label = METHODS[name].title if name in METHODS else name
-    curve(axes, at, values.mean(0), dash, color=colour, label=label, lw=1.5)
-    axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+    mean_and_range(axes, at, values, STYLES.get(name, (BLACK, "-")), label, lw=1.5)

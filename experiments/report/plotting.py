@@ -30,6 +30,24 @@ def curve(axes: Axes, x: Any, y: Any, *style: str, **look: Any) -> None:
     axes.plot(x, y, *style, **look)
 
 
+def mean_and_range(
+    axes: Axes, x: Any, runs: np.ndarray, look: tuple[str, str], label: str, **more: Any
+) -> None:
+    """The mean of several runs as a line, and a band from the smallest to the largest.
+
+    Args:
+        axes: where to.
+        x: positions of the values.
+        runs: (runs, values).
+        look: colour and dash.
+        label: in the legend.
+        **more: of the line.
+    """
+    colour, dash = look
+    curve(axes, x, runs.mean(0), dash, color=colour, label=label, **more)
+    axes.fill_between(x, runs.min(0), runs.max(0), color=colour, alpha=0.15, lw=0)
+
+
 def count_axis(axes: Axes, first: float, last: float) -> None:
     """Ticks at whole numbers, from the first to the last of a count such as iterations.
 

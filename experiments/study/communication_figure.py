@@ -55,6 +55,5 @@ def figure(found: list[Traffic], given: Problem) -> Figure:
 def _draw(axes: Axes, one: Traffic, at: Any, values: np.ndarray) -> None:
     """A line for the mean over seeds, marked where it ends, and a band for all of them."""
     colour, marker = LOOKS[one.dtype]
-    sent, mean = one.sent(at), values.mean(0)
-    axes.fill_between(sent, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
-    axes.plot(sent, mean, marker=marker, markevery=[-1], color=colour, label=one.dtype)
+    ends = {"marker": marker, "markevery": [-1]}
+    plots.mean_and_range(axes, one.sent(at), values, (colour, "-"), one.dtype, **ends)
