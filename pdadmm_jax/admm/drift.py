@@ -16,7 +16,6 @@ from pdadmm_jax.admm.state import (
     AnyState,
     Held,
     Output,
-    PackedVariables,
     StageVariables,
     check_match,
     check_state,
@@ -69,11 +68,7 @@ def _refresh(state: AnyState, data: Data, config: Config) -> tuple[Any, Array]:
 
 def _refresh_stage(stage: Stage, held: Held, data: Data, _: Config) -> tuple[Held, Array]:
     """One stage's part."""
-    refreshed = partial(_refresh_variables, data=data)
-    if isinstance(held.variables, PackedVariables):
-        variables, sizes = change(stage, refreshed, held.variables)
-    else:
-        variables, sizes = refreshed(stage, held.variables)
+    variables, sizes = change(stage, partial(_refresh_variables, data=data), held.variables)
     sizes = stage.collectives.samples.greatest(sizes)
     changes, largest = stage.collectives.sum_over_stages(sizes)
     return held._replace(variables=variables), changes / jnp.where(largest > 0, largest, 1)

@@ -81,12 +81,13 @@ def tops_of(variables: StageVariables, data: Data, config: Config) -> list[Array
     return [f_of(z[-1:], data, config) for z in outputs]
 
 
-def packed_top(stage: Stage, variables: PackedVariables, data: Data, config: Config) -> Array:
-    """f(z) of the uppermost layer of one of unequal stages, as wide as messages are."""
-    width = max(stage.plan.widths[1:-1])
+def top_of(
+    stage: Stage, variables: StageVariables | PackedVariables, data: Data, config: Config
+) -> Array:
+    """f(z) of a stage's uppermost layer, as wide as messages are."""
 
-    def top(_: Stage, variables: StageVariables) -> Array:
-        return fit(tops_of(variables, data, config)[-1], width)
+    def top(own: Stage, variables: StageVariables) -> Array:
+        return fit(tops_of(variables, data, config)[-1], own.plan.message_width)
 
     return read(stage, top, variables)
 

@@ -117,10 +117,6 @@ def run(
     return _run(state, as_arrays(data), at_precision_of(config, dtype_of(state)), steps)
 
 
-# What lines 5 and 6 need: a list of the BoundaryInputs of the stacks and of the edge slot, or, on
-# stages of unequal layers, ``unequal.Received``.
-Inputs = Any
-
 # Numbers reach these two as arrays of the state's dtype, whatever kind the user wrote, so that no
 # mixture of kinds compiles again.
 
@@ -179,7 +175,7 @@ def _iterate(steps: int, stage: Stage, held: Held, data: Data, config: Config) -
     return held, info_of(stage, metrics, data, config)
 
 
-def _exchange(stage: Stage, held: Held, data: Data, config: Config) -> tuple[Any, Inputs]:
+def _exchange(stage: Stage, held: Held, data: Data, config: Config) -> tuple[Any, unequal.Inputs]:
     """A stage's messages to the others, and its stacks' and edge slot's boundary inputs."""
     if stage.unequal:
         return unequal.exchange(stage, held, data, config)
@@ -201,48 +197,31 @@ def _lines_5_and_6(
 ) -> tuple[Held, BoundaryMetrics]:
     """Lines 5-6 of Algorithm 1 on all boundaries of a stage, and nothing after them."""
     messages, inputs = _exchange(stage, held, data, config)
-    update = partial(_update_5_and_6, data=data, config=config)
-    if isinstance(inputs, unequal.Received):
+    update = partial(stacked.lines_5_and_6, data=data, config=config, block_bytes=stage.block_bytes)
 
-        def on_own(own: Stage, variables: StageVariables) -> tuple[StageVariables, BoundaryMetrics]:
-            return update(own, variables, unequal.inputs_of(own, variables, inputs, data, config))
+    def on_own(own: Stage, variables: StageVariables) -> tuple[StageVariables, BoundaryMetrics]:
+        *stack_inputs, edge_inputs = unequal.inputs_of(own, variables, inputs, data, config)
+        stacks, sums = _unzip(map(update, variables.stacks, stack_inputs))
+        edge, edge_sums = update(variables.last_layer, edge_inputs)
+        assert edge.below is not None
+        variables = variables._replace(stacks=stacks, edge_input=edge.below)
+        return variables, boundary_metrics(own, [*sums, edge_sums], config)
 
-        variables, metrics = change(stage, on_own, held.variables)
-    else:
-        variables, metrics = update(stage, held.variables, inputs)
+    variables, metrics = change(stage, on_own, held.variables)
     return Held(variables, messages), metrics
 
 
-def _update_5_and_6(
-    stage: Stage,
-    variables: StageVariables,
-    inputs: list[BoundaryInputs],
-    data: Data,
-    config: Config,
-) -> tuple[StageVariables, BoundaryMetrics]:
-    """The same with what the messages have brought."""
-    *stack_inputs, edge_inputs = inputs
-    update = partial(stacked.lines_5_and_6, data=data, config=config, block_bytes=stage.block_bytes)
-    stacks, sums = _unzip(map(update, variables.stacks, stack_inputs))
-    edge, edge_sums = update(variables.last_layer, edge_inputs)
-    assert edge.below is not None
-    variables = variables._replace(stacks=stacks, edge_input=edge.below)
-    return variables, boundary_metrics(stage, [*sums, edge_sums], config)
-
-
 def _solve(
-    stage: Stage, held: Held, inputs: Inputs | None, data: Data, config: Config
+    stage: Stage, held: Held, inputs: unequal.Inputs | None, data: Data, config: Config
 ) -> tuple[StageVariables | PackedVariables, SolveMetrics, BoundaryMetrics]:
     """Lines 1-4 of Algorithm 1 on all layers of a stage; nothing leaves it."""
-    if not stage.unequal:
-        return _solve_stage(stage, held, inputs, data, config)
 
     def on_own(own: Stage, variables: StageVariables) -> tuple[StageVariables, Any]:
-        opened = inputs
-        if isinstance(inputs, unequal.Received):
-            opened = unequal.inputs_of(own, variables, inputs, data, config)
-        held_by_own = Held(variables, unequal.cut(own, held.messages))
-        variables, *metrics = _solve_stage(own, held_by_own, opened, data, config)
+        own_inputs = None
+        if inputs is not None:
+            own_inputs = unequal.inputs_of(own, variables, inputs, data, config)
+        own_held = Held(variables, unequal.cut(own, held.messages))
+        variables, *metrics = _solve_stage(own, own_held, own_inputs, data, config)
         return variables, metrics
 
     variables, (solves, boundaries) = change(stage, on_own, held.variables)

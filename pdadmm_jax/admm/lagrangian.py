@@ -11,13 +11,12 @@ import jax.numpy as jnp
 from pdadmm_jax._surroundings import isolated
 from pdadmm_jax._typing import AnyArray, Array, Float
 from pdadmm_jax.admm.config import Config
-from pdadmm_jax.admm.exchange import f_below, from_below, packed_top, tops_of
+from pdadmm_jax.admm.exchange import f_below, from_below, top_of, tops_of
 from pdadmm_jax.admm.packed import read
 from pdadmm_jax.admm.state import (
     AnyState,
     Boundary,
     Held,
-    PackedVariables,
     StageVariables,
     check_match,
     check_state,
@@ -146,18 +145,13 @@ def _terms(state: AnyState, data: Data, config: Config) -> Terms:
 
 
 def _all_terms(stage: Stage, held: Held, data: Data, config: Config) -> Terms:
-    variables, shift_up = held.variables, stage.collectives.shift_up
-    if isinstance(variables, PackedVariables):
-        received = shift_up(packed_top(stage, variables, data, config))
+    received = stage.collectives.shift_up(top_of(stage, held.variables, data, config))
 
-        def on_own(own: Stage, variables: StageVariables) -> Terms:
-            below = fit(received, message_widths(own)[0])
-            return _own_terms(own, variables, below, data, config)
+    def on_own(own: Stage, variables: StageVariables) -> Terms:
+        below = fit(received, message_widths(own)[0])
+        return _own_terms(own, variables, below, data, config)
 
-        own = read(stage, on_own, variables)
-    else:
-        received = shift_up(tops_of(variables, data, config)[-1])
-        own = _own_terms(stage, variables, received, data, config)
+    own = read(stage, on_own, held.variables)
     by_sample, weight = sum_over_devices(stage, own._replace(weight=()), own.weight)
     return by_sample._replace(weight=weight)
 

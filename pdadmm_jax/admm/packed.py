@@ -22,6 +22,7 @@ from pdadmm_jax.parallel.packing import (
     pack,
     padded,
     unpack,
+    unpadded,
     widest,
 )
 from pdadmm_jax.parallel.plan import Plan
@@ -34,9 +35,11 @@ _BY_STAGE = "weight", "nonfinite"
 def change(
     stage: Stage,
     function: Callable[[Stage, StageVariables], tuple[StageVariables, Any]],
-    variables: PackedVariables,
-) -> tuple[PackedVariables, Any]:
+    variables: Any,
+) -> tuple[Any, Any]:
     """Calls a function that returns new variables of a stage, and results alike on all stages."""
+    if not stage.unequal:
+        return function(stage, variables)
 
     def branch(own: Stage, packed: PackedVariables) -> tuple[PackedVariables, Any]:
         new, results = function(own, opened(own, packed))
@@ -45,10 +48,10 @@ def change(
     return on_stage(stage, branch, variables)
 
 
-def read(
-    stage: Stage, function: Callable[[Stage, StageVariables], Any], variables: PackedVariables
-) -> Any:
+def read(stage: Stage, function: Callable[[Stage, StageVariables], Any], variables: Any) -> Any:
     """Calls a function of a stage's variables whose results are alike on all stages."""
+    if not stage.unequal:
+        return function(stage, variables)
 
     def branch(own: Stage, _: None, packed: PackedVariables) -> tuple[None, Any]:
         return None, _varying(own, function(own, opened(own, packed)))
@@ -58,18 +61,17 @@ def read(
 
 def made_on(
     stage: Stage,
-    function: Callable[[Stage, LayerGroups], tuple[StageVariables, Array]],
+    function: Callable[[Stage, Any], tuple[StageVariables, Array]],
     weights: AnyGroups,
 ) -> tuple[StageVariables | PackedVariables, Array]:
     """Calls a function that makes a stage's variables of its weights, and a message."""
-    if not isinstance(weights, Packed):
+    if not stage.unequal:
         return function(stage, weights)
-    width = max(stage.plan.widths[1:-1])
 
     def branch(own: Stage, _: None, weights: LayerGroups) -> tuple[None, Any]:
         variables, message = function(own, weights)
         columns = closed(own, variables)._replace(weights=None)
-        return None, _varying(own, (columns, fit(message, width)))
+        return None, _varying(own, (columns, fit(message, stage.plan.message_width)))
 
     columns, message = on_stage(stage, branch, None, weights)[1]
     return columns._replace(weights=weights), message
@@ -145,10 +147,9 @@ def _packed(weights: Any, layers: Sequence[Layer], like: Array, plan: Plan) -> P
 
 def _sides(packed: PackedVariables, plan: Plan, stage: int) -> tuple[list[Boundary], list[Output]]:
     """The input sides of a stage's layers but the network's first, and all output sides."""
-    inputs = list(map(plan.n_in, plan.upper[stage]))
-    outputs = list(map(plan.n_out, plan.layers[stage]))
-    p, q, u = (map(fit, rows, inputs) for rows in (packed.p, packed.q, packed.u))
-    z, a = (map(fit, rows, outputs) for rows in (packed.z, packed.a))
+    upper, layers = plan.upper[stage], plan.layers[stage]
+    p, q, u = (unpadded(rows, upper, plan.n_in) for rows in (packed.p, packed.q, packed.u))
+    z, a = (unpadded(rows, layers, plan.n_out) for rows in (packed.z, packed.a))
     return list(map(Boundary, p, q, u)), list(map(Output, z, a))
 
 

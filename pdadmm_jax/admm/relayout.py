@@ -166,9 +166,8 @@ def laid_out(layers: tuple[Layer, ...], target: Plan, message_dtype: MessageType
     variables = relayout(stage_variables(layers), canonical, target)
     messages: Messages | None = None
     if target.stages > 1:
-        width = max(target.widths[1:-1])
         below = [layer.below for layer in layers if layer.below is not None]
-        q = jnp.concatenate([fit(one.q, width) for one in below])
+        q = jnp.concatenate([fit(one.q, target.message_width) for one in below])
         q_above = select_rows(q, range(2, target.depth + 1), target.above)
         messages = first_messages(q_above, message_dtype)
     return Held(variables, messages)

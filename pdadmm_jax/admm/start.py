@@ -258,7 +258,7 @@ def _like(weights: AnyGroups, placement: Placement, dtype: Any) -> Held:
 
 def _forward(stage: Stage, weights: AnyGroups, data: Data, config: Config) -> Held:
     """One stage's part of the forward pass, which takes one shift for every boundary of stages."""
-    collectives, width = stage.collectives, max(stage.plan.widths[1:-1])
+    collectives, width = stage.collectives, stage.plan.message_width
 
     def top(received: Array) -> Array:
         def climbed(own: Stage, _: None, weights: LayerGroups) -> tuple[None, Array]:

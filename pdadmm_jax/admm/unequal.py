@@ -15,9 +15,9 @@ from pdadmm_jax.admm.exchange import (
     bottoms_of,
     from_below,
     lowest,
-    packed_top,
     send_down,
     send_up,
+    top_of,
     tops_of,
 )
 from pdadmm_jax.admm.packed import read
@@ -45,7 +45,7 @@ def exchange(stage: Stage, held: Held, data: Data, config: Config) -> tuple[Mess
     assert isinstance(variables, PackedVariables)
     assert messages is not None
     width = messages.q_above.shape[-1]
-    received, messages = send_up([packed_top(stage, variables, data, config)], messages, stage)
+    received, messages = send_up([top_of(stage, variables, data, config)], messages, stage)
     assert messages is not None
 
     def lowest_q(own: Stage, variables: StageVariables) -> tuple[Array, Array]:
@@ -60,10 +60,16 @@ def exchange(stage: Stage, held: Held, data: Data, config: Config) -> tuple[Mess
     return messages, Received(received, q)
 
 
+# What lines 5 and 6 need: of the stacks and of the edge slot, or as the neighbours have sent it.
+Inputs = list[BoundaryInputs] | Received
+
+
 def inputs_of(
-    stage: Stage, variables: StageVariables, received: Received, data: Data, config: Config
+    stage: Stage, variables: StageVariables, received: Inputs, data: Data, config: Config
 ) -> list[BoundaryInputs]:
     """The boundary inputs of a stage's stacks and of its edge slot."""
+    if not isinstance(received, Received):
+        return received
     f = _from_below(stage, variables, received.f, data, config)
     inputs = [BoundaryInputs(one, None) for one in f]
     k = _lowest(stage)

@@ -167,7 +167,7 @@ def message_widths(stage: Stage) -> tuple[int, int]:
     """How wide the arrays are that a stage receives: of f(z) from below, of u or q from above."""
     plan = stage.plan
     if plan.alike:
-        return plan.widths[-2], plan.widths[-2]
+        return plan.message_width, plan.message_width
     upper, lower = plan.upper[stage.known_index], plan.lower[stage.known_index]
     below = plan.n_in(upper[0]) if upper else plan.n_out(1)
     return below, plan.n_out(lower[-1]) if lower else plan.n_in(plan.depth)
@@ -208,6 +208,19 @@ def padded(
     """
     missing = [like[..., :0]] * (len(widths) - len(rows))
     return tuple(map(fit, [*rows, *missing], widths))
+
+
+def unpadded(
+    rows: Rows, layers: Sequence[int], width: Callable[[int], int]
+) -> list[Float[Array, "*rows _width"]]:
+    """``padded``, reversed.
+
+    Args:
+        rows: of the layers of a stage.
+        layers: their numbers.
+        width: of a layer.
+    """
+    return list(map(fit, rows, map(width, layers)))
 
 
 def _held(packed: Packed, stage: int, row: int) -> list[Any]:

@@ -152,6 +152,11 @@ class Plan:
         return tuple(tuple(sorted(filter(None, {*ends, *stack}))) for *ends, stack in sides)
 
     @property
+    def message_width(self) -> int:
+        """How wide messages are: as the widest hidden layer; on one stage, as the uppermost."""
+        return self.widths[-2] if self.alike else max(self.widths[1:-1])
+
+    @property
     def lower(self) -> tuple[tuple[int, ...], ...]:
         """The layers of every stage but the network's last."""
         return tuple(tuple(layer for layer in held if layer < self.depth) for held in self.layers)

@@ -65,10 +65,7 @@ class Stage(NamedTuple):
         outputs: numbers from 0, of the layers whose z it holds: the edge slot's, then the stack's;
             the network's depth stands for none.
         inputs: the same of the layers whose boundary it holds: the stack's, then the edge slot's.
-        depth: layers of the network.
-        hops: boundaries between the first stage and the last that holds a layer.
         position: how many shifts f(z) takes from the first stage to this one: its index.
-        reach: how many it takes to the last layer, which in a ring is one more than ``hops``.
         collectives: how it communicates.
         block_bytes: of an array that its device works on at a time (``blocks``).
         plan: which layers the stages hold.
@@ -84,14 +81,26 @@ class Stage(NamedTuple):
     last_on_stack: Truth
     outputs: Array
     inputs: Array
-    depth: int
-    hops: int
     position: int | Array
-    reach: int
     collectives: Collectives
     block_bytes: int
     plan: Plan
     unequal: tuple[Stage, ...]
+
+    @property
+    def depth(self) -> int:
+        """Layers of the network."""
+        return self.plan.depth
+
+    @property
+    def hops(self) -> int:
+        """Boundaries between the first stage and the last that holds a layer."""
+        return self.plan.active - 1
+
+    @property
+    def reach(self) -> int:
+        """Shifts that f(z) takes to the last layer; in a ring one more than ``hops``."""
+        return self.plan.reach
 
     @property
     def known_index(self) -> int:
@@ -139,10 +148,7 @@ def stage_of(plan: Plan, index: int | Array, collectives: Collectives, platform:
         last_on_stack=look_up([slot is EdgeSlot.LAST for slot in on_stack]),
         outputs=none if own_shapes else numbers(plan.edge_outputs, edge_first=True),
         inputs=none if own_shapes else numbers(plan.edge_inputs, edge_first=False),
-        depth=plan.depth,
-        hops=plan.active - 1,
         position=index,
-        reach=plan.reach,
         collectives=collectives,
         block_bytes=BLOCK.get(platform, BLOCK_ELSEWHERE),
         plan=plan,

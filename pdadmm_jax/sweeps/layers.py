@@ -10,7 +10,7 @@ from jax import lax
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.admm.updates import update_z_output
 from pdadmm_jax.numerics.products import multiply
-from pdadmm_jax.parallel.forward import Saved, affine
+from pdadmm_jax.parallel.forward import Climbed, Saved, affine, climb
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, heights, only
 from pdadmm_jax.parallel.stage import Stage, Truth, where
 from pdadmm_jax.problems.residual import Passing, arrays, downward, entering
@@ -56,6 +56,22 @@ class Descended(NamedTuple):
     edge: Float[Array, "1 rows h"] | None
     u: Float[Array, "arrays rows h"]
     unconverged: Array
+
+
+def ascend(
+    stage: Stage, weights: LayerGroups, below: Array | None, block: Block, config: PassConfig
+) -> Climbed:
+    """The hidden layers and the first, on a block's way up; ``climb`` has the arguments."""
+    return climb(
+        stage,
+        weights,
+        below,
+        block.x,
+        config.activation,
+        config.precision,
+        config.residual_block,
+        block.keep,
+    )
 
 
 def turn(

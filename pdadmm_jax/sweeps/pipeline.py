@@ -25,13 +25,13 @@ from jax import lax
 
 from pdadmm_jax._typing import Array, Bool, Float, Int
 from pdadmm_jax.parallel.compression import transfer
-from pdadmm_jax.parallel.forward import Climbed, Saved, climb
+from pdadmm_jax.parallel.forward import Climbed, Saved
 from pdadmm_jax.parallel.groups import LayerGroups, Weights, map_groups
 from pdadmm_jax.parallel.packing import AnyGroups, Packed, Rows, widest
 from pdadmm_jax.parallel.plan import Plan
 from pdadmm_jax.parallel.stage import Stage, Truth, both, choose, when, where
 from pdadmm_jax.problems.residual import arrays
-from pdadmm_jax.sweeps.layers import BatchMetrics, Descended, descend, turn
+from pdadmm_jax.sweeps.layers import BatchMetrics, Descended, ascend, descend, turn
 from pdadmm_jax.sweeps.samples import Batches, Block
 from pdadmm_jax.sweeps.weight_update import PassConfig, Passed
 
@@ -115,7 +115,7 @@ def nothing_in_flight(
         stacks = tuple(Saved(outputs(stack), outputs(stack)) for stack in weights.stacks)
         saved = LayerGroups(None, stacks, Saved(p_edge, a), None)
         r = map_groups(outputs, weights)._replace(last=None)
-    message = jnp.zeros((n, arrays(residual_block), rows, max(plan.widths[1:-1])), dtype)
+    message = jnp.zeros((n, arrays(residual_block), rows, plan.message_width), dtype)
     return InFlight(
         steps=jnp.zeros((), jnp.int32),
         up=message,
@@ -161,19 +161,66 @@ class Step(NamedTuple):
     metrics: BatchMetrics
 
 
-Meet = Callable[[Callable[[LayerGroups], T]], T]
+class Met(NamedTuple):
+    """The weights that blocks in flight meet.
+
+    Attributes:
+        newest: met by blocks of the batch that enters.
+        older: met by blocks that entered before the last update; None if they meet the newest too.
+        entered: steps since the first in which that batch entered.
+    """
+
+    newest: Any
+    older: Any = None
+    entered: Int[Array, ""] | int = 0
+
+    def after(self, steps: Array | int, function: Callable[[LayerGroups], T]) -> T:
+        """The function of the weights that a block meets so many steps after it has entered."""
+        if self.older is None:
+            return function(self.newest)
+        newest, older = partial(function, self.newest), partial(function, self.older)
+        return lax.cond(self.entered >= steps, newest, older)
+
+    def last(self, stage: Stage) -> Weights:
+        """Weights of the last layer that the block meets which turns round there."""
+        if self.older is None:
+            return self.newest.last
+        return choose(self.entered >= stage.reach, self.newest.last, self.older.last)
+
+
+class Passing(NamedTuple):
+    """Numbers of the blocks that pass through a stage in a pipeline step; some may not be there.
+
+    Attributes:
+        rising: of the one that goes up.
+        turning: of the one that turns round in the last layer.
+        falling: of the one that comes down.
+    """
+
+    rising: Array
+    turning: Array
+    falling: Array
+
+
+def passing(stage: Stage, step: Array) -> Passing:
+    """Which blocks pass through a stage in a step."""
+    return Passing(
+        step - stage.position, step - stage.reach, step - 2 * stage.reach + stage.position
+    )
+
+
+def under_way(block: Array, blocks: int | None) -> Bool[Array, ""]:
+    """Whether there is a block of this number, of so many; None for no end."""
+    return (block >= 0) if blocks is None else (block >= 0) & (block < blocks)
 
 
 def pipeline_step(
     stage: Stage,
     flight: InFlight,
-    received: tuple[Array, Array],
     rows: Int[Array, " rows"],
     batches: Batches,
     blocks: int | None,
-    rising_meets: Meet[Any],
-    falling_meets: Meet[Any],
-    last: Weights,
+    met: Met,
     config: PassConfig,
 ) -> tuple[InFlight, Step]:
     """One block up, another one down.
@@ -181,55 +228,36 @@ def pipeline_step(
     Args:
         stage: one of several.
         flight: buffers; ``steps`` is the number of this step.
-        received: what the stages below and above have sent (``exchange``).
         rows: of the block that enters.
         batches: where the rows are from.
         blocks: how many enter before the pipeline is emptied; None for no end.
-        rising_meets: calls a function with the weights that the block going up meets.
-        falling_meets: the same for the block coming down.
-        last: weights that the block turning round meets.
+        met: the weights that blocks meet.
         config: numbers and structure.
     """
-    collectives, t = stage.collectives, flight.steps
-    rising, turning = t - stage.position, t - stage.reach
-    falling = t - 2 * stage.reach + stage.position
-
-    def under_way(block: Array) -> Bool[Array, ""]:
-        return (block >= 0) if blocks is None else (block >= 0) & (block < blocks)
-
-    below, above = received
-    flight, x = enter(stage, flight, rows, batches, under_way(t))
+    t, (below, above) = flight.steps, exchange(stage, flight)
+    rising, turning, falling = passing(stage, t)
+    flight, x = enter(stage, flight, rows, batches, under_way(t, blocks))
 
     # Up, from the layer that the stage below has come to.
-    keep = block_of(flight, rising, x).keep
+    rising_block = block_of(flight, rising, x)
 
     def up(weights: LayerGroups) -> Climbed:
-        found = climb(
-            stage,
-            weights,
-            below,
-            x,
-            config.activation,
-            config.precision,
-            config.residual_block,
-            keep,
-        )
-        return collectives.vary(found)
+        return stage.collectives.vary(ascend(stage, weights, below, rising_block, config))
 
     def rise() -> InFlight:
-        edge, stacks, sent = rising_meets(up)
+        edge, stacks, sent = met.after(stage.position, up)
         if flight.saved.edge.p is None:
             edge = edge._replace(p=None)
         saved = LayerGroups(None, stacks, edge, None)
         return flight._replace(up=sent[None], saved=put(flight.saved, saved, rising))
 
-    flight = lax.cond(under_way(rising), rise, lambda: flight)
+    flight = lax.cond(under_way(rising, blocks), rise, lambda: flight)
 
     # The last layer, where a block turns.
     p_last = choose(stage.last_on_stack, flight.up[0], below)[0]
-    turns = both(stage.holds_last, under_way(turning))
+    turns = both(stage.holds_last, under_way(turning, blocks))
     turning_block = block_of(flight, turning, x)
-    turned = turn(stage, last, p_last, turning_block, config, turns)
+    turned = turn(stage, met.last(stage), p_last, turning_block, config, turns)
 
     # Down, from the layer that the stage above has come to.
     u = choose(stage.last_on_stack, turned.u, above)
@@ -239,9 +267,10 @@ def pipeline_step(
         saved = take(flight.saved, falling)
         return descend(stage, weights, u, saved.edge, saved.stacks, falling_block, config)
 
-    falls = under_way(falling)
+    falls = under_way(falling, blocks)
     nothing = no_descent(jax.eval_shape(take, flight.saved, falling), u)
-    down = where(stage, falls, lambda _: falling_meets(fall), nothing)
+    steps_down = 2 * stage.reach - stage.position
+    down = where(stage, falls, lambda _: met.after(steps_down, fall), nothing)
     lowest_is_last = jnp.logical_and(stage.holds_last, jnp.logical_not(stage.skips_edge))
     message = choose(lowest_is_last, turned.u, down.u)
     flight = flight._replace(down=message[None], steps=t + 1)
@@ -268,9 +297,8 @@ def newest_batches(stage: Stage, flight: InFlight, blocks: int) -> tuple[Array, 
         flight: buffers.
         blocks: of a batch.
     """
-    down = flight.steps - 2 * stage.reach + stage.position
-    turned = flight.steps - stage.reach
-    return down // blocks - 1, turned // blocks - 1
+    at = passing(stage, flight.steps)
+    return at.falling // blocks - 1, at.turning // blocks - 1
 
 
 def spread(like: LayerGroups, lower: T, last: T) -> LayerGroups:

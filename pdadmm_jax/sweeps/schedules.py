@@ -16,18 +16,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from pdadmm_jax._typing import Array
-from pdadmm_jax.parallel.forward import Saved, climb
+from pdadmm_jax.parallel.forward import Saved
 from pdadmm_jax.parallel.groups import LayerGroups, map_groups
 from pdadmm_jax.parallel.packing import AnyGroups, Packed, on_stage, zeros_of
-from pdadmm_jax.parallel.stage import Stage, Truth, both, choose, when
-from pdadmm_jax.sweeps.layers import BatchMetrics, descend, turn
+from pdadmm_jax.parallel.stage import Stage, Truth, both, when
+from pdadmm_jax.sweeps.layers import BatchMetrics, ascend, descend, turn
 from pdadmm_jax.sweeps.pipeline import (
     InFlight,
     LeftRows,
+    Met,
     Step,
     batch_left,
     batch_number,
-    exchange,
     newest_batches,
     nothing_in_flight,
     pipeline_step,
@@ -97,16 +97,7 @@ def _alone(
     """A single stage: batch by batch, block by block."""
 
     def pass_block(weights: LayerGroups, block: Block) -> tuple[LayerGroups, BatchMetrics]:
-        edge, stacks, up = climb(
-            stage,
-            weights,
-            None,
-            block.x,
-            config.activation,
-            config.precision,
-            config.residual_block,
-            block.keep,
-        )
+        edge, stacks, up = ascend(stage, weights, None, block, config)
         last = turn(stage, weights.last, up[0], block, config, here=True)
         down = descend(stage, weights, last.u, edge, stacks, block, config)
         left = LayerGroups(
@@ -175,7 +166,7 @@ def _synchronous(
     def advance(weights: Any, carry: tuple[InFlight, Any], rows: Array) -> tuple[Any, BatchMetrics]:
         flight, totals = carry
         t = flight.steps
-        flight, step = _advance(stage, flight, rows, batches, blocks, weights, None, 0, config)
+        flight, step = _advance(stage, flight, rows, batches, blocks, Met(weights), config)
         if early:
             block = block_of_idle_time(t, stage.position, stage.reach, blocks)
             slot = jnp.maximum(block, 0)
@@ -236,9 +227,8 @@ def _without_waiting(
     ) -> tuple[InFlight, BatchMetrics]:
         def one(flight: InFlight, entering: tuple[Array, Array]) -> tuple[InFlight, BatchMetrics]:
             entered, rows = entering
-            flight, step = _advance(
-                stage, flight, rows, batches, None, newest, older, entered, config
-            )
+            met = Met(newest, older, entered)
+            flight, step = _advance(stage, flight, rows, batches, None, met, config)
             return flight, step.metrics
 
         entering = jnp.arange(len(rows), dtype=jnp.int32), rows
@@ -272,7 +262,7 @@ def _without_waiting(
         older, flight = flight.previous, flight._replace(previous=None)
         left = None
         if blocks == 1:
-            flight, step = _advance(stage, flight, rows[0], batches, None, weights, None, 0, config)
+            flight, step = _advance(stage, flight, rows[0], batches, None, Met(weights), config)
             left, metrics = step.left, step.metrics
         else:
             flight, metrics = steps(weights, older, flight, rows[:until_moved])
@@ -317,32 +307,12 @@ def _advance(
     rows: Array,
     batches: Batches,
     blocks: int | None,
-    newest: Any,
-    older: Any,
-    entered: Any,
+    met: Met,
     config: PassConfig,
 ) -> tuple[InFlight, Step]:
-    """A pipeline step, in which blocks of the batch that enters meet the newest weights.
-
-    Others meet the older ones, if there are any; see ``unequal_step`` for the arguments.
-    """
-    if stage.unequal:
-        return unequal_step(stage, flight, rows, batches, blocks, newest, older, entered, config)
-
-    def meets(steps: Any, function: Callable[[LayerGroups], T]) -> T:
-        if older is None:
-            return function(newest)
-        return lax.cond(entered >= steps, partial(function, newest), partial(function, older))
-
-    last = newest.last
-    if older is not None:
-        last = choose(entered >= stage.reach, last, older.last)
-    rising = partial(meets, stage.position)
-    falling = partial(meets, 2 * stage.reach - stage.position)
-    received = exchange(stage, flight)
-    return pipeline_step(
-        stage, flight, received, rows, batches, blocks, rising, falling, last, config
-    )
+    """A pipeline step, whatever the stages are; see ``pipeline_step``."""
+    step = unequal_step if stage.unequal else pipeline_step
+    return step(stage, flight, rows, batches, blocks, met, config)
 
 
 def _add(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ from pdadmm_jax.parallel.mesh import (
     shards,
     weight_specs,
 )
-from pdadmm_jax.parallel.packing import AnyGroups, Packed, unpack
+from pdadmm_jax.parallel.packing import AnyGroups, Packed, pack, unpack
 from pdadmm_jax.parallel.placement import Placement
 from pdadmm_jax.parallel.plan import Plan, plan
 from pdadmm_jax.parallel.relayout import placement_of, put_weights, relayout_groups
@@ -268,10 +269,8 @@ def _rule_state(
     """
     rule = config.rule
     if isinstance(weights, Packed):
-        arrangement = weights.layout.plan
-        alone = plan(arrangement.widths, stages=1)
-        rule_state = _rule_state(unpack(weights), config, depth, placement)
-        return relayout_groups(rule_state, alone, arrangement)
+        rule_state: Any = _rule_state(unpack(weights), config, depth, placement)
+        return pack(rule_state, weights.layout.plan)
     if isinstance(rule, OptaxRule) and not separable(rule.optimizer, depth):
         arrangement = weights.plan if placement is None else placement.plan
         if arrangement.stages > 1:

@@ -7,30 +7,29 @@ branches: buffers stay outside, for what a branch is given and returns is copied
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from pdadmm_jax._typing import Array, Bool, Float, Int
-from pdadmm_jax.parallel.forward import Saved, climb
+from pdadmm_jax._typing import Array, Float, Int
+from pdadmm_jax.parallel.forward import Saved
 from pdadmm_jax.parallel.groups import LayerGroups
 from pdadmm_jax.parallel.packing import (
-    AnyGroups,
     Rows,
     fit,
     message_widths,
     on_stage,
     padded,
+    unpadded,
     widest,
 )
 from pdadmm_jax.parallel.stage import Stage, both, choose, when, where
-from pdadmm_jax.sweeps.layers import BatchMetrics, Descended, descend, turn
+from pdadmm_jax.sweeps.layers import BatchMetrics, Descended, ascend, descend, turn
 from pdadmm_jax.sweeps.pipeline import (
     InFlight,
     LeftRows,
+    Met,
     PaddedSaved,
     Step,
     block_of,
@@ -38,13 +37,13 @@ from pdadmm_jax.sweeps.pipeline import (
     exchange,
     keep_batch,
     no_descent,
+    passing,
     put,
     take,
+    under_way,
 )
 from pdadmm_jax.sweeps.samples import Batches
 from pdadmm_jax.sweeps.weight_update import PassConfig, Passed
-
-T = TypeVar("T")
 
 
 class _Advanced(NamedTuple):
@@ -77,91 +76,52 @@ def unequal_step(
     rows: Int[Array, " rows"],
     batches: Batches,
     blocks: int | None,
-    newest: AnyGroups,
-    older: AnyGroups | None,
-    entered: Int[Array, ""] | int,
+    met: Met,
     config: PassConfig,
 ) -> tuple[InFlight, Step]:
-    """One block up, another one down.
-
-    Args:
-        stage: one of several.
-        flight: buffers; ``steps`` is the number of this step.
-        rows: of the block that enters.
-        batches: where the rows are from.
-        blocks: how many enter before the pipeline is emptied; None for no end.
-        newest: weights that blocks meet.
-        older: those that blocks meet which entered before the last update; None if they meet the
-            newest too.
-        entered: steps since the last update.
-        config: numbers and structure.
-    """
+    """One block up, another one down; ``pipeline_step`` has the arguments."""
     t, received = flight.steps, exchange(stage, flight)
-    rising, turning = t - stage.position, t - stage.reach
-    falling = t - 2 * stage.reach + stage.position
-
-    def under_way(block: Array) -> Bool[Array, ""]:
-        return (block >= 0) if blocks is None else (block >= 0) & (block < blocks)
-
-    flight, x = enter(stage, flight, rows, batches, under_way(t))
+    rising, turning, falling = passing(stage, t)
+    flight, x = enter(stage, flight, rows, batches, under_way(t, blocks))
     rising_block, turning_block, falling_block = (
         block_of(flight, block, x) for block in (rising, turning, falling)
     )
-    rises, falls = under_way(rising), under_way(falling)
-    turns = both(stage.holds_last, under_way(turning))
+    rises, falls = under_way(rising, blocks), under_way(falling, blocks)
+    turns = both(stage.holds_last, under_way(turning, blocks))
     saved, width = take(flight.saved, falling), flight.up.shape[-1]
-    assert isinstance(saved, PaddedSaved)
 
-    def advance(
-        own: Stage, _: None, newest: LayerGroups, older: LayerGroups | None
-    ) -> tuple[None, _Advanced]:
+    def advance(own: Stage, _: None, met: Met) -> tuple[None, _Advanced]:
         below, above = (fit(*pair) for pair in zip(received, message_widths(own), strict=True))
-        met = _saved_apart(own, saved)
-
-        def meets(steps: int, function: Callable[[LayerGroups], T]) -> T:
-            if older is None:
-                return function(newest)
-            return lax.cond(entered >= steps, partial(function, newest), partial(function, older))
+        coming = _saved_apart(own, saved)
 
         def rise(weights: LayerGroups) -> tuple[LayerGroups, Array]:
-            edge, stacks, up = climb(
-                own,
-                weights,
-                below,
-                x,
-                config.activation,
-                config.precision,
-                config.residual_block,
-                rising_block.keep,
-            )
+            edge, stacks, up = ascend(own, weights, below, rising_block, config)
             return LayerGroups(None, stacks, Saved(None, edge.a), None), fit(up, width)
 
-        nothing = jax.tree.map(jnp.zeros_like, (met, received[0]))
-        new, up = where(own, rises, lambda _: meets(own.known_index, rise), nothing)
+        nothing = jax.tree.map(jnp.zeros_like, (coming, received[0]))
+        new, up = where(own, rises, lambda _: met.after(own.position, rise), nothing)
         if own.position == own.reach:
-            met = new  # the block turns here and comes down at once
+            coming = new  # the block turns here and comes down at once
 
-        last = newest.last
-        if older is not None:
-            last = choose(entered >= own.reach, last, older.last)
+        last = met.last(own)
         p_last = fit(choose(own.last_on_stack, up, fit(below, width))[0], last.W.shape[-2])
-        here = both(own.holds_last, under_way(turning))
+        here = both(own.holds_last, under_way(turning, blocks))
         turned = turn(own, last, p_last, turning_block, config, here)
         u = choose(own.last_on_stack, turned.u, above)
 
         def fall(weights: LayerGroups) -> Descended:
-            found = descend(own, weights, u, met.edge, met.stacks, falling_block, config)
+            found = descend(own, weights, u, coming.edge, coming.stacks, falling_block, config)
             return found._replace(u=fit(found.u, width))
 
-        steps_down = 2 * own.reach - own.known_index
-        down = where(own, falls, lambda _: meets(steps_down, fall), no_descent(met, received[0]))
+        steps_down, nothing = 2 * own.reach - own.position, no_descent(coming, received[0])
+        down = where(own, falls, lambda _: met.after(steps_down, fall), nothing)
         only_last = own.holds_last and not own.skips_edge
         unconverged = turned.metrics.unconverged + down.unconverged
         found = _Advanced(
             saved=_padded_saved(own, new),
             up=up,
             down=fit(turned.u, width) if only_last else down.u,
-            p=_padded_saved(own, met).p,
+            p=_padded_saved(own, coming).p,
             r=_outputs_padded(own, down.first, down.stacks),
             p_last=fit(p_last, own.plan.widths[-2])[None],
             r_last=turned.r,
@@ -169,7 +129,7 @@ def unequal_step(
         )
         return None, own.collectives.vary(found)
 
-    _, found = on_stage(stage, advance, None, newest, older)
+    _, found = on_stage(stage, advance, None, met)
     flight = flight._replace(
         up=choose(rises, found.up[None], flight.up),
         down=found.down[None],
@@ -189,7 +149,7 @@ def in_groups(stage: Stage, left: LayerGroups | LeftRows) -> LayerGroups:
     if isinstance(left, LayerGroups):
         return left
     plan = stage.plan
-    p = map(fit, left.p, map(plan.n_in, plan.stacks[stage.known_index]))
+    p = unpadded(left.p, plan.stacks[stage.known_index], plan.n_in)
     first, stacks = _outputs_apart(stage, left.r)
 
     def later(p: Array, r: Array) -> Callable[[], Passed]:
@@ -210,7 +170,7 @@ def _padded_saved(stage: Stage, saved: LayerGroups) -> PaddedSaved:
 def _saved_apart(stage: Stage, saved: PaddedSaved) -> LayerGroups:
     """``_padded_saved``, reversed."""
     plan = stage.plan
-    p = map(fit, saved.p, map(plan.n_in, plan.stacks[stage.known_index]))
+    p = unpadded(saved.p, plan.stacks[stage.known_index], plan.n_in)
     first, a = _outputs_apart(stage, saved.a)
     return LayerGroups(None, tuple(map(Saved, p, a)), Saved(None, first), None)
 
@@ -225,7 +185,7 @@ def _outputs_padded(stage: Stage, first: Array, stacks: Sequence[Array]) -> Rows
 def _outputs_apart(stage: Stage, rows: Rows) -> tuple[Array, list[Array]]:
     """The same, reversed; zeros for the first layer if the stage does not hold it."""
     plan = stage.plan
-    found = list(map(fit, rows, map(plan.n_out, plan.lower[stage.known_index])))
+    found = unpadded(rows, plan.lower[stage.known_index], plan.n_out)
     if stage.holds_first:
         return found[0], found[1:]
     return jnp.zeros((*rows[0].shape[:-1], plan.n_out(1)), rows[0].dtype), found
