@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -72,6 +73,21 @@ def mesh(options: MeshConfig) -> Mesh | None:
     except ValueError as error:
         more = "" if is_distributed() else ", or start several processes with the launch command"
         raise ValueError(f"{error} (JAX_NUM_CPU_DEVICES sets those of a CPU{more})") from error
+
+
+def line(stages: int) -> Mesh:
+    """A line of stages; where nobody has said how many devices a CPU is, it is as many."""
+    forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not forced and "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", stages)
+    devices = jax.devices()
+    if len(devices) < stages:
+        raise ValueError(
+            f"stages is {stages}, but JAX has {len(devices)} {devices[0].platform} device(s): ask "
+            "for fewer stages, or leave JAX_NUM_CPU_DEVICES unset and set JAX_PLATFORMS=cpu for "
+            "virtual ones."
+        )
+    return pdadmm.make_mesh(stages, 1, devices[:stages])
 
 
 def splits(dataset: Dataset, dtype: Any, mesh: Mesh | None) -> Splits:

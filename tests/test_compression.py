@@ -34,6 +34,18 @@ def test_messages_are_small_and_near(message_dtype, width, scale):
     assert message.nbytes == 10 * per_row.get(message_dtype, -(-width // 2) + 4)
 
 
+@pytest.mark.parametrize(("message_dtype", "levels"), [("int8", 127), ("int4", 7)])
+def test_multiples_of_a_scale_that_both_ends_know_are_their_codes(message_dtype, levels):
+    """A quarter or an eighth of the bytes of float32, to the byte; no row sends a scale."""
+    steps = np.random.default_rng(0).integers(-levels, levels + 1, (2, 5, 64))
+    sent = jnp.asarray(0.02 * steps, jnp.float32)
+    message = encode(sent, message_dtype, 0.02)
+    assert message.nbytes == sent.nbytes // {"int8": 4, "int4": 8}[message_dtype]
+    np.testing.assert_allclose(decode(message, message_dtype, 64, sent.dtype, 0.02), sent, 1e-6)
+    beyond = decode(encode(sent + 9, message_dtype, 0.02), message_dtype, 64, sent.dtype, 0.02)
+    np.testing.assert_allclose(beyond, jnp.minimum(sent + 9, 0.02 * levels), 1e-6)
+
+
 @pytest.mark.parametrize("message_dtype", MESSAGE_TYPES[1:])
 def test_zero_and_the_largest_entry_cross_unharmed(message_dtype):
     change = jnp.asarray([[[0.0, 0.0, 0.0], [1.0, 0.0, -1.0]]])

@@ -12,7 +12,7 @@ import pdadmm_jax as pdadmm
 from pdadmm_jax import admm
 from pdadmm_jax.problems import activations
 from tests import reference
-from tests.problems import problem, refused, to_variables, worst_difference
+from tests.problems import problem, refused, shard, to_variables, worst_difference
 from tests.selection import selected
 
 pytestmark = pytest.mark.x64
@@ -97,6 +97,39 @@ def test_on_a_grid_a_mesh_gives_what_one_device_gives():
         assert not info.in_certified_region.any()
 
 
+def rounded_messages(monkeypatch, v, boundaries, most):
+    """The transcription where f(z) and q cross these boundaries in steps of the grid's spacing."""
+    known = {i: v.q[i] for i in boundaries}  # f(z) as the stage above knows it, at first q
+    step = reference.q_step
+
+    def towards(old, new):
+        return old + np.clip(np.rint((new - old) * 10), -most, most) / 10
+
+    def q_step(i, v, nu, rho, f):
+        if i not in known:
+            return step(i, v, nu, rho, f)
+        known[i] = np.rint(towards(known[i], np.maximum(v.z[i], 0)) * 10) / 10
+        q = on_grid((rho * v.p[i + 1] + v.u[i] + nu * known[i]) / (rho + nu))
+        return on_grid(towards(v.q[i], q))
+
+    monkeypatch.setattr(reference, "q_step", q_step)
+
+
+@pytest.mark.parametrize(("message_dtype", "most"), [("int8", 127), ("int4", 7)])
+@pytest.mark.parametrize("widths", [EQUAL, UNEQUAL])
+def test_on_a_grid_messages_are_steps_of_its_spacing(monkeypatch, widths, message_dtype, most):
+    quantised(monkeypatch)
+    config = admm.Config(nu=0.2961, rho=0.7137, grid=GRID)
+    data, state = problem(widths, config, samples=30)
+    v, y = to_variables(state, data), np.eye(widths[-1])[np.asarray(data.y)]
+    state, shared = shard(state, data, pdadmm.make_mesh(3, 2), message_dtype)
+    rounded_messages(monkeypatch, v, [low - 2 for low in state.plan.below if low], most)
+    for _ in range(20):
+        state, _ = admm.step(state, shared, config)
+        v = reference.iterate(v, y, 0.2961, 0.7137, "relu", "softmax", 0.0, "unit", "unit")
+        assert worst_difference(admm.reshard(state, None), data, v) < 1e-9
+
+
 def test_a_grid_is_refused_where_it_cannot_hold():
     for bounds, complaint in (
         ((0.1, 1.0, 0.1), "-low"),
@@ -110,10 +143,8 @@ def test_a_grid_is_refused_where_it_cannot_hold():
     config = admm.Config(grid=GRID)
     data, state = problem(EQUAL, config)
     mesh = pdadmm.make_mesh(2)
-    spread = admm.reshard(state, mesh, message_dtype="int8")
-    refused(
-        "rounded messages would leave", admm.step, spread, pdadmm.shard_data(data, mesh), config
-    )
+    spread, shared = shard(state, data, mesh, "bfloat16")
+    refused("'bfloat16', which would take q off Grid", admm.step, spread, shared, config)
 
 
 def test_layers_without_an_intercept_equal_the_oracle():

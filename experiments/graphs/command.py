@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from rich.table import Table
 
 import pdadmm_jax as pdadmm
@@ -19,13 +20,15 @@ from experiments.compare.results import plus_minus
 from experiments.compare.tuning import TUNING
 from experiments.graphs.inputs import Inputs, in_span, inputs_of
 from experiments.graphs.loading import load
-from experiments.graphs.methods import METHODS, Method, Setting
+from experiments.graphs.methods import GRID, METHODS, Method, Setting
 from experiments.graphs.options import GraphsConfig
 from experiments.graphs.trial import Plan, Point, best, history, least_loss
+from experiments.options.devices import MessageDtype
 from experiments.report.measurement import Measurement, table
 from experiments.runtime.compilation_cache import enable_compilation_cache
 from experiments.runtime.errors import usage_errors
 from experiments.runtime.interrupts import INTERRUPTED, Interrupted, stop_requests
+from pdadmm_jax.admm import Grid
 from pdadmm_jax.parallel.compression import encode
 
 # Test accuracies in %, ten layers, of arXiv:2105.09837: by set and neurons, and by method.
@@ -47,12 +50,14 @@ class Result(NamedTuple):
         tuning: histories of every setting, scored on the validation nodes alone.
         chosen: the best of them.
         histories: with it, from other seeds, scored on the test nodes too.
+        on_stages: the same on several stages, for each dtype of messages.
     """
 
     method: str
     tuning: dict[Setting, list[list[Point]]]
     chosen: Setting
     histories: list[list[Point]]
+    on_stages: dict[MessageDtype, list[list[Point]]]
 
 
 def main(options: GraphsConfig) -> int:
@@ -65,6 +70,7 @@ def main(options: GraphsConfig) -> int:
     with usage_errors():
         graph = load(options.data, options.name, options.split_seed)
         assert graph.split is not None  # loading draws one
+        mesh = build.line(options.stages) if options.stages > 1 else None
         inputs = inputs_of(graph, graph.split, options.hops)
         plan = Plan(
             options.neurons,
@@ -90,7 +96,7 @@ def main(options: GraphsConfig) -> int:
         try:
             for name in options.methods:
                 own = spanned if METHODS[name].in_span else inputs
-                results.append(compared(name, own, plan, options, asked))
+                results.append(compared(name, own, plan, options, mesh, asked))
                 measurement.show(_line(results[-1], options.tuning_seeds))
         except Interrupted as stop:
             measurement.show(f"interrupted: {stop}")
@@ -98,6 +104,8 @@ def main(options: GraphsConfig) -> int:
         planetoid = (options.data / f"ind.{options.name}.graph").exists()
         published = PUBLISHED.get((options.name, options.neurons), {})
         measurement.show(_table(results, published if planetoid and plan.layers == 10 else {}))
+        if any(one.on_stages for one in results):
+            measurement.show(_stages_table(results, options.stages, samples, options.neurons))
         measurement.show(_messages(samples, options.neurons))
         measurement.draw("graphs.figure", results)
     measurement.save({"results": list(map(_plain, results))})
@@ -105,7 +113,12 @@ def main(options: GraphsConfig) -> int:
 
 
 def compared(
-    name: str, inputs: Inputs, plan: Plan, options: GraphsConfig, asked: list[int]
+    name: str,
+    inputs: Inputs,
+    plan: Plan,
+    options: GraphsConfig,
+    mesh: Mesh | None,
+    asked: list[int],
 ) -> Result:
     """One method, tuned on the validation nodes; then, and only then, the test nodes are scored.
 
@@ -114,11 +127,12 @@ def compared(
     """
     method: Method = METHODS[name]
     scaled, programs = inputs.times(method.scale), Programs()
+    train = scaled.train
 
     def histories(setting: Setting, seeds: range, **scored: pdadmm.Data) -> list[list[Point]]:
         found = []
         for seed in seeds:
-            found.append(history(method, setting, seed, scaled.train, scored, plan, programs))
+            found.append(history(method, setting, seed, train, scored, plan, programs))
             if asked:
                 raise Interrupted("the results of methods that were finished are saved")
         return found
@@ -129,8 +143,14 @@ def compared(
         for setting in method.settings()
     }
     chosen, seeds = best(tuning), range(options.seeds)
-    last = histories(chosen, seeds, validation=scaled.validation, test=scaled.test)
-    return Result(name, tuning, chosen, last)
+    splits = {"validation": scaled.validation, "test": scaled.test}
+    last, on_stages = histories(chosen, seeds, **splits), {}
+    if mesh is not None and method.in_stages:
+        train = pdadmm.shard_data(scaled.train, mesh)
+        for dtype in options.message_dtypes:
+            method, programs = METHODS[name].on(mesh, dtype), Programs()
+            on_stages[dtype] = histories(chosen, seeds, **splits)
+    return Result(name, tuning, chosen, last, on_stages)
 
 
 def _line(result: Result, seeds: int) -> str:
@@ -173,18 +193,49 @@ def _percent(points: list[Point], value: Callable[[Point], float | None]) -> str
     return plus_minus([100 * float(value(point) or 0) for point in points], 1)
 
 
-def _messages(samples: int, width: int) -> str:
+def _stages_table(results: list[Result], stages: int, samples: int, width: int) -> Table:
+    """What messages of fewer bytes cost."""
+    title = f"\non {stages} stages, with what was chosen on one device; accuracy in %"
+    columns = "", "messages", "bytes of one", "of float32", "validation", "test"
+    made = table(*columns, title=title)
+    whole = bytes_of(samples, width, "float32", None)
+    for one in results:
+        method = METHODS[one.method]
+        for dtype, histories in one.on_stages.items():
+            last = [points[-1] for points in histories]
+            size = bytes_of(samples, width, dtype, method.grid)
+            made.add_row(
+                method.title,
+                dtype,
+                f"{size:,}",
+                f"{size / whole:.1%}",
+                _percent(last, lambda point: point.validation),
+                _percent(last, lambda point: point.test),
+            )
+    return made
+
+
+def bytes_of(samples: int, width: int, dtype: MessageDtype, grid: Grid | None) -> int:
     """Bytes of a message, as the library encodes it."""
     change = jax.ShapeDtypeStruct((samples, width), jnp.float32)
-    found = {}
-    for dtype in ("float32", "int8", "int4"):
-        message = jax.eval_shape(partial(encode, message_dtype=dtype), change)
-        found[dtype] = math.prod(message.shape) * message.dtype.itemsize
-    whole = found["float32"]
-    sizes = ", ".join(f"{n:,} as {t} ({n / whole - 1:+.1%})" for t, n in found.items())
+    scale = None if grid is None else grid.spacing
+    dtype = "float32" if dtype == "full" else dtype
+    message = jax.eval_shape(partial(encode, message_dtype=dtype, scale=scale), change)
+    return math.prod(message.shape) * message.dtype.itemsize
+
+
+def _messages(samples: int, width: int) -> str:
+    """Bytes of messages of each dtype."""
+    whole = bytes_of(samples, width, "float32", None)
+
+    def sizes(grid: Grid | None) -> str:
+        found = {dtype: bytes_of(samples, width, dtype, grid) for dtype in ("int8", "int4")}
+        return ", ".join(f"{n:,} as {t} ({n / whole - 1:+.1%})" for t, n in found.items())
+
     return (
         "On several devices, one message of Algorithm 1 or sweeps goes each way across every "
-        f"boundary in a pass; its bytes: {sizes.replace(' (+0.0%)', '')}"
+        f"boundary in a pass; its bytes: {whole:,} as float32, {sizes(None)}; of pdADMM-G-Q, whose "
+        f"codes need no scale, {sizes(GRID)}"
     )
 
 
@@ -198,6 +249,7 @@ def _plain(result: Result) -> dict[str, Any]:
             for setting, histories in result.tuning.items()
         ],
         "histories": _fields(result.histories),
+        "on_stages": {dtype: _fields(found) for dtype, found in result.on_stages.items()},
     }
 
 

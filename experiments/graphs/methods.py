@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import optax
+from jax.sharding import Mesh
 
 import pdadmm_jax as pdadmm
 from experiments.algorithms.admm import ADMM
 from experiments.algorithms.algorithm import Algorithm
 from experiments.algorithms.backprop import BACKPROP, Config, Optimizer
 from experiments.algorithms.sweeps import SWEEPS
+from experiments.options.devices import MessageDtype
 
 
 class Setting(NamedTuple):
@@ -41,6 +44,8 @@ class Method(NamedTuple):
         scale: root mean square of the norms of its labelled inputs.
         first: what the first weights of a network that grows are multiplied by.
         penalties: whether its number is a penalty that may rise during a run.
+        grid: points that its p and q are restricted to.
+        in_stages: whether its layers train on several devices.
     """
 
     title: str
@@ -54,10 +59,17 @@ class Method(NamedTuple):
     scale: float = 1.0
     first: float = 1.0
     penalties: bool = False
+    grid: pdadmm.admm.Grid | None = None
+    in_stages: bool = False
 
     def settings(self) -> list[Setting]:
         """All that tuning tries."""
         return [Setting(number, mu) for number in self.candidates for mu in self.mus]
+
+    def on(self, mesh: Mesh, message_dtype: MessageDtype) -> Method:
+        """The method with its layers on the stages of a mesh."""
+        from_params = partial(self.algorithm.from_params, mesh=mesh, message_dtype=message_dtype)
+        return self._replace(algorithm=self.algorithm._replace(from_params=from_params))
 
 
 # 256 points: hidden outputs on Cora and Citeseer are below 3.7.
@@ -84,6 +96,8 @@ def _pdadmm(title: str, grid: pdadmm.admm.Grid | None) -> Method:
         scale=10.0,
         first=0.1,
         penalties=True,
+        grid=grid,
+        in_stages=True,
     )
 
 
@@ -128,7 +142,15 @@ METHODS: Mapping[str, Method] = {
     "pdadmm_g": _pdadmm("pdADMM-G", None),
     "pdadmm_g_q": _pdadmm("pdADMM-G-Q", GRID),
     "sweeps": Method(
-        "sweeps", "nu", (30.0,), (1e-3, 3e-3, 1e-2), SWEEPS, _sweeps, grows=True, in_span=True
+        "sweeps",
+        "nu",
+        (30.0,),
+        (1e-3, 3e-3, 1e-2),
+        SWEEPS,
+        _sweeps,
+        grows=True,
+        in_span=True,
+        in_stages=True,
     ),
     "gd": _backprop("gradient descent", optax.sgd, (0.03, 0.1, 0.3, 1.0), in_span=True),
     "adadelta": _backprop("Adadelta", optax.adadelta, (0.3, 1.0, 3.0, 10.0)),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from experiments.options.checks import check_chosen, check_counts
+from experiments.options.devices import MessageDtype
 
 MethodName = Literal[
     "pdadmm_g",
@@ -59,6 +60,13 @@ class GraphsConfig:
     methods: tuple[MethodName, ...] = METHODS
     """Methods to compare."""
 
+    stages: int = 1
+    """Devices on which Algorithm 1 and sweeps train once more with what was chosen, with messages
+    of each dtype; virtual ones on a CPU, and 1 for none."""
+
+    message_dtypes: tuple[MessageDtype, ...] = ("full", "int8", "int4")
+    """Dtypes of the messages between stages."""
+
     passes: int = 200
     """Passes over the labelled nodes."""
 
@@ -81,6 +89,17 @@ class GraphsConfig:
         """Raises ValueError for settings that leave nothing to compare."""
         check_counts(self, least={"hops": 0, "layers": 2, "passes": 10, "split_seed": 0})
         check_chosen("methods", self.methods)
+        check_chosen("message-dtypes", self.message_dtypes)
+        if self.stages > self.layers:
+            raise ValueError(
+                f"stages is {self.stages}, but the network has {self.layers} layers: give as many "
+                "or fewer."
+            )
+        if self.stages > 1 and "pdadmm_g_q" in self.methods and "bfloat16" in self.message_dtypes:
+            raise ValueError(
+                "message-dtypes has bfloat16, which takes q off the grid of pdadmm_g_q: leave one "
+                "of them out."
+            )
         if not 0 < self.penalties_from <= 1:
             raise ValueError(
                 f"penalties_from is {self.penalties_from}: give a share above 0, up to 1."

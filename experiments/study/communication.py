@@ -10,13 +10,11 @@ unrounded, and what is gathered for metrics.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sized
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from rich.progress import track
 from rich.table import Table
 
@@ -97,7 +95,7 @@ def main(options: CommunicationConfig) -> int:
     enable_compilation_cache()
     with usage_errors():
         config = build.admm(options.network, options.method)
-        given = problem(options, options.method, mesh=_mesh(options.stages))
+        given = problem(options, options.method, mesh=build.line(options.stages))
         build.held_out(given.splits, options.data)  # on which accuracy is measured
         given.start(0, config)
     measurement = Measurement("communication", options)
@@ -133,21 +131,6 @@ def main(options: CommunicationConfig) -> int:
     if asked:
         return INTERRUPTED
     return FAILED if broken else 0
-
-
-def _mesh(stages: int) -> Mesh:
-    """A line of stages; where nobody has said how many devices a CPU is, it is as many."""
-    forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not forced and "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", stages)
-    devices = jax.devices()
-    if len(devices) < stages:
-        raise ValueError(
-            f"stages is {stages}, but JAX has {len(devices)} {devices[0].platform} device(s): ask "
-            "for fewer stages, or leave JAX_NUM_CPU_DEVICES unset and set JAX_PLATFORMS=cpu for "
-            "virtual ones."
-        )
-    return pdadmm.make_mesh(stages, 1, devices[:stages])
 
 
 def traffic(

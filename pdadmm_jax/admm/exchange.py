@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from pdadmm_jax._typing import Array, Float
 from pdadmm_jax.admm.config import Config
+from pdadmm_jax.admm.grid import Grid
 from pdadmm_jax.admm.packed import read
 from pdadmm_jax.admm.state import Boundary, Messages, PackedVariables, StageVariables
 from pdadmm_jax.parallel.compression import MessageType, decode, encode, lossless
@@ -97,10 +98,19 @@ def bottoms_of(boundaries: Sequence[Boundary]) -> list[Array]:
     return [boundary.q[:1] for boundary in boundaries]
 
 
-def first_messages(q_above: Array, message_dtype: MessageType) -> Messages:
-    """What stages have received before the first iteration: of f(z), if it is rounded, nothing."""
-    agreed = None if lossless(message_dtype, q_above.dtype) else jnp.zeros_like(q_above)
-    return Messages(q_above, agreed, agreed)
+def first_messages(q: Array, q_above: Array, message_dtype: MessageType) -> Messages:
+    """What stages have received before the first iteration.
+
+    Where messages are rounded, the first one is f(z) - q: both ends know q.
+
+    Args:
+        q: of the lowest boundary of each stage.
+        q_above: of the boundary above each stage, which is another one's q.
+        message_dtype: type of the messages.
+    """
+    if lossless(message_dtype, q.dtype):
+        return Messages(q_above, None, None)
+    return Messages(q_above, f_below=q, f_sent=q_above)
 
 
 def lowest(bottoms: Sequence[Array], stage: Stage) -> Array:
@@ -110,9 +120,11 @@ def lowest(bottoms: Sequence[Array], stage: Stage) -> Array:
 
 
 def send_up(
-    tops: Sequence[Array], messages: Messages | None, stage: Stage
+    tops: Sequence[Array], messages: Messages | None, stage: Stage, config: Config
 ) -> tuple[Array, Messages | None]:
     """Sends f(z) of the uppermost layer to the next stage.
+
+    On a grid, rounded messages bring the multiple of its spacing that is nearest to f(z).
 
     Returns:
         What the previous stage sent, and the messages with what is agreed on now.
@@ -122,16 +134,17 @@ def send_up(
         return collectives.shift_up(top), messages
     sent, received = _agreed(
         top,
-        messages.f_sent,
-        messages.f_below,
+        (messages.f_sent, messages.f_below),
         collectives.shift_up,
         collectives.message_dtype,
+        config.grid,
+        bounded=False,
     )
     return received, messages._replace(f_sent=sent, f_below=received)
 
 
 def send_down(
-    old: Sequence[Array], new: Sequence[Array], messages: Messages, stage: Stage
+    old: Sequence[Array], new: Sequence[Array], messages: Messages, stage: Stage, config: Config
 ) -> tuple[Sequence[Array], Messages]:
     """Sends q of the lowest boundary to the previous stage, which keeps it for its solves.
 
@@ -140,6 +153,7 @@ def send_down(
         new: the same after it.
         messages: what was received so far.
         stage: this stage.
+        config: what is asked for.
 
     Returns:
         q as it is from now on: where messages are rounded, the one that was sent becomes what the
@@ -149,7 +163,8 @@ def send_down(
     if messages.f_sent is None:
         return new, messages._replace(q_above=shift(lowest(new, stage)))
     before, after = lowest(old, stage), lowest(new, stage)
-    sent, received = _agreed(after, before, messages.q_above, shift, message_dtype)
+    ends = before, messages.q_above
+    sent, received = _agreed(after, ends, shift, message_dtype, config.grid, bounded=True)
     return _with_lowest(new, sent, stage), messages._replace(q_above=received)
 
 
@@ -160,16 +175,37 @@ def received_from_above(bottoms: Sequence[Array], messages: Messages | None, sta
 
 def _agreed(
     value: Array,
-    sent: Array,
-    received: Array,
+    ends: tuple[Array, Array],
     shift: Callable[[Array], Array],
     message_dtype: MessageType,
+    grid: Grid | None,
+    *,
+    bounded: bool,
 ) -> tuple[Array, Array]:
-    """What this end has sent and received, after sending the rounded change of a value."""
-    message = encode(value - sent, message_dtype)
+    """What this end has sent and received, after sending the rounded change of a value.
+
+    On a grid changes are whole numbers of its spacing, and what was received is a multiple of it.
+
+    Args:
+        value: what the other end is to know.
+        ends: what this end has sent and received so far.
+        shift: the collective that sends it.
+        message_dtype: type of the message.
+        grid: that of p and q.
+        bounded: whether the value has to be a point of the grid.
+    """
+    scale = None if grid is None else grid.spacing
+    message = encode(value - ends[0], message_dtype, scale)
     width, dtype = value.shape[-1], value.dtype
-    own, others = (decode(code, message_dtype, width, dtype) for code in (message, shift(message)))
-    return sent + own, received + others
+
+    def after(before: Array, message: Array) -> Array:
+        now = before + decode(message, message_dtype, width, dtype, scale)
+        if grid is None:
+            return now
+        return grid.nearest(now) if bounded else grid.multiple(now)
+
+    sent, received = ends
+    return after(sent, message), after(received, shift(message))
 
 
 def _with_lowest(bottoms: Sequence[Array], value: Array, stage: Stage) -> list[Array]:

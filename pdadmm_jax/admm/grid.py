@@ -59,3 +59,7 @@ class Grid:
     def nearest(self, values: Float[Array, "*any"]) -> Float[Array, "*any"]:
         """The point nearest to every entry."""
         return self.spacing * jnp.clip(jnp.round(values / self.spacing), *self._ends)
+
+    def multiple(self, values: Float[Array, "*any"]) -> Float[Array, "*any"]:
+        """The multiple of the spacing nearest to every entry, within the bounds or not."""
+        return self.spacing * jnp.round(values / self.spacing)

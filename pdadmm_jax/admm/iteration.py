@@ -181,14 +181,14 @@ def _exchange(stage: Stage, held: Held, data: Data, config: Config) -> tuple[Any
         return unequal.exchange(stage, held, data, config)
     variables, messages = held
     tops = tops_of(variables, data, config)
-    received, messages = send_up(tops, messages, stage)
+    received, messages = send_up(tops, messages, stage, config)
     f = from_below(tops, received, stage)
     if messages is None:
         return messages, [BoundaryInputs(below, None) for below in f]
     boundaries = variables.boundaries
     new_q = partial(stacked.lowest_q, config=config, block_bytes=stage.block_bytes)
     q = list(map(new_q, boundaries, f))
-    q, messages = send_down(bottoms_of(boundaries), q, messages, stage)
+    q, messages = send_down(bottoms_of(boundaries), q, messages, stage, config)
     return messages, list(map(BoundaryInputs, f, q))
 
 

@@ -168,8 +168,9 @@ def laid_out(layers: tuple[Layer, ...], target: Plan, message_dtype: MessageType
     if target.stages > 1:
         below = [layer.below for layer in layers if layer.below is not None]
         q = jnp.concatenate([fit(one.q, target.message_width) for one in below])
-        q_above = select_rows(q, range(2, target.depth + 1), target.above)
-        messages = first_messages(q_above, message_dtype)
+        numbers, wanted = range(2, target.depth + 1), (target.below, target.above)
+        q_below, q_above = (select_rows(q, numbers, one) for one in wanted)
+        messages = first_messages(q_below, q_above, message_dtype)
     return Held(variables, messages)
 
 

@@ -281,7 +281,8 @@ def _forward(stage: Stage, weights: AnyGroups, data: Data, config: Config) -> He
     variables, q = made_on(stage, variables_of, weights)
     if not stage.hops:
         return Held(variables, None)
-    return Held(variables, first_messages(collectives.shift_down(q), collectives.message_dtype))
+    q_above = collectives.shift_down(q)
+    return Held(variables, first_messages(q, q_above, collectives.message_dtype))
 
 
 def _climbed(

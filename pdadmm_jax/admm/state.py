@@ -14,7 +14,7 @@ import jax
 from pdadmm_jax import _checks
 from pdadmm_jax._typing import Array, Float, Int
 from pdadmm_jax.admm.config import Config, check_config
-from pdadmm_jax.parallel.compression import lossless
+from pdadmm_jax.parallel.compression import keeps_multiples
 from pdadmm_jax.parallel.groups import LayerGroups, Weights
 from pdadmm_jax.parallel.packing import AnyGroups, Rows
 from pdadmm_jax.parallel.placement import Placement
@@ -246,12 +246,12 @@ def check_match(state: AnyState, data: Data, config: Config) -> None:
     """Refuses data of other samples, width or dtype than the state was made for, or other y."""
     check_config(config)
     message_dtype = "full" if state.placement is None else state.placement.message_dtype
-    if config.grid is not None and not lossless(message_dtype, dtype_of(state)):
-        raise ValueError(
-            f"message_dtype is {message_dtype!r}, but p and q are on {config.grid}, which rounded "
-            "messages would leave: give one of them."
-        )
     variables, dtype = split(state).variables, dtype_of(state)
+    if config.grid is not None and not keeps_multiples(message_dtype, dtype):
+        raise ValueError(
+            f"message_dtype is {message_dtype!r}, which would take q off {config.grid}: use "
+            "'int8' or 'int4', which send codes of its points, or 'full'."
+        )
     z = variables.z[0] if isinstance(variables, PackedVariables) else variables.edge_output.z
     expected = (z.shape[1], state.plan.widths[0])
     if data.x.shape != expected:

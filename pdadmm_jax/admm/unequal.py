@@ -45,7 +45,8 @@ def exchange(stage: Stage, held: Held, data: Data, config: Config) -> tuple[Mess
     assert isinstance(variables, PackedVariables)
     assert messages is not None
     width = messages.q_above.shape[-1]
-    received, messages = send_up([top_of(stage, variables, data, config)], messages, stage)
+    top = top_of(stage, variables, data, config)
+    received, messages = send_up([top], messages, stage, config)
     assert messages is not None
 
     def lowest_q(own: Stage, variables: StageVariables) -> tuple[Array, Array]:
@@ -56,7 +57,7 @@ def exchange(stage: Stage, held: Held, data: Data, config: Config) -> tuple[Mess
         return fit(lowest(bottoms_of(boundaries), own), width), fit(new, width)
 
     old, new = read(stage, lowest_q, variables)
-    (q,), messages = send_down([old], [new], messages, stage)
+    (q,), messages = send_down([old], [new], messages, stage, config)
     return messages, Received(received, q)
 
 

@@ -146,6 +146,14 @@ class Plan:
         )
 
     @property
+    def below(self) -> tuple[int | None, ...]:
+        """The lowest layer of every stage, where another stage holds the one below it."""
+        senders = {to: sender for sender, to in self.upward}
+        return tuple(
+            self.above[senders[stage]] if stage in senders else None for stage in range(self.stages)
+        )
+
+    @property
     def layers(self) -> tuple[tuple[int, ...], ...]:
         """The layers of every stage, in order."""
         sides = zip(self.edge_outputs, self.edge_inputs, self.stacks, strict=True)

@@ -47,6 +47,7 @@ def test_methods_are_tuned_and_compared(parts, tmp_path):
     out, found = compare(parts, tmp_path / "one", "--methods", "pdadmm_g_q", "adam_grown")
     assert "30 nodes to train on, 50 for validation, 70 for the test" in out
     assert "1,920 as float32, 600 as int8 (-68.8%), 360 as int4 (-81.2%)" in out
+    assert "of pdADMM-G-Q, whose codes need no scale, 480 as int8 (-75.0%), 240 as int4" in out
     assert "published" not in out
     for one, settings in zip(found["results"], (9, 12), strict=True):
         means = {
@@ -61,6 +62,23 @@ def test_methods_are_tuned_and_compared(parts, tmp_path):
         for run in one["histories"]:
             assert [(p["passes"], p["depth"]) for p in run] == [(10, 2), (12, 3), (20, 4)]
             assert run[-1]["test"] > 0.7
+
+
+def test_what_was_chosen_trains_on_stages_too(parts, tmp_path):
+    """From the same first weights, with messages of each dtype; back-propagation has no stages."""
+    words = "--methods", "pdadmm_g", "pdadmm_g_q", "gd", "--stages", 3, "--tuning-seeds", 1
+    out, found = compare(parts, tmp_path / "one", *words)
+    assert "on 3 stages, with what was chosen on one device" in out
+    plain, quantised, other = found["results"]
+    assert not other["on_stages"]
+    for one in (plain, quantised):
+        assert set(one["on_stages"]) == {"full", "int8", "int4"}
+        for dtype, runs in one["on_stages"].items():
+            for run, alone in zip(runs, one["histories"], strict=True):
+                assert [point["depth"] for point in run] == [point["depth"] for point in alone]
+                assert run[-1]["test"] == pytest.approx(alone[-1]["test"], abs=0.1), dtype
+                if dtype == "full" and one is plain:
+                    assert run[-1]["loss"] == pytest.approx(alone[-1]["loss"], rel=1e-3)
 
 
 def test_penalties_rise_to_what_was_tuned(parts):
