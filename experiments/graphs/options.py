@@ -92,8 +92,8 @@ class GraphsConfig:
         check_chosen("message-dtypes", self.message_dtypes)
         if self.stages > self.layers:
             raise ValueError(
-                f"stages is {self.stages}, but the network has {self.layers} layers: give as many "
-                "or fewer."
+                f"stages is {self.stages}, but the network has {self.layers} layers: give "
+                f"{self.layers} or less."
             )
         if self.stages > 1 and "pdadmm_g_q" in self.methods and "bfloat16" in self.message_dtypes:
             raise ValueError(

@@ -187,6 +187,12 @@ def test_the_best_is_finite_and_least_loss_is_deep():
         (("--growth", 1), "growth is 1 and layers 10"),
         (("--growth", *range(2, 8)), "growth has 6 depths: give 5 or less"),
         (("--passes", 9), "passes is 9: give 10 or more"),
+        (("--stages", 11), "stages is 11, but the network has 10 layers"),
+        (("--message-dtypes", "int8", "int8"), "message-dtypes has int8 twice"),
+        (
+            ("--stages", 2, "--message-dtypes", "bfloat16"),
+            "message-dtypes has bfloat16, which takes q off the grid of pdadmm_g_q",
+        ),
         (("--methods", "sgd"), "invalid choice 'sgd'"),
         (("--methods",), "methods is empty"),
         ((), "ind.cora.allx: cannot be read"),
