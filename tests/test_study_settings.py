@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
+from experiments.data.config import DataConfig
 from experiments.study import settings
 from experiments.study.options import SettingsConfig
 from pdadmm_jax import sweeps
@@ -33,6 +35,22 @@ def test_what_is_recommended_is_compared_with_the_best(tmp_path, capsys):
         assert row["gap"] == 0
     assert "best - recommended" in capsys.readouterr().out
     assert (directory / "settings.png").exists()
+
+
+def test_numbers_are_scored_by_how_much_of_them_is_explained(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 4))
+    y = x[:, 0] * x[:, 1]
+    parts = {"x_train": x[:250], "y_train": y[:250], "x_test": x[250:], "y_test": y[250:]}
+    np.savez(tmp_path / "product.npz", **parts)
+    small = {"layers": (3,), "neurons": 32, "passes": 40, "batch_passes": 40, "seeds": 1}
+    data = DataConfig(file=tmp_path / "product.npz", standardise=True, validation=0.2)
+    options = SettingsConfig(data, **small, factors=(1.0,), out=tmp_path / "runs")
+    assert settings.main(options) == 0
+    assert "held-out R^2, %" in capsys.readouterr().out
+    (path,) = (tmp_path / "runs").glob("*/settings.json")
+    rows = json.loads(path.read_text())["rows"]
+    assert all(0.5 < row["validation"]["1.0"][0] <= 1 for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ class SettingsConfig:
 
     def widths(self, dataset: Dataset, layers: int) -> tuple[int, ...]:
         """Those of a network of so many layers for a data set."""
-        return (dataset.x_train.shape[1], *[self.neurons] * (layers - 1), dataset.classes)
+        return (dataset.x_train.shape[1], *[self.neurons] * (layers - 1), dataset.outputs)
 
 
 @dataclass(frozen=True)

@@ -31,19 +31,21 @@ class Row(NamedTuple):
         way: of the batches.
         layers: of the network.
         recommended: the number that is changed, as recommended.
-        validation: held-out accuracy of every factor, from every seed.
+        score: accuracy, or R^2 where targets are numbers.
+        validation: the score on held-out samples of every factor, from every seed.
     """
 
     way: str
     layers: int
     recommended: float
+    score: str
     validation: dict[float, list[float]]
 
     @property
     def gap(self) -> float:
-        """How far the mean accuracy as recommended is below that of the best factor."""
+        """How far the mean score as recommended is below that of the best factor."""
         means = {factor: np.mean(values) for factor, values in self.validation.items()}
-        return float(max(means.values()) - means[1.0])
+        return float(np.nanmax(list(means.values())) - means[1.0])
 
 
 def main(options: SettingsConfig) -> int:
@@ -55,7 +57,6 @@ def main(options: SettingsConfig) -> int:
     enable_compilation_cache()
     with usage_errors():
         dataset = load(options.data)
-        dataset.check_classes()
         shapes = [options.widths(dataset, layers) for layers in options.layers]
         for widths in shapes:
             build.check_fits(widths, len(dataset.y_train))
@@ -90,14 +91,16 @@ def _row(way: str, widths: tuple[int, ...], options: SettingsConfig, splits: bui
     if way == "batches":
         passes, batch = options.batch_passes, min(options.batch, samples)
         updates = passes * -(-samples // batch)
-    config = pdadmm.sweeps.recommended(widths, batch, updates=updates)
+    loss = "squared_error" if splits.regression else "softmax_cross_entropy"
+    config = pdadmm.sweeps.recommended(widths, batch, updates=updates, loss=loss)
     programs, found = Programs(), {}
     for factor in options.factors:
         found[factor] = [
-            _accuracy(scaled(config, factor), widths, seed, passes, splits, programs)
+            _score(scaled(config, factor), widths, seed, passes, splits, programs)
             for seed in range(options.seeds)
         ]
-    return Row(way, len(widths) - 1, number(config), found)
+    score = "R^2" if splits.regression else "accuracy"
+    return Row(way, len(widths) - 1, number(config), score, found)
 
 
 def number(config: pdadmm.sweeps.Config) -> float:
@@ -115,7 +118,7 @@ def scaled(config: pdadmm.sweeps.Config, factor: float) -> pdadmm.sweeps.Config:
     return config.replace(rule=dataclasses.replace(rule, rate=changed))
 
 
-def _accuracy(
+def _score(
     config: pdadmm.sweeps.Config,
     widths: tuple[int, ...],
     seed: int,
@@ -138,7 +141,7 @@ def _table(way: str, rows: list[Row]) -> Table:
         WAYS[way],
         *(f"x {factor:g}" for factor in factors),
         "best - recommended",
-        title=f"\n{way}: held-out accuracy, %, at the recommended {WAYS[way]} times a factor",
+        title=f"\n{way}: held-out {rows[0].score}, %, at the recommended {WAYS[way]} times factors",
     )
     for row in rows:
         made.add_row(
