@@ -28,7 +28,7 @@ class Algorithm(NamedTuple):
         refresh: (state, data, config) -> (state, drift), what is carried recomputed.
     """
 
-    from_params: Callable[[pdadmm.Params, pdadmm.Data, Config], State]
+    from_params: Callable[..., State]
     run: Callable[[State, pdadmm.Data, Config, PRNGKeyArray, int], tuple[State, Info]]
     evaluate: Callable[[State, pdadmm.Data, Config], tuple[Any, Any]]
     params: Callable[[State], pdadmm.Params]

@@ -26,7 +26,7 @@ class Method(NamedTuple):
         candidates: values of the number that tuning tries, ascending.
         published: the value that the pdADMM paper used, if it had the method.
         algorithm: how it trains.
-        configured: (activation and loss, number) -> the algorithm's configuration.
+        configured: (activation and loss, widths, number) -> the algorithm's configuration.
     """
 
     title: str
@@ -34,13 +34,16 @@ class Method(NamedTuple):
     candidates: tuple[float, ...]
     published: float | None
     algorithm: Algorithm
-    configured: Callable[[pdadmm.admm.Config, Any], Any]
+    configured: Callable[[pdadmm.admm.Config, tuple[int, ...], Any], Any]
 
 
 def _admm(title: str, solver: pdadmm.admm.Solver) -> Method:
     """Algorithm 1 with nu = rho, as in the paper."""
 
-    def configured(problem: pdadmm.admm.Config, penalty: Any) -> pdadmm.admm.Config:
+    def configured(
+        problem: pdadmm.admm.Config, widths: tuple[int, ...], penalty: Any
+    ) -> pdadmm.admm.Config:
+        del widths
         return problem.replace(nu=penalty, rho=penalty, p_solver=solver, W_solver=solver)
 
     return Method(title, "penalty", (1e-4, 1e-3, 1e-2, 1e-1, 1.0), 1e-4, ADMM, configured)
@@ -50,12 +53,14 @@ def _sweeps(
     title: str,
     number: str,
     candidates: tuple[float, ...],
-    recipe: Callable[[Any], pdadmm.sweeps.Config],
+    recipe: Callable[[tuple[int, ...], Any], pdadmm.sweeps.Config],
 ) -> Method:
     """The recommended recipe; its number is nu, or the learning rate of batches."""
 
-    def configured(problem: pdadmm.admm.Config, value: Any) -> pdadmm.sweeps.Config:
-        return recipe(value).replace(
+    def configured(
+        problem: pdadmm.admm.Config, widths: tuple[int, ...], value: Any
+    ) -> pdadmm.sweeps.Config:
+        return recipe(widths, value).replace(
             activation=problem.activation, loss=problem.loss, precision=problem.precision
         )
 
@@ -71,7 +76,8 @@ def _backprop(
 ) -> Method:
     """An Optax optimizer on the gradient."""
 
-    def configured(problem: pdadmm.admm.Config, rate: Any) -> Config:
+    def configured(problem: pdadmm.admm.Config, widths: tuple[int, ...], rate: Any) -> Config:
+        del widths
         return Config(rate, problem, optimizer, batch)
 
     return Method(title, "rate", candidates, published, BACKPROP, configured)
@@ -81,19 +87,25 @@ def _momentum(rate: Any) -> optax.GradientTransformation:
     return optax.sgd(rate, momentum=0.9)
 
 
-def _sweeps_in_batches(rate: Any) -> pdadmm.sweeps.Config:
-    return pdadmm.sweeps.Config(batch=BATCH, rule=pdadmm.sweeps.Adam(rate))
+def _sweeps_in_full(widths: tuple[int, ...], nu: Any) -> pdadmm.sweeps.Config:
+    return pdadmm.sweeps.recommended(widths, nu=nu)
+
+
+def _sweeps_in_batches(widths: tuple[int, ...], rate: Any) -> pdadmm.sweeps.Config:
+    return pdadmm.sweeps.recommended(widths, BATCH, rule=pdadmm.sweeps.Adam(rate))
+
+
+def _dladmm(
+    problem: pdadmm.admm.Config, widths: tuple[int, ...], penalty: Any
+) -> pdadmm.admm.Config:
+    del widths
+    return dladmm.configured(problem, penalty)
 
 
 METHODS: Mapping[str, Method] = {
     "pdadmm": _admm("pdADMM", pdadmm.admm.UnitStep()),
     "pdadmm_search": _admm("pdADMM, search", pdadmm.admm.Search()),
-    "sweeps": _sweeps(
-        "sweeps",
-        "penalty",
-        (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
-        lambda nu: pdadmm.sweeps.Config(nu=nu),
-    ),
+    "sweeps": _sweeps("sweeps", "penalty", (1.0, 3.0, 10.0, 30.0, 100.0, 300.0), _sweeps_in_full),
     "sweeps_batches": _sweeps(
         "sweeps, batches", "rate", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), _sweeps_in_batches
     ),
@@ -103,7 +115,7 @@ METHODS: Mapping[str, Method] = {
         (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
         1e-6,
         dladmm.DLADMM,
-        dladmm.configured,
+        _dladmm,
     ),
     "gd": _backprop("gradient descent", optax.sgd, (0.01, 0.03, 0.1, 0.3, 1.0), 0.01),
     "adadelta": _backprop("Adadelta", optax.adadelta, (0.3, 1.0, 3.0, 10.0, 30.0), 1.0),

@@ -166,6 +166,8 @@ def begin(
     All methods that begin with as many layers begin with the same weights.
     """
     method, widths = METHODS[trial.method], task.widths
+    number = jnp.asarray(trial.number, task.train.x.dtype)
+    config = method.configured(task.problem, widths, number)
     if task.first_layers is not None and method.algorithm.grow is not None:
         widths = (*widths[: task.first_layers], widths[-1])
     key, order = jax.random.split(jax.random.key(trial.seed))
@@ -173,7 +175,6 @@ def begin(
         params = pdadmm.random_params(
             key, widths, task.initializer, activation=task.problem.activation
         )
-    config = method.configured(task.problem, jnp.asarray(trial.number, task.train.x.dtype))
     state = method.algorithm.from_params(jax.tree.map(jnp.array, params), task.train, config)
     return TrainState(jax.block_until_ready(state), config), order
 
