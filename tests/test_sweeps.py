@@ -589,14 +589,15 @@ def test_presets_are_what_they_say():
     assert (paper.nu, paper.rho) == (1e-4, 0.5)
     assert isinstance(paper.p_solver, admm.Search)
     assert isinstance(paper.W_solver, admm.Search)
-    for depth in (3, 12):
+    for depth, nu in ((3, 30), (12, 30), (50, 100)):
         full = sweeps.recommended(network(depth))
-        assert (full.nu, full.rule) == (30, sweeps.Proximal(clipping=0.12 / depth))
+        assert (full.nu, full.rule) == (nu, sweeps.Proximal(clipping=0.12 / depth))
     batches = sweeps.recommended(network(20, 100), 32, block=7)
     assert (batches.batch, batches.nu, batches.block) == (32, 100, 7)
     assert batches.rule == sweeps.Adam(1 / 1900)
     assert sweeps.recommended((7, 60, 20, 4), 32).rule == sweeps.Adam(0.003)
     assert sweeps.recommended((7, 900, 100, 4), 32, updates=50).rule == sweeps.Adam(0.002, 50)
+    assert sweeps.recommended((7, 60, 20, 4), 32, updates=50).rule == sweeps.Adam(0.01, 50)
 
 
 @pytest.mark.parametrize("batch", [None, 12])

@@ -125,8 +125,8 @@ class SweepsConfig:
     by its own subproblem."""
 
     nu: float | None = None
-    """Penalty on z = p W + b; over all samples the inverse of the steps' length.  By default 30,
-    and 100 in batches."""
+    """Penalty on z = p W + b; over all samples the inverse of the steps' length.  By default 30, or
+    twice the layers if they are more than 15, and 100 in batches."""
 
     rule: RuleName | None = None
     """What moves the weights in batches; by default Lion where the schedule lets weights be late,
@@ -134,7 +134,7 @@ class SweepsConfig:
 
     rate: float | None = None
     """Learning rate of the rule; by default 1 over the sum of the hidden widths for Adam, 0.003 at
-    most, and a tenth of that for Lion.  Twice as much where it falls."""
+    most, and a tenth of that for Lion.  Where it falls 2 over that sum, 0.01 at most."""
 
     cosine: int | None = None
     """After how many passes the rate has fallen to 0, along half a cosine; by default it does not

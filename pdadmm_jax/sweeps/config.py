@@ -111,6 +111,7 @@ def check_config(config: Any) -> None:
 
 CLIPPING = 0.12  # of all layers together: an update changes what the network does by about a tenth
 LARGEST_RATE = 3e-3  # of Adam, where layers are few and narrow
+LARGEST_FALLING_RATE = 1e-2  # the same where the rate falls to 0
 
 
 def recommended(
@@ -125,18 +126,18 @@ def recommended(
 
     | batch | stages | schedule | rule |
     |---|---|---|---|
-    | None | any | synchronous | ``Proximal(clipping=0.12 / layers)`` at nu = 30 |
+    | None | any | synchronous | ``Proximal(clipping=0.12 / layers)`` at nu = 30, or 2 x layers |
     | a number | 1 | synchronous | ``Adam`` at nu = 100 |
     | a number | several | streaming | ``Lion``, at a tenth of that rate |
 
-    The rate of Adam is 1 over the sum of the hidden widths, and twice that where it falls; at most
-    0.003.
+    Of 30 and twice the layers nu is the larger one.  The rate of Adam is 1 over the sum of the
+    hidden widths, at most 0.003; where it falls twice that sum's inverse, at most 0.01.
 
     * A stiff nu, by which every layer's direction is that of the risk itself.
     * Over all samples, W by its own subproblem solved exactly near the old weights: along the
       inverse of its inputs' Gram matrix, the steps of all directions are about equally long, where
       the gradient's differ by the condition of that matrix.  All layers move at once: the more
-      there are, the less each may change.
+      there are, the less each may change, and the stiffer nu, whose inverse is the steps' length.
     * Over small batches, where a Gram matrix would cost more than all the rest, Adam's rule on the
       same directions.  Each update moves all weights by about the rate, and all of a layer's
       inputs and all layers together change what the network does.
@@ -158,15 +159,17 @@ def recommended(
     widths = check_widths(widths)
     waits = check_count("stages", stages) == 1 or batch is None
     schedule = changes.get("schedule", "synchronous" if waits else "streaming")
-    rate = min(LARGEST_RATE, (1 if updates is None else 2) / sum(widths[1:-1]))
+    layers, across = len(widths) - 1, sum(widths[1:-1])
+    falling = min(LARGEST_FALLING_RATE, 2 / across)
+    rate = min(LARGEST_RATE, 1 / across) if updates is None else falling
     rules: dict[str, Rule] = {
-        "proximal": Proximal(clipping=CLIPPING / (len(widths) - 1)),
+        "proximal": Proximal(clipping=CLIPPING / layers),
         "adam": Adam(rate, updates),
         "lion": Lion(rate / 10, updates),
     }
     nu, rule = 100.0, "adam" if schedule in EMPTIED else "lion"
     if batch is None:
-        nu, rule = 30.0, "proximal"
+        nu, rule = max(30.0, 2.0 * layers), "proximal"
     settings = {"batch": batch, "schedule": schedule, "nu": nu, "rule": rule} | changes
     if isinstance(settings["rule"], str):
         settings["rule"] = rules.get(settings["rule"], settings["rule"])
