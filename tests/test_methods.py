@@ -166,7 +166,7 @@ def test_every_method_begins_at_the_same_weights_and_learns(name):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("name", ["pdadmm", "pdadmm_search"])
+@pytest.mark.parametrize("name", ["pdadmm_exact", "pdadmm", "pdadmm_search"])
 @pytest.mark.parametrize("penalty", [1e-4, 1e-2, 1.0])
 def test_growing_keeps_the_duals_of_the_penalty_that_is_trained_with(name, penalty):
     own = task(widths=(64, 24, 24, 10))

@@ -24,10 +24,11 @@ from experiments.report.plotting import (
     mean_and_range,
 )
 
-# A dash for the second of a kind.
+# A dash for the second of a kind, dots for the third.
 STYLES = {
-    "pdadmm": (BLUE, "-"),
-    "pdadmm_search": (BLUE, "--"),
+    "pdadmm_exact": (BLUE, "-"),
+    "pdadmm": (BLUE, "--"),
+    "pdadmm_search": (BLUE, ":"),
     "sweeps": (SKY, "-"),
     "sweeps_batches": (SKY, "--"),
     "dladmm": (GREEN, "-"),

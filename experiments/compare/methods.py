@@ -37,14 +37,18 @@ class Method(NamedTuple):
     configured: Callable[[pdadmm.admm.Config, tuple[int, ...], Any], Any]
 
 
-def _admm(title: str, solver: pdadmm.admm.Solver) -> Method:
-    """Algorithm 1 with nu = rho, as in the paper."""
+def _admm(
+    title: str, solver: pdadmm.admm.Solver, W_solver: pdadmm.admm.Solver | None = None
+) -> Method:
+    """Algorithm 1 with nu = rho, as in the paper, and one solver for p and W or one for each."""
 
     def configured(
         problem: pdadmm.admm.Config, widths: tuple[int, ...], penalty: Any
     ) -> pdadmm.admm.Config:
         del widths
-        return problem.replace(nu=penalty, rho=penalty, p_solver=solver, W_solver=solver)
+        return problem.replace(
+            nu=penalty, rho=penalty, p_solver=solver, W_solver=W_solver or solver
+        )
 
     return Method(title, "penalty", (1e-4, 1e-3, 1e-2, 1e-1, 1.0), 1e-4, ADMM, configured)
 
@@ -103,6 +107,9 @@ def _dladmm(
 
 
 METHODS: Mapping[str, Method] = {
+    "pdadmm_exact": _admm(
+        "pdADMM, exact W", pdadmm.admm.UnitStep(), pdadmm.admm.Exact(damping=1.0)
+    ),
     "pdadmm": _admm("pdADMM", pdadmm.admm.UnitStep()),
     "pdadmm_search": _admm("pdADMM, search", pdadmm.admm.Search()),
     "sweeps": _sweeps("sweeps", "penalty", (1.0, 3.0, 10.0, 30.0, 100.0, 300.0), _sweeps_in_full),

@@ -13,6 +13,7 @@ from experiments.options.checks import check_chosen, check_counts
 from experiments.options.network import InitializerName, NetworkConfig
 
 MethodName = Literal[
+    "pdadmm_exact",
     "pdadmm",
     "pdadmm_search",
     "sweeps",
