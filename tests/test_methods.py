@@ -218,6 +218,18 @@ def test_a_pass_in_batches_leaves_no_sample_out():
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
+def test_algorithm_1_grows_from_the_layers_that_it_begins_with():
+    own = task(widths=(64, 24, 24, 24, 24, 10), passes=20, evaluate_every=10)._replace(
+        first_layers=3
+    )
+    depths = {name: own.depths(METHODS[name]) for name in ("pdadmm_exact", "pdadmm", "adam")}
+    assert depths == {"pdadmm_exact": [2, 3, 5], "pdadmm": [3, 5], "adam": [5]}
+    assert own._replace(first_layers=None).depths(METHODS["pdadmm_exact"]) == [5]
+    found = trained(Trial("pdadmm_exact", 0.1, 0, tuning=False), own, Programs())
+    assert [point.passes for point in found.points] == [10, 12, 20]
+    assert [W.shape for W, _ in found.params] == [(64, 24), *[(24, 24)] * 3, (24, 10)]
+
+
 @pytest.mark.usefixtures("standard_promotion")
 def test_a_trial_goes_on_from_the_weights_of_another():
     """Plain descent remembers nothing but its weights: in two trials it goes where one goes."""

@@ -48,15 +48,13 @@ class Schedule(NamedTuple):
         iterations: number of the last one.
         evaluate_every: iterations between two evaluations.
         refresh_every: iterations after which the next evaluation recomputes p W + b.
-        grow_at: iterations after which the network grows.
-        grow_by: layers inserted each time.
+        growth: (after how many iterations, how many layers are inserted), ascending.
     """
 
     iterations: int
     evaluate_every: int
     refresh_every: int | None = None
-    grow_at: tuple[int, ...] = ()
-    grow_by: int = 0
+    growth: tuple[tuple[int, int], ...] = ()
 
     def next_end(self, done: int) -> int:
         """The iteration that the next dispatch ends at.
@@ -65,7 +63,7 @@ class Schedule(NamedTuple):
         have computed without the interruption.
         """
         regular = done - done % self.evaluate_every + self.evaluate_every
-        return min([self.iterations, regular, *(at for at in self.grow_at if at > done)])
+        return min([self.iterations, regular, *(at for at, _ in self.growth if at > done)])
 
     def refreshes(self, done: int, end: int) -> bool:
         """Whether p W + b is recomputed at the end of a dispatch."""
@@ -160,8 +158,9 @@ def train(
     done = start.iteration
     while done < schedule.iterations:
         end = schedule.next_end(done)
-        if done in schedule.grow_at and algorithm.grow is not None:
-            state = jax.block_until_ready(algorithm.grow(state, config, schedule.grow_by))
+        layers = dict(schedule.growth).get(done, 0)
+        if layers and algorithm.grow is not None:
+            state = jax.block_until_ready(algorithm.grow(state, config, layers))
         before = programs.seconds
         run = programs.compiled(algorithm.run, state, data, config, key, steps=end - done)
         refresh = None

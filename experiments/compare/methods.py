@@ -27,6 +27,8 @@ class Method(NamedTuple):
         published: the value that the pdADMM paper used, if it had the method.
         algorithm: how it trains.
         configured: (activation and loss, widths, number) -> the algorithm's configuration.
+        begins_with: layers, where networks grow, before those that others begin with; None for
+            no fewer.
     """
 
     title: str
@@ -35,10 +37,14 @@ class Method(NamedTuple):
     published: float | None
     algorithm: Algorithm
     configured: Callable[[pdadmm.admm.Config, tuple[int, ...], Any], Any]
+    begins_with: int | None = None
 
 
 def _admm(
-    title: str, solver: pdadmm.admm.Solver, W_solver: pdadmm.admm.Solver | None = None
+    title: str,
+    solver: pdadmm.admm.Solver,
+    W_solver: pdadmm.admm.Solver | None = None,
+    begins_with: int | None = None,
 ) -> Method:
     """Algorithm 1 with nu = rho, as in the paper, and one solver for p and W or one for each."""
 
@@ -50,7 +56,8 @@ def _admm(
             nu=penalty, rho=penalty, p_solver=solver, W_solver=W_solver or solver
         )
 
-    return Method(title, "penalty", (1e-4, 1e-3, 1e-2, 1e-1, 1.0), 1e-4, ADMM, configured)
+    penalties = 1e-4, 1e-3, 1e-2, 1e-1, 1.0
+    return Method(title, "penalty", penalties, 1e-4, ADMM, configured, begins_with)
 
 
 def _sweeps(
@@ -108,7 +115,7 @@ def _dladmm(
 
 METHODS: Mapping[str, Method] = {
     "pdadmm_exact": _admm(
-        "pdADMM, exact W", pdadmm.admm.UnitStep(), pdadmm.admm.Exact(damping=1.0)
+        "pdADMM, exact W", pdadmm.admm.UnitStep(), pdadmm.admm.Exact(damping=3.0), begins_with=2
     ),
     "pdadmm": _admm("pdADMM", pdadmm.admm.UnitStep()),
     "pdadmm_search": _admm("pdADMM, search", pdadmm.admm.Search()),

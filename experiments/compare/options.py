@@ -72,7 +72,8 @@ class CompareConfig:
     """Choose every method's number on held-out samples; else the paper's, or the middle one."""
 
     first_layers: int | None = None
-    """Layers with which pdADMM begins, to be grown to all of them half-way, as in the paper."""
+    """Layers with which pdADMM begins, to be grown to all of them half-way, as in the paper.  With
+    exact W it begins with two, has these half-way, and all after 0.6 of the passes."""
 
     out: Path = Path("runs")
     """Directory in which the study has its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import pdadmm_jax as pdadmm
 from experiments.algorithms.algorithm import Algorithm
 from experiments.algorithms.loop import Chunk, Programs, Schedule, TrainState, train
-from experiments.compare.methods import METHODS
+from experiments.compare.methods import METHODS, Method
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Task(NamedTuple):
         passes: how long to train.
         evaluate_every: passes between two points.
         first_layers: with how many layers methods begin that can grow, to be grown to all of them
-            after half of the passes; None for all at once.
+            after half of the passes; None for all at once.  A method may begin with fewer, has so
+            many after half of the passes, and all after 0.6 of them.
     """
 
     train: pdadmm.Data
@@ -92,6 +94,15 @@ class Task(NamedTuple):
     passes: int
     evaluate_every: int
     first_layers: int | None
+
+    def depths(self, method: Method) -> list[int]:
+        """How many layers a method has, one number after the other."""
+        layers = len(self.widths) - 1
+        if self.first_layers is None or method.algorithm.grow is None:
+            return [layers]
+        return sorted(
+            {min(method.begins_with or layers, self.first_layers), self.first_layers, layers}
+        )
 
 
 class Trained(NamedTuple):
@@ -142,13 +153,10 @@ def _chunks(
 ) -> Iterator[Chunk]:
     algorithm = states_only(METHODS[trial.method].algorithm)
     start, key = begin(trial, task, params)
-    missing = len(task.widths) - len(algorithm.params(start.state)) - 1
-    schedule = Schedule(
-        iterations=task.passes,
-        evaluate_every=task.evaluate_every,
-        grow_at=(task.passes // 2,) if missing else (),
-        grow_by=missing,
-    )
+    depths = task.depths(METHODS[trial.method]) if params is None else []
+    ends = (task.passes * tenths // 10 for tenths in (5, 6))
+    growth = [(end, new - old) for end, (old, new) in zip(ends, pairwise(depths), strict=False)]
+    schedule = Schedule(task.passes, task.evaluate_every, growth=tuple(growth))
     splits = {"train": task.train, "scored": task.scored}
     return train(algorithm, start, task.train, key, schedule, splits, programs)
 
@@ -168,8 +176,7 @@ def begin(
     method, widths = METHODS[trial.method], task.widths
     number = jnp.asarray(trial.number, task.train.x.dtype)
     config = method.configured(task.problem, widths, number)
-    if task.first_layers is not None and method.algorithm.grow is not None:
-        widths = (*widths[: task.first_layers], widths[-1])
+    widths = (*widths[: task.depths(method)[0]], widths[-1])
     key, order = jax.random.split(jax.random.key(trial.seed))
     if params is None:
         params = pdadmm.random_params(

@@ -161,9 +161,8 @@ def trained(
     hidden = options.hidden[: variant.shorter] if variant.shorter else options.hidden
     missing = len(options.hidden) - len(hidden)
     iterations = options.iterations
-    schedule = Schedule(
-        iterations, iterations, REFRESH_EVERY, (iterations // 2,) if missing else (), missing
-    )
+    growth = ((iterations // 2, missing),) if missing else ()
+    schedule = Schedule(iterations, iterations, REFRESH_EVERY, growth)
     data, rows = splits.solved, []
     for seed in range(options.seeds):
         key = jax.random.key(seed)

@@ -116,8 +116,7 @@ class Trainer(ABC):
             iterations,
             options.evaluate_every,
             options.refresh_every,
-            options.growth.at,
-            options.growth.layers,
+            tuple((at, options.growth.layers) for at in options.growth.at),
         )
         key = jax.random.key(options.seed)
         splits = self.splits.of("train", "validation")
