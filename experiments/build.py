@@ -228,9 +228,9 @@ def admm(network: NetworkConfig, method: MethodConfig) -> pdadmm.admm.Config:
 
 def _updates(wanted: SweepsConfig, samples: int) -> int | None:
     """After how many updates the rate has fallen to 0; None if it does not fall."""
-    if wanted.cosine is None or wanted.batch is None:
+    if wanted.cosine is None:
         return None
-    return wanted.cosine * math.ceil(samples / wanted.batch)
+    return wanted.cosine * math.ceil(samples / (wanted.batch or samples))
 
 
 def settled(
@@ -266,7 +266,8 @@ def sweeps(options: TrainConfig, widths: Sequence[int], samples: int) -> pdadmm.
     """
     wanted, method = options.sweeps, options.method
     if wanted.batch is None:
-        recommended = pdadmm.sweeps.recommended(widths).rule
+        updates = _updates(wanted, samples)
+        recommended = pdadmm.sweeps.recommended(widths, updates=updates).rule
         assert isinstance(recommended, pdadmm.sweeps.Proximal)
         given = _given(wanted, "ridge", "momentum", "clipping")
         rule: pdadmm.sweeps.Rule = dataclasses.replace(recommended, **given)

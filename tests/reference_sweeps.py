@@ -25,8 +25,10 @@ class Proximal:
     momentum: float
     average: float
     clipping: float | None = None
+    updates: float | None = None
 
     def begin(self, W, b):
+        self.count = 0
         self.gram, self.weight = np.zeros((len(W) + 1,) * 2), 0.0
         self.velocity = 0.0
         self.weights = np.concatenate([W, b[None]])
@@ -48,8 +50,10 @@ class Proximal:
             most, length = self.clipping * size, np.linalg.norm(self.velocity)
             if length > most:
                 self.velocity = self.velocity * (most / length)
-        self.weights = self.weights + self.velocity
-        return self.velocity[:-1], self.velocity[-1]
+        update = falling(self.count, self.updates) * self.velocity
+        self.count += 1
+        self.weights = self.weights + update
+        return update[:-1], update[-1]
 
 
 @dataclasses.dataclass

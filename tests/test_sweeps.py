@@ -67,7 +67,7 @@ def transcribed(params, data, config, passes=2, batch=None, cuts=None, **more):
     """The same by the transcription, and all losses; cuts are (first, after the last) sample."""
     rule, nu = config.rule, float(config.nu)
     if isinstance(rule, sweeps.Proximal):
-        numbers = rule.ridge, rule.momentum, rule.average, rule.clipping
+        numbers = rule.ridge, rule.momentum, rule.average, rule.clipping, rule.updates
         made = partial(reference.Proximal, nu, *numbers)
     else:
         made = partial(getattr(reference, type(rule).__name__), rule.rate, rule.updates)
@@ -113,6 +113,7 @@ def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
     [
         sweeps.Proximal(ridge=0.1, momentum=0.5, clipping=0.01),  # always shortens
         sweeps.Proximal(ridge=0.1, momentum=0.5, clipping=0.05),  # at times
+        sweeps.Proximal(ridge=0.1, momentum=0.5, clipping=0.05, updates=5),
         sweeps.Adam(0.01, updates=4),  # of six
         sweeps.Lion(0.01, updates=9),
     ],

@@ -137,8 +137,8 @@ class SweepsConfig:
     most, and a tenth of that for Lion.  Where it falls 2 over that sum, 0.01 at most."""
 
     cosine: int | None = None
-    """After how many passes the rate has fallen to 0, along half a cosine; by default it does not
-    fall."""
+    """After how many passes the rate, or over all samples the length of the steps, has fallen to
+    0, along half a cosine; by default it does not fall."""
 
     ridge: float = 0.01
     """Weight of W's proximal term, relative to the mean square of its inputs."""
@@ -180,7 +180,7 @@ class SweepsConfig:
     def unused(self) -> list[str]:
         """The options given for the rule that is not used."""
         others = (
-            ("rule", "rate", "cosine", "schedule", "microbatches")
+            ("rule", "rate", "schedule", "microbatches")
             if self.batch is None
             else ("ridge", "momentum", "clipping")
         )

@@ -65,7 +65,7 @@ class SettingsConfig:
     """Width of the hidden layers."""
 
     passes: int = 60
-    """Passes over all samples at once, where nu is changed."""
+    """Passes over all samples at once, where nu is changed and steps fall along half a cosine."""
 
     batch_passes: int = 20
     """Passes in batches, where the rate is changed, which falls along half a cosine."""

@@ -87,10 +87,10 @@ def main(options: SettingsConfig) -> int:
 def _row(way: str, widths: tuple[int, ...], options: SettingsConfig, splits: build.Splits) -> Row:
     """One network, with the number times every factor."""
     samples = splits.samples
-    passes, batch, updates = options.passes, None, None
+    passes, batch = options.passes, None
     if way == "batches":
         passes, batch = options.batch_passes, min(options.batch, samples)
-        updates = passes * -(-samples // batch)
+    updates = passes * -(-samples // (batch or samples))
     loss = "squared_error" if splits.regression else "softmax_cross_entropy"
     config = pdadmm.sweeps.recommended(widths, batch, updates=updates, loss=loss)
     programs, found = Programs(), {}

@@ -148,8 +148,9 @@ def recommended(
         widths: (features, hidden, ..., outputs).
         batch: samples between two updates of the weights; None for all.
         stages: over which the layers are laid out.
-        updates: in batches, how many updates there will be, if that is known: the rate then falls
-            to 0 along half a cosine, which ends more accurately.
+        updates: how many updates there will be, if that is known: the rate, or over all samples
+            the length of the steps, then falls to 0 along half a cosine, which ends more
+            accurately.
         **changes: fields of ``Config`` to set otherwise; of another schedule the rule is that for
             weights that are late or not, and a rule given by its name has the numbers above.
 
@@ -163,7 +164,7 @@ def recommended(
     falling = min(LARGEST_FALLING_RATE, 2 / across)
     rate = min(LARGEST_RATE, 1 / across) if updates is None else falling
     rules: dict[str, Rule] = {
-        "proximal": Proximal(clipping=CLIPPING / layers),
+        "proximal": Proximal(clipping=CLIPPING / layers, updates=updates),
         "adam": Adam(rate, updates),
         "lion": Lion(rate / 10, updates),
     }

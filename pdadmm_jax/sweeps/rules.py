@@ -79,7 +79,8 @@ class Proximal:
     along the Gram matrix's inverse times p^T r, by 1/nu: nu is the inverse of a learning rate.
     The momentum is Polyak's heavy ball: steps are 1 / (1 - momentum) times as long in the end.  An
     update that is too long for the weights it is added to, by Frobenius norms of (W; b), is
-    shortened, and so is what momentum makes of it.
+    shortened, and so is what momentum makes of it.  All of that in turn may be shortened to nothing
+    in the course of the run, so that steps which overshoot together end in one place.
 
     Attributes:
         ridge: weight of the proximal term.
@@ -88,12 +89,15 @@ class Proximal:
             batches) to below 1; one small batch alone does not know all directions.
         clipping: the longest update, as a share of the weights it is added to; weights shorter
             than a tenth of orthonormal columns count as long as that.  None for no limit.
+        updates: after how many W and b move no more, their updates falling to 0 along half a
+            cosine; None for no end.
     """
 
     ridge: Number = 0.01
     momentum: Number = 0.9
     average: Number = 0.0
     clipping: Number | None = None
+    updates: Number | None = None
     needs_gram: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -101,19 +105,20 @@ class Proximal:
         for name in ("momentum", "average"):
             share = checked_number(name, getattr(self, name), above=0.0, allowed=True, below=1.0)
             object.__setattr__(self, name, share)
-        if self.clipping is not None:
-            clipping = checked_number("clipping", self.clipping, above=0.0)
-            object.__setattr__(self, "clipping", clipping)
+        for name in ("clipping", "updates"):
+            if (number := getattr(self, name)) is not None:
+                object.__setattr__(self, name, checked_number(name, number, above=0.0))
 
     def init(self, weights: Weights) -> RuleState:
         n_in = weights.W.shape[0]
         gram = jnp.zeros((n_in + 1, n_in + 1), weights.W.dtype)
-        return jax.tree.map(jnp.zeros_like, weights), gram, jnp.zeros((), weights.W.dtype)
+        state = jax.tree.map(jnp.zeros_like, weights), gram, jnp.zeros((), weights.W.dtype)
+        return state if self.updates is None else (*state, jnp.zeros((), jnp.int32))
 
     def update(
         self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
     ) -> tuple[Weights, RuleState]:
-        velocity, gram, weight = state
+        velocity, gram, weight, *count = state
         assert statistics.gram is not None
         one = jnp.ones((1, 1), statistics.gram.dtype)
         new = jnp.block([[statistics.gram, statistics.p[:, None]], [statistics.p[None], one]])
@@ -130,12 +135,25 @@ class Proximal:
             longest = self.clipping * jnp.maximum(_norm(weights), 0.1 * n_out**0.5)
             share = longest / jnp.maximum(_norm(velocity), longest)
             velocity = jax.tree.map(lambda update: share * update, velocity)
-        return velocity, (velocity, gram, weight)
+        if self.updates is None:
+            return velocity, (velocity, gram, weight)
+        (done,) = count
+        left = falling(done, self.updates, weights.W.dtype)
+        return jax.tree.map(lambda update: left * update, velocity), (
+            *(velocity, gram, weight),
+            done + 1,
+        )
 
 
 def _norm(weights: Weights) -> Array:
     """The Frobenius norm of (W; b)."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(part)) for part in weights))
+
+
+def falling(done: Array, updates: Number, dtype: Any) -> Array:
+    """What is left after some updates of a rate that falls to 0 along half a cosine."""
+    share = jnp.minimum(done.astype(dtype) / updates, 1)
+    return (1 + jnp.cos(jnp.pi * share)) / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,8 +182,7 @@ class RateRule:
         del nu
         rate = self.rate
         if self.updates is not None:
-            done = jnp.minimum(state.count.astype(weights.W.dtype) / self.updates, 1)
-            rate = rate * (1 + jnp.cos(jnp.pi * done)) / 2
+            rate = rate * falling(state.count, self.updates, weights.W.dtype)
         updates, state = optax_update(self.direction, statistics.gradient, state, weights)
         return jax.tree.map(lambda update: -rate * update, updates), state
 
