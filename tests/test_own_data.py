@@ -27,14 +27,7 @@ WAYS = {
     "stages": (*SWEEPS, "--mesh.layer", 3),
     "double": ("--double",),
 }
-ACCURATE = (
-    "compare",
-    "race",
-    "study convergence",
-    "study communication",
-    "study ablations",
-    "study settings",
-)
+ACCURATE = ("compare", "race", "study convergence", "study communication", "study ablations")
 
 
 @pytest.fixture(scope="module")
