@@ -265,8 +265,8 @@ def sweeps(options: TrainConfig, widths: Sequence[int], samples: int) -> pdadmm.
         samples: of a pass.
     """
     wanted, method = options.sweeps, options.method
+    updates = _updates(wanted, samples)
     if wanted.batch is None:
-        updates = _updates(wanted, samples)
         recommended = pdadmm.sweeps.recommended(widths, updates=updates).rule
         assert isinstance(recommended, pdadmm.sweeps.Proximal)
         given = _given(wanted, "ridge", "momentum", "clipping")
@@ -275,10 +275,11 @@ def sweeps(options: TrainConfig, widths: Sequence[int], samples: int) -> pdadmm.
         assert wanted.rate is not None  # as settled
         lion = wanted.rule == "lion"
         kind = pdadmm.sweeps.Lion if lion else pdadmm.sweeps.Adam
-        rule = kind(wanted.rate, _updates(wanted, samples))
+        rule = kind(wanted.rate, updates)
     return pdadmm.sweeps.recommended(
         widths,
         wanted.batch,
+        updates=updates,
         rule=rule,
         mu=wanted.mu or None,
         block=wanted.block,

@@ -27,7 +27,7 @@ def test_what_is_recommended_is_compared_with_the_best(tmp_path, capsys):
     assert settings.main(options) == 0
     (directory,) = tmp_path.iterdir()
     full, batches = json.loads((directory / "settings.json").read_text())["rows"]
-    assert (full["way"], full["recommended"]) == ("all samples", 30)
+    assert (full["way"], full["recommended"]) == ("all samples", 10)
     assert (batches["way"], batches["layers"]) == ("batches", 3)
     for row in (full, batches):
         well, badly = row["validation"]["1.0"], row["validation"]["10000.0"]

@@ -593,6 +593,8 @@ def test_presets_are_what_they_say():
     for depth, nu in ((3, 30), (12, 30), (50, 100)):
         full = sweeps.recommended(network(depth))
         assert (full.nu, full.rule) == (nu, sweeps.Proximal(clipping=0.12 / depth))
+        full = sweeps.recommended(network(depth), updates=60)
+        assert (full.nu, full.rule) == (10, sweeps.Proximal(clipping=0.12 / depth, updates=60))
     batches = sweeps.recommended(network(20, 100), 32, block=7)
     assert (batches.batch, batches.nu, batches.block) == (32, 100, 7)
     assert batches.rule == sweeps.Adam(1 / 1900)

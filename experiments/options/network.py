@@ -126,7 +126,7 @@ class SweepsConfig:
 
     nu: float | None = None
     """Penalty on z = p W + b; over all samples the inverse of the steps' length.  By default 30, or
-    twice the layers if they are more than 15, and 100 in batches."""
+    twice the layers if they are more than 15, 10 with --sweeps.cosine, and 100 in batches."""
 
     rule: RuleName | None = None
     """What moves the weights in batches; by default Lion where the schedule lets weights be late,

@@ -130,8 +130,9 @@ def recommended(
     | a number | 1 | synchronous | ``Adam`` at nu = 100 |
     | a number | several | streaming | ``Lion``, at a tenth of that rate |
 
-    Of 30 and twice the layers nu is the larger one.  The rate of Adam is 1 over the sum of the
-    hidden widths, at most 0.003; where it falls twice that sum's inverse, at most 0.01.
+    Of 30 and twice the layers nu is the larger one, and 10 where steps fall to 0.  The rate of Adam
+    is 1 over the sum of the hidden widths, at most 0.003; where it falls twice that sum's inverse,
+    at most 0.01.
 
     * A stiff nu, by which every layer's direction is that of the risk itself.
     * Over all samples, W by its own subproblem solved exactly near the old weights: along the
@@ -170,7 +171,7 @@ def recommended(
     }
     nu, rule = 100.0, "adam" if schedule in EMPTIED else "lion"
     if batch is None:
-        nu, rule = max(30.0, 2.0 * layers), "proximal"
+        nu, rule = max(30.0, 2.0 * layers) if updates is None else 10.0, "proximal"
     settings = {"batch": batch, "schedule": schedule, "nu": nu, "rule": rule} | changes
     if isinstance(settings["rule"], str):
         settings["rule"] = rules.get(settings["rule"], settings["rule"])
