@@ -7,7 +7,7 @@ comparisons add tuning, studies look at what every iteration reports.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -39,6 +39,15 @@ class TrainState(NamedTuple):
     def iteration(self) -> int:
         """Number of the last iteration done, from 1."""
         return int(self.state.iteration)
+
+
+def growing(depths: Sequence[int], iterations: int) -> list[tuple[int, int]]:
+    """Depths of a network that grows, and after how many iterations each has done its part.
+
+    The first has half of them, those between a tenth each, the last one what is left.
+    """
+    ends = [iterations * (5 + number) // 10 for number in range(len(depths) - 1)]
+    return list(zip(depths, [*ends, iterations], strict=True))
 
 
 class Schedule(NamedTuple):

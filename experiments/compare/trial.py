@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 import pdadmm_jax as pdadmm
 from experiments.algorithms.algorithm import Algorithm
-from experiments.algorithms.loop import Chunk, Programs, Schedule, TrainState, train
+from experiments.algorithms.loop import Chunk, Programs, Schedule, TrainState, growing, train
 from experiments.compare.methods import METHODS, Method
 
 
@@ -154,8 +154,8 @@ def _chunks(
     algorithm = states_only(METHODS[trial.method].algorithm)
     start, key = begin(trial, task, params)
     depths = task.depths(METHODS[trial.method]) if params is None else []
-    ends = (task.passes * tenths // 10 for tenths in (5, 6))
-    growth = [(end, new - old) for end, (old, new) in zip(ends, pairwise(depths), strict=False)]
+    parts = growing(depths or [len(task.widths) - 1], task.passes)
+    growth = [(end, new - old) for (old, end), (new, _) in pairwise(parts)]
     schedule = Schedule(task.passes, task.evaluate_every, growth=tuple(growth))
     splits = {"train": task.train, "scored": task.scored}
     return train(algorithm, start, task.train, key, schedule, splits, programs)

@@ -126,10 +126,16 @@ def compared(
         Interrupted: a stop was asked for.
     """
     method: Method = METHODS[name]
-    scaled, programs = inputs.times(method.scale), Programs()
-    train = scaled.train
+    scaled, own = inputs.times(method.scale), Programs()
 
-    def histories(setting: Setting, seeds: range, **scored: pdadmm.Data) -> list[list[Point]]:
+    def histories(
+        setting: Setting,
+        seeds: range,
+        scored: Mapping[str, pdadmm.Data],
+        method: Method = method,
+        train: pdadmm.Data = scaled.train,
+        programs: Programs = own,
+    ) -> list[list[Point]]:
         found = []
         for seed in seeds:
             found.append(history(method, setting, seed, train, scored, plan, programs))
@@ -139,17 +145,17 @@ def compared(
 
     others = range(TUNING, TUNING + options.tuning_seeds)
     tuning = {
-        setting: histories(setting, others, validation=scaled.validation)
+        setting: histories(setting, others, {"validation": scaled.validation})
         for setting in method.settings()
     }
     chosen, seeds = best(tuning), range(options.seeds)
     splits = {"validation": scaled.validation, "test": scaled.test}
-    last, on_stages = histories(chosen, seeds, **splits), {}
+    last, on_stages = histories(chosen, seeds, splits), {}
     if mesh is not None and method.in_stages:
         train = pdadmm.shard_data(scaled.train, mesh)
         for dtype in options.message_dtypes:
-            method, programs = METHODS[name].on(mesh, dtype), Programs()
-            on_stages[dtype] = histories(chosen, seeds, **splits)
+            there = method.on(mesh, dtype)
+            on_stages[dtype] = histories(chosen, seeds, splits, there, train, Programs())
     return Result(name, tuning, chosen, last, on_stages)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import pdadmm_jax as pdadmm
 from experiments.algorithms.algorithm import Algorithm
-from experiments.algorithms.loop import Programs, Schedule, TrainState, train
+from experiments.algorithms.loop import Programs, Schedule, TrainState, growing, train
 from experiments.compare.trial import states_only
 from experiments.graphs.methods import Method, Setting
 
@@ -70,8 +70,7 @@ class Plan(NamedTuple):
     def stages(self, *, grows: bool) -> list[tuple[int, int]]:
         """Depths, and after how many passes each has done its part."""
         depths = self.growth if grows else ()
-        ends = [self.passes * (5 + number) // 10 for number in range(len(depths))]
-        return [*zip(depths, ends, strict=True), (self.layers, self.passes)]
+        return growing((*depths, self.layers), self.passes)
 
 
 def history(

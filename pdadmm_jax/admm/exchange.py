@@ -194,8 +194,9 @@ def _agreed(
         grid: that of p and q.
         bounded: whether the value has to be a point of the grid.
     """
+    sent, received = ends
     scale = None if grid is None else grid.spacing
-    message = encode(value - ends[0], message_dtype, scale)
+    message = encode(value - sent, message_dtype, scale)
     width, dtype = value.shape[-1], value.dtype
 
     def after(before: Array, message: Array) -> Array:
@@ -204,7 +205,6 @@ def _agreed(
             return now
         return grid.nearest(now) if bounded else grid.multiple(now)
 
-    sent, received = ends
     return after(sent, message), after(received, shift(message))
 
 

@@ -161,9 +161,9 @@ def recommended(
     widths = check_widths(widths)
     waits = check_count("stages", stages) == 1 or batch is None
     schedule = changes.get("schedule", "synchronous" if waits else "streaming")
-    layers, across = len(widths) - 1, sum(widths[1:-1])
-    falling = min(LARGEST_FALLING_RATE, 2 / across)
-    rate = min(LARGEST_RATE, 1 / across) if updates is None else falling
+    layers = len(widths) - 1
+    most, share = (LARGEST_RATE, 1) if updates is None else (LARGEST_FALLING_RATE, 2)
+    rate = min(most, share / sum(widths[1:-1]))
     rules: dict[str, Rule] = {
         "proximal": Proximal(clipping=CLIPPING / layers, updates=updates),
         "adam": Adam(rate, updates),

@@ -135,14 +135,12 @@ class Proximal:
             longest = self.clipping * jnp.maximum(_norm(weights), 0.1 * n_out**0.5)
             share = longest / jnp.maximum(_norm(velocity), longest)
             velocity = jax.tree.map(lambda update: share * update, velocity)
+        kept = velocity, gram, weight
         if self.updates is None:
-            return velocity, (velocity, gram, weight)
+            return velocity, kept
         (done,) = count
         left = falling(done, self.updates, weights.W.dtype)
-        return jax.tree.map(lambda update: left * update, velocity), (
-            *(velocity, gram, weight),
-            done + 1,
-        )
+        return jax.tree.map(lambda update: left * update, velocity), (*kept, done + 1)
 
 
 def _norm(weights: Weights) -> Array:
