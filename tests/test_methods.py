@@ -228,6 +228,8 @@ def test_algorithm_1_grows_from_the_layers_that_it_begins_with():
     found = trained(Trial("pdadmm_exact", 0.1, 0, tuning=False), own, Programs())
     assert [point.passes for point in found.points] == [10, 12, 20]
     assert [W.shape for W, _ in found.params] == [(64, 24), *[(24, 24)] * 3, (24, 10)]
+    short = trained(Trial("pdadmm_exact", 0.1, 0, tuning=False), own._replace(passes=3), Programs())
+    assert len(short.params) == 5  # both times after the first pass
 
 
 @pytest.mark.usefixtures("standard_promotion")

@@ -603,6 +603,22 @@ def test_presets_are_what_they_say():
     assert sweeps.recommended((7, 60, 20, 4), 32, updates=50).rule == sweeps.Adam(0.01, 50)
 
 
+@pytest.mark.parametrize("stages", [1, 2])
+def test_what_another_rule_keeps_is_refused(stages):
+    params, data = problem(5)
+    mesh = None if stages == 1 else pdadmm.make_mesh(stages)
+    data = data if mesh is None else pdadmm.shard_data(data, mesh)
+    steady, ending, adam = (
+        sweeps.Config(rule=rule, schedule="synchronous")
+        for rule in (sweeps.Proximal(), sweeps.Proximal(updates=9), sweeps.Adam())
+    )
+    for made, used in ((steady, ending), (ending, steady), (steady, adam), (adam, ending)):
+        state = sweeps.from_params(params, data, made, mesh=mesh)
+        for call in (sweeps.step, partial(sweeps.run, steps=2)):
+            complaint = f"but {type(used.rule).__name__} as configured keeps"
+            refused(complaint, call, state, data, used)
+
+
 @pytest.mark.parametrize("batch", [None, 12])
 @pytest.mark.parametrize("depth", [3, 20])
 def test_what_is_recommended_stays_finite_at_any_scale_of_targets(depth, batch):

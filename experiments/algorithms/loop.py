@@ -167,7 +167,7 @@ def train(
     done = start.iteration
     while done < schedule.iterations:
         end = schedule.next_end(done)
-        layers = dict(schedule.growth).get(done, 0)
+        layers = sum(number for at, number in schedule.growth if at == done)
         if layers and algorithm.grow is not None:
             state = jax.block_until_ready(algorithm.grow(state, config, layers))
         before = programs.seconds

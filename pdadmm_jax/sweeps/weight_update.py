@@ -135,6 +135,7 @@ def apply_rule(
     def one(
         weights: Weights, state: RuleState, statistics: LayerStatistics
     ) -> tuple[Weights, RuleState]:
+        _check_rule_state(state, weights, config.rule)
         updates, state = config.rule.update(statistics, state, weights, config.nu)
         return jax.tree.map(jnp.add, weights, updates), state
 
@@ -156,6 +157,22 @@ def apply_rule(
     pairs = map_groups(on_group, held, active, weights, rule_state, batch, number)
     new, states = (map_groups(operator.itemgetter(k), pairs) for k in range(2))
     return new, states
+
+
+def _check_rule_state(state: RuleState, weights: Weights, rule: Rule) -> None:
+    """Refuses what another rule keeps, or the same one with other fields.
+
+    Raises:
+        ValueError: the rule's state of a layer has another structure.
+    """
+    expected = jax.eval_shape(rule.init, weights)
+    if jax.tree.structure(state) != jax.tree.structure(expected):
+        raise ValueError(
+            f"the state keeps {len(jax.tree.leaves(state))} arrays of a layer for its update rule, "
+            f"but {type(rule).__name__} as configured keeps {len(jax.tree.leaves(expected))}: go "
+            "on with the rule that the state was made for, or begin with its weights, "
+            "sweeps.from_params(pdadmm_jax.params(state), data, config)."
+        )
 
 
 def apply_rule_to_all(
