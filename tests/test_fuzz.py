@@ -342,13 +342,18 @@ TEXTS = (
 
 
 def options_of(command):
-    """All options that its help names."""
-    return sorted(set(re.findall(r"--[a-z][\w.-]*", run(*command.split(), "--help").out)))
+    """All options that its help names, and those among them that it cannot do without."""
+    text = run(*command.split(), "--help").out
+    entries = re.split(r"\n  (?=-)", text)
+    required = [entry.split()[0] for entry in entries[1:] if "(required)" in entry]
+    return sorted(set(re.findall(r"--[a-z][\w.-]*", text))), required
 
 
-def words_of(random, command, options):
+def words_of(random, command, options, required):
     """A command line, sound or not."""
     words = command.split()
+    for option in required:
+        words += [option, random.choice(TEXTS)]
     for option in random.sample(options, min(random.choice((0, 1, 1, 2, 3)), len(options))):
         words += [option, *random.choices(TEXTS, k=random.choice((0, 1, 1, 1, 2)))]
     place = random.randrange(len(words))
@@ -380,8 +385,8 @@ COMMANDS = re.search(r"choose one of (.*)\.", run("nonsense").err)[1].split(", "
 @LINES
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_line_is_obeyed_or_refused(command, cases, monkeypatch):
-    options = options_of(command)
+    options, required = options_of(command)
     idle = types.SimpleNamespace(main=lambda *_: 0)  # a command whose own work is to return
     monkeypatch.setattr(importlib.import_module("experiments.runtime.launch"), "main", idle.main)
     monkeypatch.setattr(__main__, "importlib", types.SimpleNamespace(import_module=lambda _: idle))
-    judge(command, cases, lambda random: obeyed(words_of(random, command, options)))
+    judge(command, cases, lambda random: obeyed(words_of(random, command, options, required)))
