@@ -132,6 +132,7 @@ def sweep(
     ticks: Sequence[int] | None = None,
     passed: Callable[[int, np.ndarray], np.ndarray] = lambda _, rows: rows,
     late: int = 0,
+    in_flight: int | None = None,
     parts: int = 1,
     blocks: int = 1,
     mu: float = 0.0,
@@ -151,7 +152,9 @@ def sweep(
             waiting; None for one batch at a time.
         passed: (number of a layer from 0, what it and the one above tell each other) -> as told.
         late: how many updates before the newest are the weights that a batch meets, where it comes
-            to all layers at once; its own update follows as many batches later.
+            to all layers at once.
+        in_flight: batches whose update is still to come when the last one has entered; None for
+            ``late``.
         parts: equal ones of a batch whose risks are told apart.
         blocks: so many of ``batches`` in turn move the weights together, those of all layers when
             the last has come down to the first layer; some may have no samples.
@@ -163,18 +166,20 @@ def sweep(
         The weights, and the mean risk of every part of a batch that has come to the last layer.
     """
     if ticks is None:
-        versions, losses = [list(params)] * (late + 1), []
+        in_flight = late if in_flight is None else in_flight
+        versions, losses = [list(params)] * (max(late, in_flight) + 1), []
         for batch in batches:
             at_once = [0] * len(params)
-            more = {"mu": mu, "bias": bias, "residual_block": residual_block}
+            more = {"parts": parts, "mu": mu, "bias": bias, "residual_block": residual_block}
             moved, risks = sweep(
-                versions[0], rules, [batch], nu, f, slope, at_once, passed, 0, parts, **more
+                versions[-1 - late], rules, [batch], nu, f, slope, at_once, passed, **more
             )
-            changes = [(W - V, b - c) for (W, b), (V, c) in zip(moved, versions[0], strict=True)]
+            pairs = zip(moved, versions[-1 - late], strict=True)
+            changes = [(W - V, b - c) for (W, b), (V, c) in pairs]
             newest = [(W + V, b + c) for (W, b), (V, c) in zip(versions[-1], changes, strict=True)]
             versions = [*versions[1:], newest]
             losses += risks
-        return versions[-1 - late], losses
+        return versions[-1 - in_flight], losses
     params, L, turn = [(W.copy(), b.copy()) for W, b in params], len(params), max(ticks)
     p = {(0, k): x for k, (x, _) in enumerate(batches)}
     a, u, losses, left = {}, {}, {}, {}

@@ -11,6 +11,10 @@ layer, at step t
     block t - 2 R + s comes down through stage s.
 
 A stage that has no block to take up or down computes nothing.
+
+Up and down are two halves of a step, of which one needs the other only where a block turns round.
+In the stages below that the way down may come first, and the weights may move in between
+(``Move``).
 """
 
 from __future__ import annotations
@@ -51,7 +55,7 @@ class PaddedSaved(NamedTuple):
 class InFlight(NamedTuple):
     """A stage's buffers.
 
-    Block i is in slot i modulo their number.
+    Block i is in slot i modulo the number of slots, of which r may have fewer.
 
     Attributes:
         steps: pipeline steps since the pipeline was empty.
@@ -84,7 +88,7 @@ def nothing_in_flight(
     blocks: Block,
     residual_block: int,
     *,
-    keep_batch: bool,
+    kept: int,
     keep_weights: bool,
 ) -> InFlight:
     """Empty buffers.
@@ -94,27 +98,29 @@ def nothing_in_flight(
         plan: of the stages.
         blocks: empty slots of samples.
         residual_block: hidden layers of a residual block; 0 for a plain chain.
-        keep_batch: whether r and the last layer's p are kept.
+        kept: slots of r and of the last layer's p; 0 if they are not kept.
         keep_weights: whether the weights before the last update are.
     """
     n, slots, rows, _ = blocks.x.shape
     dtype = blocks.x.dtype
 
-    def zeros(width: int, n: int = n) -> Array:
+    def zeros(width: int, n: int = n, slots: int = slots) -> Array:
         return jnp.zeros((n, slots, rows, width), dtype)
 
-    def outputs(of: Weights) -> Array:
-        return zeros(of.W.shape[-1], of.W.shape[0])
+    def outputs(of: Weights, slots: int = slots) -> Array:
+        return zeros(of.W.shape[-1], of.W.shape[0], slots)
 
     if isinstance(weights, Packed):
-        r = tuple(map(zeros, widest(plan.lower, plan.n_out)))
-        saved = PaddedSaved(tuple(map(zeros, widest(plan.stacks, plan.n_in))), r)
+        a = widest(plan.lower, plan.n_out)
+        p = tuple(map(zeros, widest(plan.stacks, plan.n_in)))
+        saved = PaddedSaved(p, tuple(map(zeros, a)))
+        r = tuple(zeros(width, slots=kept) for width in a)
     else:
         a = outputs(weights.first)
         p_edge = None if weights.edge is None else a
         stacks = tuple(Saved(outputs(stack), outputs(stack)) for stack in weights.stacks)
         saved = LayerGroups(None, stacks, Saved(p_edge, a), None)
-        r = map_groups(outputs, weights)._replace(last=None)
+        r = map_groups(partial(outputs, slots=kept), weights)._replace(last=None)
     message = jnp.zeros((n, arrays(residual_block), rows, plan.message_width), dtype)
     return InFlight(
         steps=jnp.zeros((), jnp.int32),
@@ -122,9 +128,9 @@ def nothing_in_flight(
         down=message,
         blocks=blocks,
         saved=saved,
-        r=r if keep_batch else None,
-        r_last=zeros(plan.widths[-1]) if keep_batch else None,
-        p_last=zeros(plan.widths[-2]) if keep_batch else None,
+        r=r if kept else None,
+        r_last=zeros(plan.widths[-1], slots=kept) if kept else None,
+        p_last=zeros(plan.widths[-2], slots=kept) if kept else None,
         previous=weights if keep_weights else None,
     )
 
@@ -154,11 +160,13 @@ class Step(NamedTuple):
         left: p and r, in groups as functions that read them where they are needed.
         moving: whether a block came down to all layers but the last, and to the last.
         metrics: of the blocks that turned round or came down.
+        moved: what weights that moved within the step have become; None if they did not.
     """
 
     left: LayerGroups | LeftRows
     moving: tuple[Truth, Truth]
     metrics: BatchMetrics
+    moved: Any = None
 
 
 class Met(NamedTuple):
@@ -186,6 +194,11 @@ class Met(NamedTuple):
         if self.older is None:
             return self.newest.last
         return choose(self.entered >= stage.reach, self.newest.last, self.older.last)
+
+
+# Moves the weights between the two halves of a step: given the buffers, the weights that the blocks
+# meet which go up or turn round afterwards, and what is handed on as ``Step.moved``.
+Move = Callable[[InFlight], tuple[Met, Any]]
 
 
 class Passing(NamedTuple):
@@ -222,6 +235,7 @@ def pipeline_step(
     blocks: int | None,
     met: Met,
     config: PassConfig,
+    move: Move | None = None,
 ) -> tuple[InFlight, Step]:
     """One block up, another one down.
 
@@ -233,10 +247,33 @@ def pipeline_step(
         blocks: how many enter before the pipeline is emptied; None for no end.
         met: the weights that blocks meet.
         config: numbers and structure.
+        move: moves the weights when all blocks have come down but the one that turns round; these
+            others then meet ``met``.  None to leave the weights as they are.
     """
     t, (below, above) = flight.steps, exchange(stage, flight)
     rising, turning, falling = passing(stage, t)
     flight, x = enter(stage, flight, rows, batches, under_way(t, blocks))
+    falling_block, falls = block_of(flight, falling, x), under_way(falling, blocks)
+
+    down = no_descent(jax.eval_shape(take, flight.saved, falling), above)
+    late, moved = falls, None
+
+    def descended(
+        flight: InFlight, met: Met, u: Array, falls: Truth, otherwise: Descended
+    ) -> Descended:
+        def fall(weights: LayerGroups) -> Descended:
+            saved = take(flight.saved, falling)
+            return descend(stage, weights, u, saved.edge, saved.stacks, falling_block, config)
+
+        steps_down = 2 * stage.reach - stage.position
+        return where(stage, falls, lambda _: met.after(steps_down, fall), otherwise)
+
+    if move is not None:
+        early, late = before_and_after(stage, falls)
+        down = descended(flight, met, above, early, down)
+        r = LayerGroups(down.first, down.stacks, down.edge, None)
+        flight = keep_r(flight, r, early, falling)
+        met, moved = move(flight)
 
     # Up, from the layer that the stage below has come to.
     rising_block = block_of(flight, rising, x)
@@ -261,16 +298,7 @@ def pipeline_step(
 
     # Down, from the layer that the stage above has come to.
     u = choose(stage.last_on_stack, turned.u, above)
-    falling_block = block_of(flight, falling, x)
-
-    def fall(weights: LayerGroups) -> Descended:
-        saved = take(flight.saved, falling)
-        return descend(stage, weights, u, saved.edge, saved.stacks, falling_block, config)
-
-    falls = under_way(falling, blocks)
-    nothing = no_descent(jax.eval_shape(take, flight.saved, falling), u)
-    steps_down = 2 * stage.reach - stage.position
-    down = where(stage, falls, lambda _: met.after(steps_down, fall), nothing)
+    down = descended(flight, met, u, late, down)
     lowest_is_last = jnp.logical_and(stage.holds_last, jnp.logical_not(stage.skips_edge))
     message = choose(lowest_is_last, turned.u, down.u)
     flight = flight._replace(down=message[None], steps=t + 1)
@@ -278,7 +306,7 @@ def pipeline_step(
     r = LayerGroups(down.first, down.stacks, down.edge, turned.r)
     if flight.r is not None:
         flight = keep_batch(
-            flight, r._replace(last=None), r.last, p_last[None], falls, falling, turns, turning
+            flight, r._replace(last=None), r.last, p_last[None], late, falling, turns, turning
         )
     metrics = turned.metrics
     metrics = metrics._replace(unconverged=metrics.unconverged + down.unconverged)
@@ -286,7 +314,19 @@ def pipeline_step(
         left=_left(flight, r, p_last, falling),
         moving=(falls, turns),
         metrics=metrics,
+        moved=moved,
     )
+
+
+def at_top(stage: Stage) -> Truth:
+    """Whether a block comes down the stage in the step in which it turns round; not in a ring."""
+    return stage.reach == stage.hops and stage.position == stage.reach
+
+
+def before_and_after(stage: Stage, falls: Truth) -> tuple[Truth, Truth]:
+    """Whether a block comes down before weights move within a step, and whether afterwards."""
+    after = at_top(stage)
+    return both(falls, jnp.logical_not(after)), both(falls, after)
 
 
 def newest_batches(stage: Stage, flight: InFlight, blocks: int) -> tuple[Array, Array]:
@@ -314,13 +354,16 @@ def batch_left(
 
     Args:
         flight: buffers.
-        lower: the slot of the first of these blocks, for all layers but the last.
+        lower: the number of the first of these blocks, for all layers but the last.
         last: the same for the last layer.
         blocks: how many.
     """
 
     def read(slots: Array, first: Array | int = lower) -> Array:
-        taken = lax.dynamic_slice_in_dim(slots, first, blocks, axis=1)
+        if slots.shape[1] == blocks:  # where they lie in order
+            taken = slots
+        else:
+            taken = lax.dynamic_slice_in_dim(slots, first % slots.shape[1], blocks, axis=1)
         return taken.reshape(len(taken), -1, taken.shape[-1])
 
     x, saved, p_last, r_last = flight.blocks.x, flight.saved, flight.p_last, flight.r_last
@@ -340,11 +383,11 @@ def batch_left(
 
 
 def batch_number(flight: InFlight, first: Array | int, blocks: int, dtype: Any) -> Array:
-    """How many samples of a batch's blocks count."""
+    """How many samples of so many blocks count, from the one of this number on."""
     x, _, valid = flight.blocks
     if valid is None:
         return jnp.asarray(blocks * x.shape[2], dtype)
-    taken = lax.dynamic_slice_in_dim(valid, first, blocks, axis=1)
+    taken = lax.dynamic_slice_in_dim(valid, first % valid.shape[1], blocks, axis=1)
     return jnp.sum(taken, dtype=dtype)
 
 
@@ -390,10 +433,14 @@ def keep_batch(
     turning: Array,
 ) -> InFlight:
     """Keeps r of a block, and p of the last layer, until all of its batch have come down."""
-    kept = when(falls, lambda old: put(old, r, falling), flight.r)
     last = flight.r_last, flight.p_last
     last = when(turns, lambda old: put(old, (r_last, p_last), turning), last)
-    return flight._replace(r=kept, r_last=last[0], p_last=last[1])
+    return keep_r(flight, r, falls, falling)._replace(r_last=last[0], p_last=last[1])
+
+
+def keep_r(flight: InFlight, r: LayerGroups | Rows, falls: Truth, falling: Array) -> InFlight:
+    """Keeps r of the layers but the last."""
+    return flight._replace(r=when(falls, lambda old: put(old, r, falling), flight.r))
 
 
 def _left(flight: InFlight, r: LayerGroups, p_last: Array, falling: Array) -> LayerGroups:

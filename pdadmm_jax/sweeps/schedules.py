@@ -25,6 +25,7 @@ from pdadmm_jax.sweeps.pipeline import (
     InFlight,
     LeftRows,
     Met,
+    Move,
     Step,
     batch_left,
     batch_number,
@@ -157,7 +158,7 @@ def _synchronous(
         stage.plan,
         batches.no_blocks(slots),
         config.residual_block,
-        keep_batch=at_once,
+        kept=slots if at_once else 0,
         keep_weights=False,
     )
     flight = vary(nothing)._replace(steps=nothing.steps)
@@ -216,14 +217,17 @@ def _without_waiting(
     With "one_batch_late" every batch meets the weights before the last update.  Of M >= 2 R blocks
     of a batch the last has come down everywhere 2 R steps after the next batch began to enter.
     When the weights move then, the blocks in flight go on meeting them as they were, on their way
-    up and on their way down; so both are kept.
+    up and on their way down; so both are kept.  Of 2 R - 1 blocks the last comes down to the lowest
+    stage in the step in which the next batch but one enters there: in that step the weights move
+    in between.
     """
     blocks, round_trip = batches.rows.shape[1], 2 * stage.reach
     late = config.schedule == "one_batch_late"
+    within = late and blocks < round_trip  # the weights move within a step
     until_moved = (round_trip - 1) % blocks + 1  # steps from the first in which a batch enters
 
     def steps(
-        newest: Any, older: Any, flight: InFlight, rows: Array
+        newest: Any, older: Any, flight: InFlight, rows: Array, first: int = 0
     ) -> tuple[InFlight, BatchMetrics]:
         def one(flight: InFlight, entering: tuple[Array, Array]) -> tuple[InFlight, BatchMetrics]:
             entered, rows = entering
@@ -231,18 +235,21 @@ def _without_waiting(
             flight, step = _advance(stage, flight, rows, batches, None, met, config)
             return flight, step.metrics
 
-        entering = jnp.arange(len(rows), dtype=jnp.int32), rows
+        entering = first + jnp.arange(len(rows), dtype=jnp.int32), rows
         flight, metrics = lax.scan(one, flight, entering)
         return flight, jax.tree.map(jnp.sum, metrics)
 
     def moved(
-        weights: Any, rule_state: RuleState, flight: InFlight, left: Any
+        weights: Any,
+        rule_state: RuleState,
+        flight: InFlight,
+        left: Any,
+        numbers: tuple[Array, Array],
     ) -> tuple[Any, RuleState]:
-        """Weights moved by what batches that have come down whole have left."""
-        numbers, slots = newest_batches(stage, flight, blocks), flight.blocks.y.shape[1]
-        lower, last = first = [number * blocks % slots for number in numbers]
+        """Weights moved by what batches of these numbers, which have come down whole, have left."""
+        lower, last = first = [number * blocks for number in numbers]
         dtype = flight.blocks.x.dtype
-        own = [batch_number(flight, slot, blocks, dtype) for slot in first]
+        own = [batch_number(flight, block, blocks, dtype) for block in first]
         counts = stage.collectives.samples.total(jnp.stack(own))
         active = [(numbers[k] >= 0) & (counts[k] > 0) for k in range(2)]
         if left is None:
@@ -260,13 +267,28 @@ def _without_waiting(
         weights, rule_state, flight = carry
         assert flight is not None
         older, flight = flight.previous, flight._replace(previous=None)
+        if within:
+
+            def move(flight: InFlight) -> tuple[Met, Any]:
+                number = flight.steps // blocks - 2
+                held = moved(weights, rule_state, flight, None, (number, number))
+                return Met(held[0], weights), held
+
+            met = Met(weights, older, blocks)
+            flight, step = _advance(stage, flight, rows[0], batches, None, met, config, move)
+            (new, rule_state), metrics = step.moved, step.metrics
+            if blocks > 1:
+                flight, more = steps(new, weights, flight, rows[1:], 1)
+                metrics = jax.tree.map(jnp.add, metrics, more)
+            return (new, rule_state, flight._replace(previous=weights)), metrics
         left = None
         if blocks == 1:
             flight, step = _advance(stage, flight, rows[0], batches, None, Met(weights), config)
             left, metrics = step.left, step.metrics
         else:
             flight, metrics = steps(weights, older, flight, rows[:until_moved])
-        new, rule_state = moved(weights, rule_state, flight, left)
+        numbers = newest_batches(stage, flight, blocks)
+        new, rule_state = moved(weights, rule_state, flight, left, numbers)
         if blocks > until_moved:
             met = weights if late else new
             flight, more = steps(met, None, flight, rows[until_moved:])
@@ -309,10 +331,11 @@ def _advance(
     blocks: int | None,
     met: Met,
     config: PassConfig,
+    move: Move | None = None,
 ) -> tuple[InFlight, Step]:
     """A pipeline step, whatever the stages are; see ``pipeline_step``."""
     step = unequal_step if stage.unequal else pipeline_step
-    return step(stage, flight, rows, batches, blocks, met, config)
+    return step(stage, flight, rows, batches, blocks, met, config, move)
 
 
 def _add(

@@ -52,6 +52,8 @@ def stream_of(config: Any, data: Data, shards: int = 1) -> Stream:
 
 def default_microbatches(schedule: str, reach: int) -> int:
     """Blocks that a batch is split into if nobody says how many."""
+    if schedule == "one_batch_late" and reach == 1:
+        return 1  # products of whole batches
     return max(reach if schedule == "streaming" else 2 * reach, 1)
 
 
@@ -63,13 +65,14 @@ def microbatches(config: Any, reach: int) -> int:
     """
     if not reach:
         return 1
-    fewest = 1 if config.schedule in ("synchronous", "streaming") else 2 * reach
+    fewest = {"one_batch_late": 2 * reach - 1, "zero_bubble": 2 * reach}.get(config.schedule, 1)
     if config.microbatches is None:
         return default_microbatches(config.schedule, reach)
     if config.microbatches < fewest:
         raise ValueError(
-            f"microbatches is {config.microbatches}, but a block needs {fewest} steps through "
-            f"{reach + 1} stages and back: give at least {fewest}, or None to have it chosen."
+            f"microbatches is {config.microbatches}, but with {config.schedule!r} and {reach} "
+            f"boundaries from the first stage to the last layer a batch has to be {fewest} blocks: "
+            f"give at least {fewest}, or None to have it chosen."
         )
     return config.microbatches
 
@@ -92,6 +95,7 @@ def empty_pipeline(stream: Stream, weights: AnyGroups, plan: Plan, shards: int) 
     features, targets = stream.features, stream.targets
     dtype = jax.tree.leaves(weights)[0].dtype
     blocks = no_blocks((plan.stages, slots, rows), features, dtype, *targets)
+    kept = slots if number > 1 else int(late)
     return nothing_in_flight(
-        weights, plan, blocks, stream.residual_block, keep_batch=number > 1, keep_weights=late
+        weights, plan, blocks, stream.residual_block, kept=kept, keep_weights=late
     )

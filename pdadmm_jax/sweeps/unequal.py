@@ -24,18 +24,22 @@ from pdadmm_jax.parallel.packing import (
     unpadded,
     widest,
 )
-from pdadmm_jax.parallel.stage import Stage, both, choose, when, where
+from pdadmm_jax.parallel.stage import Stage, Truth, both, choose, when, where
 from pdadmm_jax.sweeps.layers import BatchMetrics, Descended, ascend, descend, turn
 from pdadmm_jax.sweeps.pipeline import (
     InFlight,
     LeftRows,
     Met,
+    Move,
     PaddedSaved,
     Step,
+    at_top,
+    before_and_after,
     block_of,
     enter,
     exchange,
     keep_batch,
+    keep_r,
     no_descent,
     passing,
     put,
@@ -44,6 +48,20 @@ from pdadmm_jax.sweeps.pipeline import (
 )
 from pdadmm_jax.sweeps.samples import Batches
 from pdadmm_jax.sweeps.weight_update import PassConfig, Passed
+
+
+class _Down(NamedTuple):
+    """What comes of a block that comes down a stage.
+
+    Attributes:
+        u: what passes to the stage below.
+        r: nu (z - a) of all layers but the last.
+        unconverged: layers whose problems hit their iteration limit.
+    """
+
+    u: Float[Array, "arrays rows h"]
+    r: Rows
+    unconverged: Array
 
 
 class _Advanced(NamedTuple):
@@ -78,6 +96,7 @@ def unequal_step(
     blocks: int | None,
     met: Met,
     config: PassConfig,
+    move: Move | None = None,
 ) -> tuple[InFlight, Step]:
     """One block up, another one down; ``pipeline_step`` has the arguments."""
     t, received = flight.steps, exchange(stage, flight)
@@ -89,8 +108,29 @@ def unequal_step(
     rises, falls = under_way(rising, blocks), under_way(falling, blocks)
     turns = both(stage.holds_last, under_way(turning, blocks))
     saved, width = take(flight.saved, falling), flight.up.shape[-1]
+    down, late, moved = None, falls, None
 
-    def advance(own: Stage, _: None, met: Met) -> tuple[None, _Advanced]:
+    def descended(own: Stage, coming: LayerGroups, u: Array, falls: Truth, met: Met) -> _Down:
+        def fall(weights: LayerGroups) -> Descended:
+            found = descend(own, weights, u, coming.edge, coming.stacks, falling_block, config)
+            return found._replace(u=fit(found.u, width))
+
+        steps_down, nothing = 2 * own.reach - own.position, no_descent(coming, received[0])
+        found = where(own, falls, lambda _: met.after(steps_down, fall), nothing)
+        return _Down(found.u, _outputs_padded(own, found.first, found.stacks), found.unconverged)
+
+    def advance_down(own: Stage, _: None, met: Met) -> tuple[None, _Down]:
+        above = fit(received[1], message_widths(own)[1])
+        down = descended(own, _saved_apart(own, saved), above, both(falls, not at_top(own)), met)
+        return None, own.collectives.vary(down)
+
+    if move is not None:
+        _, down = on_stage(stage, advance_down, None, met)
+        early, late = before_and_after(stage, falls)
+        flight = keep_r(flight, down.r, early, falling)
+        met, moved = move(flight)
+
+    def advance(own: Stage, _: None, met: Met, down: _Down | None) -> tuple[None, _Advanced]:
         below, above = (fit(*pair) for pair in zip(received, message_widths(own), strict=True))
         coming = _saved_apart(own, saved)
 
@@ -100,21 +140,16 @@ def unequal_step(
 
         nothing = jax.tree.map(jnp.zeros_like, (coming, received[0]))
         new, up = where(own, rises, lambda _: met.after(own.position, rise), nothing)
-        if own.position == own.reach:
+        if at_top(own):
             coming = new  # the block turns here and comes down at once
 
         last = met.last(own)
         p_last = fit(choose(own.last_on_stack, up, fit(below, width))[0], last.W.shape[-2])
         here = both(own.holds_last, under_way(turning, blocks))
         turned = turn(own, last, p_last, turning_block, config, here)
-        u = choose(own.last_on_stack, turned.u, above)
-
-        def fall(weights: LayerGroups) -> Descended:
-            found = descend(own, weights, u, coming.edge, coming.stacks, falling_block, config)
-            return found._replace(u=fit(found.u, width))
-
-        steps_down, nothing = 2 * own.reach - own.position, no_descent(coming, received[0])
-        down = where(own, falls, lambda _: met.after(steps_down, fall), nothing)
+        if down is None or at_top(own):
+            u = choose(own.last_on_stack, turned.u, above)
+            down = descended(own, coming, u, falls, met)
         only_last = own.holds_last and not own.skips_edge
         unconverged = turned.metrics.unconverged + down.unconverged
         found = _Advanced(
@@ -122,14 +157,14 @@ def unequal_step(
             up=up,
             down=fit(turned.u, width) if only_last else down.u,
             p=_padded_saved(own, coming).p,
-            r=_outputs_padded(own, down.first, down.stacks),
+            r=down.r,
             p_last=fit(p_last, own.plan.widths[-2])[None],
             r_last=turned.r,
             metrics=turned.metrics._replace(unconverged=unconverged),
         )
         return None, own.collectives.vary(found)
 
-    _, found = on_stage(stage, advance, None, met)
+    _, found = on_stage(stage, advance, None, met, down)
     flight = flight._replace(
         up=choose(rises, found.up[None], flight.up),
         down=found.down[None],
@@ -139,9 +174,9 @@ def unequal_step(
     left = LeftRows(take(flight.blocks.x, falling), found.p, found.r, found.p_last, found.r_last)
     if flight.r is not None:
         flight = keep_batch(
-            flight, found.r, found.r_last, found.p_last, falls, falling, turns, turning
+            flight, found.r, found.r_last, found.p_last, late, falling, turns, turning
         )
-    return flight, Step(left, (falls, turns), found.metrics)
+    return flight, Step(left, (falls, turns), found.metrics, moved)
 
 
 def in_groups(stage: Stage, left: LayerGroups | LeftRows) -> LayerGroups:
