@@ -118,12 +118,13 @@ def _predictions(
     widths, samples = next((one["widths"], one["samples"]) for one in raced.values())
     if "sweeps_streaming" in passes:
         stages = min(VIRTUAL_STAGES, len(widths) - 1)
-        # Devices that share one core, so that seconds say nothing; the limit is one of patience.
+        # Devices that share cores, so that seconds say nothing; the limit is one of patience.
         virtual = dataclasses.replace(
             options,
             methods=("sweeps_streaming",),
             processes=stages,
             microbatches=None,
+            rates=(raced["sweeps_streaming"]["rate"],),
             seconds=2 * stages * options.seconds,
         )
         found = result_of(["race", "--courses", *_words(virtual)], 1, devices=stages)

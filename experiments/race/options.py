@@ -55,7 +55,7 @@ class RaceConfig:
     accuracy: float = 97.0
     """Test accuracy in percent that ends the race."""
 
-    seconds: float = 1.5
+    seconds: float = 1.0
     """Seconds of training after which a method gives up."""
 
     parts: int = 1

@@ -80,13 +80,13 @@ def result_of(command: list[object], processes: int, devices: int = 1) -> Any:
 
     Args:
         command: its words.
-        processes: each pinned to a core of its own.
-        devices: that each makes of its core, where it computes on the CPU.
+        processes: each pinned to a core of its own, if it is to have one device.
+        devices: virtual ones of each, where it computes on the CPU.
 
     Raises:
         UsageError: it failed; with the first reason given.
     """
-    words = ["launch", "--pin", "--processes", processes, *command]
+    words = ["launch", *["--pin"] * (devices == 1), "--processes", processes, *command]
     done = subprocess.run(
         [sys.executable, "-m", "experiments", *map(str, words)],
         capture_output=True,
