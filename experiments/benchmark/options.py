@@ -245,7 +245,7 @@ class SweepsScalingConfig:
 
     microbatches: int | None = None
     """Blocks that a batch is split into; by default as many as there are boundaries between stages
-    for streaming, twice as many for the others."""
+    for streaming, twice as many for the others, but one for one batch late on two stages."""
 
     processes: int = 2
     """Processes to compare with one, each pinned to a core of its own."""

@@ -60,7 +60,7 @@ def _measured(
 ) -> tuple[Hardware, dict[str, Any]]:
     """One process against several, in turn, and the model of this machine."""
     reach = plan(options.widths, options.processes).reach
-    blocks = options.microbatches or default_microbatches("one_batch_late", reach)
+    blocks = options.microbatches or default_microbatches("zero_bubble", reach)
     rows = -(-options.batch // blocks)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ("alone", "blocks", *WAYS)}
     for _ in range(options.runs):

@@ -164,8 +164,8 @@ class SweepsConfig:
 
     microbatches: int | None = None
     """Blocks that a batch is split into; by default as many as there are boundaries between stages
-    for streaming, by which weights are two batches late at most, and twice as many, the fewest that
-    they take, for zero_bubble and one_batch_late."""
+    for streaming, by which weights are two batches late at most, and twice as many for the others,
+    but one for one_batch_late on two stages."""
 
     def check(self) -> None:
         """Raises ValueError for numbers of samples, blocks or passes below 1."""

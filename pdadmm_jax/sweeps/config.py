@@ -53,9 +53,10 @@ class Config:
             that there are, on its way up and on its way down.  So the lowest stage is
             2 (S - 1) / M batches late, rounded up, or 2 S / M where the last layer is beside the
             first; no stage above is later.
-        microbatches: M, the blocks that a batch is split into; None for 2 (S - 1), the fewest that
-            "zero_bubble" and "one_batch_late" take, and for S - 1 in "streaming", by which no
-            weights are more than two batches late.
+        microbatches: M, the blocks that a batch is split into; None for 2 (S - 1), for S - 1 in
+            "streaming", by which no weights are more than two batches late, and for 1 with
+            "one_batch_late" on two stages.  "zero_bubble" takes 2 (S - 1) or more,
+            "one_batch_late" 2 (S - 1) - 1 or more.
         activation: f of all hidden layers, by name or an Activation; see ``admm.Config``.
         loss: the risk R, by name or a Loss.
         precision: of the inputs of matrix products, but for Gram matrices; see
