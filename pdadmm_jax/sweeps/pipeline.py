@@ -247,8 +247,8 @@ def pipeline_step(
         blocks: how many enter before the pipeline is emptied; None for no end.
         met: the weights that blocks meet.
         config: numbers and structure.
-        move: moves the weights when all blocks have come down but the one that turns round; these
-            others then meet ``met``.  None to leave the weights as they are.
+        move: moves the weights when blocks have met ``met`` on their way down everywhere but where
+            one turns round; all others meet the weights that it returns.  None to move nothing.
     """
     t, (below, above) = flight.steps, exchange(stage, flight)
     rising, turning, falling = passing(stage, t)
@@ -256,7 +256,7 @@ def pipeline_step(
     falling_block, falls = block_of(flight, falling, x), under_way(falling, blocks)
 
     down = no_descent(jax.eval_shape(take, flight.saved, falling), above)
-    late, moved = falls, None
+    falls_after, moved = falls, None
 
     def descended(
         flight: InFlight, met: Met, u: Array, falls: Truth, otherwise: Descended
@@ -269,10 +269,10 @@ def pipeline_step(
         return where(stage, falls, lambda _: met.after(steps_down, fall), otherwise)
 
     if move is not None:
-        early, late = before_and_after(stage, falls)
-        down = descended(flight, met, above, early, down)
+        falls_before, falls_after = before_and_after(stage, falls)
+        down = descended(flight, met, above, falls_before, down)
         r = LayerGroups(down.first, down.stacks, down.edge, None)
-        flight = keep_r(flight, r, early, falling)
+        flight = keep_r(flight, r, falls_before, falling)
         met, moved = move(flight)
 
     # Up, from the layer that the stage below has come to.
@@ -298,7 +298,7 @@ def pipeline_step(
 
     # Down, from the layer that the stage above has come to.
     u = choose(stage.last_on_stack, turned.u, above)
-    down = descended(flight, met, u, late, down)
+    down = descended(flight, met, u, falls_after, down)
     lowest_is_last = jnp.logical_and(stage.holds_last, jnp.logical_not(stage.skips_edge))
     message = choose(lowest_is_last, turned.u, down.u)
     flight = flight._replace(down=message[None], steps=t + 1)
@@ -306,7 +306,14 @@ def pipeline_step(
     r = LayerGroups(down.first, down.stacks, down.edge, turned.r)
     if flight.r is not None:
         flight = keep_batch(
-            flight, r._replace(last=None), r.last, p_last[None], late, falling, turns, turning
+            flight,
+            r._replace(last=None),
+            r.last,
+            p_last[None],
+            falls_after,
+            falling,
+            turns,
+            turning,
         )
     metrics = turned.metrics
     metrics = metrics._replace(unconverged=metrics.unconverged + down.unconverged)

@@ -223,7 +223,6 @@ def _without_waiting(
     """
     blocks, round_trip = batches.rows.shape[1], 2 * stage.reach
     late = config.schedule == "one_batch_late"
-    within = late and blocks < round_trip  # the weights move within a step
     until_moved = (round_trip - 1) % blocks + 1  # steps from the first in which a batch enters
 
     def steps(
@@ -267,20 +266,6 @@ def _without_waiting(
         weights, rule_state, flight = carry
         assert flight is not None
         older, flight = flight.previous, flight._replace(previous=None)
-        if within:
-
-            def move(flight: InFlight) -> tuple[Met, Any]:
-                number = flight.steps // blocks - 2
-                held = moved(weights, rule_state, flight, None, (number, number))
-                return Met(held[0], weights), held
-
-            met = Met(weights, older, blocks)
-            flight, step = _advance(stage, flight, rows[0], batches, None, met, config, move)
-            (new, rule_state), metrics = step.moved, step.metrics
-            if blocks > 1:
-                flight, more = steps(new, weights, flight, rows[1:], 1)
-                metrics = jax.tree.map(jnp.add, metrics, more)
-            return (new, rule_state, flight._replace(previous=weights)), metrics
         left = None
         if blocks == 1:
             flight, step = _advance(stage, flight, rows[0], batches, None, Met(weights), config)
@@ -295,7 +280,27 @@ def _without_waiting(
             metrics = jax.tree.map(jnp.add, metrics, more)
         return (new, rule_state, flight._replace(previous=weights if late else None)), metrics
 
-    return lax.scan(one_batch, carry, batches.rows, unroll=2 if late else 1)
+    def one_batch_within(carry: Carry, rows: Array) -> tuple[Carry, BatchMetrics]:
+        weights, rule_state, flight = carry
+        assert flight is not None
+        older, flight = flight.previous, flight._replace(previous=None)
+
+        def move(flight: InFlight) -> tuple[Met, Any]:
+            number = flight.steps // blocks - 2
+            held = moved(weights, rule_state, flight, None, (number, number))
+            return Met(held[0], weights), held
+
+        met = Met(weights, older, blocks)
+        flight, step = _advance(stage, flight, rows[0], batches, None, met, config, move)
+        (new, rule_state), metrics = step.moved, step.metrics
+        if blocks > 1:
+            flight, more = steps(new, weights, flight, rows[1:], first=1)
+            metrics = jax.tree.map(jnp.add, metrics, more)
+        return (new, rule_state, flight._replace(previous=weights)), metrics
+
+    # What moves within a step does so in the first one of each batch.
+    function = one_batch_within if late and blocks < round_trip else one_batch
+    return lax.scan(function, carry, batches.rows, unroll=2 if late else 1)
 
 
 def _passed(saved: Saved, r: Array) -> Passed:

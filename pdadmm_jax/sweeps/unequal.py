@@ -108,7 +108,7 @@ def unequal_step(
     rises, falls = under_way(rising, blocks), under_way(falling, blocks)
     turns = both(stage.holds_last, under_way(turning, blocks))
     saved, width = take(flight.saved, falling), flight.up.shape[-1]
-    down, late, moved = None, falls, None
+    down, falls_after, moved = None, falls, None
 
     def descended(own: Stage, coming: LayerGroups, u: Array, falls: Truth, met: Met) -> _Down:
         def fall(weights: LayerGroups) -> Descended:
@@ -126,8 +126,8 @@ def unequal_step(
 
     if move is not None:
         _, down = on_stage(stage, advance_down, None, met)
-        early, late = before_and_after(stage, falls)
-        flight = keep_r(flight, down.r, early, falling)
+        falls_before, falls_after = before_and_after(stage, falls)
+        flight = keep_r(flight, down.r, falls_before, falling)
         met, moved = move(flight)
 
     def advance(own: Stage, _: None, met: Met, down: _Down | None) -> tuple[None, _Advanced]:
@@ -174,7 +174,7 @@ def unequal_step(
     left = LeftRows(take(flight.blocks.x, falling), found.p, found.r, found.p_last, found.r_last)
     if flight.r is not None:
         flight = keep_batch(
-            flight, found.r, found.r_last, found.p_last, late, falling, turns, turning
+            flight, found.r, found.r_last, found.p_last, falls_after, falling, turns, turning
         )
     return flight, Step(left, (falls, turns), found.metrics, moved)
 
