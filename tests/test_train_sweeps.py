@@ -14,6 +14,7 @@ from experiments.data import DataConfig, load
 from experiments.train import checkpoints
 from experiments.train.options import TrainConfig
 from experiments.train.sweeps import SweepsTrainer
+from pdadmm_jax.sweeps import stream
 from tests.commands import last_of, saved, train
 from tests.run_directories import cut_off, directory_in, lines_of, unlike
 
@@ -70,6 +71,21 @@ def test_a_pipeline_that_stays_full_is_resumed_as_it_was(tmp_path, capsys):
     assert train("--resume", run) == 0
     assert "resuming after iteration 8" in capsys.readouterr().out
     assert unlike(run, whole) == []
+
+
+@pytest.mark.parametrize("stages", [2, 1])
+def test_a_run_whose_batches_were_split_otherwise_begins_with_an_empty_pipeline(
+    stages, tmp_path, monkeypatch
+):
+    """As by a version with other defaults; on other stages it begins so anyway."""
+    words = ("--algorithm", "sweeps", "--network.hidden", 8, 8, "--mesh.layer", 2)
+    words += ("--data.limit", 100, "--sweeps.batch", 50, "--sweeps.schedule", "one_batch_late")
+    with monkeypatch.context() as patched:
+        patched.setattr(stream, "default_microbatches", lambda *_: 4)
+        assert train(*words, "--iterations", 3, "--out", tmp_path) == 0
+    run = directory_in(tmp_path)
+    assert train("--resume", run, "--iterations", 6, "--mesh.layer", stages) == 0
+    assert [line["iteration"] for line in lines_of(run)] == [1, 2, 3, 4, 5, 6]
 
 
 def trainer_on(stages, config):

@@ -175,7 +175,13 @@ def newest(directory: Path) -> tuple[Found | None, list[str]]:
     return None, complaints
 
 
-def restore(found: Found, shapes: Any, *, resize: bool = False) -> Any:
+def holds(found: Found, shapes: Any) -> bool:
+    """Whether a checkpoint has arrays of these names and shapes, and no others."""
+    then = {name: array.shape for name, array in _stored(found).items()}
+    return then == {name: wanted.shape for name, wanted in _named(shapes).items()}
+
+
+def restore(found: Found, shapes: Any, *, resize: bool = False, without: str | None = None) -> Any:
     """Reads the arrays of a checkpoint, every process what its devices are to hold.
 
     Args:
@@ -183,11 +189,14 @@ def restore(found: Found, shapes: Any, *, resize: bool = False) -> Any:
         shapes: pytree of ``jax.ShapeDtypeStruct``, with shardings where they matter: the names,
             shapes and dtypes that were saved, on devices that need not be those of then.
         resize: cut arrays that are too large for their shapes, and fill the others up with zeros.
+        without: a part of what was saved, by its name, that is not read.
 
     Raises:
         UsageError: other arrays were saved.
     """
     named, stored = _named(shapes), _stored(found)
+    if without is not None:
+        stored = {name: kept for name, kept in stored.items() if name.split(".")[0] != without}
     for name in sorted(named.keys() ^ stored.keys()):
         raise UsageError(f"{found.path} and this run differ in what they hold: {name}.")
     for name, wanted in named.items():

@@ -12,7 +12,7 @@ import numpy as np
 import pdadmm_jax as pdadmm
 from experiments.algorithms.loop import Chunk, TrainState
 from experiments.algorithms.sweeps import SWEEPS
-from experiments.train.checkpoints import Found, restore
+from experiments.train.checkpoints import Found, holds, restore
 from experiments.train.trainer import Record, Trainer
 from pdadmm_jax.parallel.mesh import stages
 from pdadmm_jax.sweeps.rules import RateRule
@@ -39,7 +39,10 @@ class SweepsTrainer(Trainer):
         return state.state, facts
 
     def restore(self, found: Found) -> TrainState:
-        """The state that was saved: as it lay on as many stages, else resharded."""
+        """The state that was saved: as it lay on as many stages, else resharded.
+
+        On other stages, or where batches are split otherwise now, the pipeline begins empty.
+        """
         facts = found.facts
         config = _with_numbers(self.config, facts)
         sent = self.options.mesh.message_dtype
@@ -47,10 +50,13 @@ class SweepsTrainer(Trainer):
             pdadmm.sweeps.abstract, self.splits.solved, self.widths, config, message_dtype=sent
         )
         if facts["stages"] == self._stages():
-            state = restore(found, abstract(mesh=self.mesh)[0])
+            shapes = abstract(mesh=self.mesh)[0]
         else:
-            mesh = self.mesh or pdadmm.make_mesh()
-            state = restore(found, abstract(mesh=mesh, stages=facts["stages"])[0])
+            shapes = abstract(mesh=self.mesh or pdadmm.make_mesh(), stages=facts["stages"])[0]
+        if facts["stages"] == self._stages() and holds(found, shapes):
+            state = restore(found, shapes)
+        else:
+            state = restore(found, shapes._replace(in_flight=None), without="in_flight")
             state = pdadmm.sweeps.reshard(state, self.mesh, message_dtype=sent)
         return TrainState(state, config, facts["seconds"], facts["compile_seconds"])
 
