@@ -86,7 +86,8 @@ def result_of(command: list[object], processes: int, devices: int = 1) -> Any:
     Raises:
         UsageError: it failed; with the first reason given.
     """
-    words = ["launch", *["--pin"] * (devices == 1), "--processes", processes, *command]
+    pin = "--pin" if devices == 1 else "--no-pin"
+    words = ["launch", pin, "--processes", processes, *command]
     done = subprocess.run(
         [sys.executable, "-m", "experiments", *map(str, words)],
         capture_output=True,

@@ -333,7 +333,8 @@ def at_top(stage: Stage) -> Truth:
 def before_and_after(stage: Stage, falls: Truth) -> tuple[Truth, Truth]:
     """Whether a block comes down before weights move within a step, and whether afterwards."""
     after = at_top(stage)
-    return both(falls, jnp.logical_not(after)), both(falls, after)
+    before = not after if isinstance(after, bool) else ~after
+    return both(falls, before), both(falls, after)
 
 
 def newest_batches(stage: Stage, flight: InFlight, blocks: int) -> tuple[Array, Array]:

@@ -121,7 +121,8 @@ def unequal_step(
 
     def advance_down(own: Stage, _: None, met: Met) -> tuple[None, _Down]:
         above = fit(received[1], message_widths(own)[1])
-        down = descended(own, _saved_apart(own, saved), above, both(falls, not at_top(own)), met)
+        falls_before = before_and_after(own, falls)[0]
+        down = descended(own, _saved_apart(own, saved), above, falls_before, met)
         return None, own.collectives.vary(down)
 
     if move is not None:
