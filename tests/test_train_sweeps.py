@@ -190,7 +190,7 @@ def test_values_that_blow_up_are_named(tmp_path, capsys):
                 "--mesh.layer",
                 3,
             ),
-            "microbatches is 2, but with 'one_batch_late' and 3 boundaries",
+            "microbatches is 2, but 'one_batch_late' needs at least 5 on these stages: give 5",
         ),
     ],
 )

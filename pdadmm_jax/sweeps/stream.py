@@ -70,9 +70,8 @@ def microbatches(config: Any, reach: int) -> int:
         return default_microbatches(config.schedule, reach)
     if config.microbatches < fewest:
         raise ValueError(
-            f"microbatches is {config.microbatches}, but with {config.schedule!r} and {reach} "
-            f"boundaries from the first stage to the last layer a batch has to be {fewest} blocks: "
-            f"give at least {fewest}, or None to have it chosen."
+            f"microbatches is {config.microbatches}, but {config.schedule!r} needs at least "
+            f"{fewest} on these stages: give {fewest} or more, or None to have it chosen."
         )
     return config.microbatches
 
