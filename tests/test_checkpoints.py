@@ -216,7 +216,7 @@ def test_a_process_whose_part_is_missing_fails_the_save_of_all(directory, monkey
     while not list(path.rglob("*.npz")):
         time.sleep(0.01)
     assert not (path / "manifest.json").exists()
-    shutil.rmtree(path)
+    shutil.rmtree(path, ignore_errors=True)  # the writer does so too, as soon as a file is gone
     with pytest.raises(UsageError, match=r"\(another process could not write its part\)"):
         writer.wait()
     assert [number for number, _ in checkpoints.sealed(directory)] == [2, 3]

@@ -137,8 +137,7 @@ class Writer:
             if another_is_gone(error):
                 raise
             reason = _reason(error)
-        with contextlib.suppress(OSError):
-            shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # as every other process does, at the same time
         left = [number for number, _ in sealed(self._directory)][-1:]
         rest = f"the last one is {left[0]}" if left else "there is none before it"
         raise UsageError(
