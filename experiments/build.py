@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -245,12 +246,13 @@ def settled(
         return options
     number = 1 if mesh is None else stages(mesh)
     given = _given(wanted, "schedule", "rule")
-    updates = _updates(wanted, samples)
+    # A rate that is given is not estimated.
+    updates = _updates(wanted, samples) if wanted.rate is None else None
     chosen = pdadmm.sweeps.recommended(widths, wanted.batch, number, updates=updates, **given)
     found = dataclasses.replace(
         wanted,
         schedule=chosen.schedule,
-        rule="lion" if isinstance(chosen.rule, pdadmm.sweeps.Lion) else "adam",
+        rule=type(chosen.rule).__name__.lower(),
         rate=chosen.rule.rate if wanted.rate is None else wanted.rate,
     )
     return dataclasses.replace(options, sweeps=found)
@@ -265,22 +267,17 @@ def sweeps(options: TrainConfig, widths: Sequence[int], samples: int) -> pdadmm.
         samples: of a pass.
     """
     wanted, method = options.sweeps, options.method
-    updates = _updates(wanted, samples)
+    recommended = partial(
+        pdadmm.sweeps.recommended, widths, wanted.batch, updates=_updates(wanted, samples)
+    )
     if wanted.batch is None:
-        recommended = pdadmm.sweeps.recommended(widths, updates=updates).rule
-        assert isinstance(recommended, pdadmm.sweeps.Proximal)
-        given = _given(wanted, "ridge", "momentum", "clipping")
-        rule: pdadmm.sweeps.Rule = dataclasses.replace(recommended, **given)
+        rule: Any = recommended().rule
+        numbers = _given(wanted, "ridge", "momentum", "clipping")
     else:
-        assert wanted.rate is not None  # as settled
-        lion = wanted.rule == "lion"
-        kind = pdadmm.sweeps.Lion if lion else pdadmm.sweeps.Adam
-        rule = kind(wanted.rate, updates)
-    return pdadmm.sweeps.recommended(
-        widths,
-        wanted.batch,
-        updates=updates,
-        rule=rule,
+        rule = recommended(rule=wanted.rule).rule
+        numbers = _given(wanted, "rate")
+    return recommended(
+        rule=dataclasses.replace(rule, **numbers),
         mu=wanted.mu or None,
         block=wanted.block,
         microbatches=wanted.microbatches,

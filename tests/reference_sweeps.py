@@ -104,6 +104,46 @@ class Lion:
         return step[:-1], step[-1]
 
 
+@dataclasses.dataclass
+class Prodigy:
+    """Prodigy (Mishchenko and Defazio), algorithm 4 with every layer for itself, on the same.
+
+    r and s, of whose factors only those count that they do not share, are of the first neurons.
+    """
+
+    rate: float = 1.0
+    updates: float | None = None
+    start: float = 1e-5
+
+    def begin(self, W, b):
+        self.first_weights = self.weights = np.concatenate([W, b[None]])
+        self.first, self.second, self.s = (np.zeros_like(self.weights) for _ in range(3))
+        self.r, self.estimate, self.count = 0.0, self.start, 0
+        return self
+
+    def move(self, p, r, decay=0.0, bias=True):
+        ones = np.concatenate([p, np.full((len(p), 1), float(bias))], axis=1)
+        slope = -ones.T @ r / len(p) + decay
+        rate = self.rate * falling(self.count, self.updates)
+        self.count += 1
+        d, beta3 = self.estimate, np.sqrt(0.999)
+        self.first = 0.9 * self.first + 0.1 * d * slope
+        self.second = 0.999 * self.second + 0.001 * d**2 * slope**2
+        corrected = np.sqrt(self.second / (1 - 0.999**self.count)) + 1e-8 * self.start
+        step = -rate * d * self.first / (1 - 0.9**self.count) / corrected
+
+        factor = rate * d**2 * np.sqrt(1 - 0.999**self.count) / (1 - 0.9**self.count)
+        way = (self.first_weights - self.weights) * slope
+        neurons = max(16, slope.shape[1] // 16)
+        self.r = beta3 * self.r + factor * way[:, :neurons].sum()
+        self.s = beta3 * self.s + factor * slope
+        size = np.abs(self.s[:, :neurons]).sum()
+        if size > 0:
+            self.estimate = max(d, self.r / size)
+        self.weights = self.weights + step
+        return step[:-1], step[-1]
+
+
 def falling(done: int, updates: float | None) -> float:
     """What is left of a rate that falls to 0 along half a cosine."""
     return 1.0 if updates is None else (1 + np.cos(np.pi * min(done / updates, 1))) / 2

@@ -19,6 +19,11 @@ def test_a_factor_changes_the_number_that_it_is_about():
     assert settings.scaled(full, 3.0) == full.replace(nu=3 * full.nu)
     assert settings.scaled(batches, 3.0).rule == sweeps.Adam(3 * batches.rule.rate)
     assert settings.scaled(full, 1.0) == full
+    estimated = sweeps.recommended((4, 500, 500, 3), 32, updates=500)
+    assert settings.number(estimated) == pytest.approx(2e-4)
+    assert settings.scaled(estimated, 3.0).rule == sweeps.Prodigy(
+        updates=500, start=3 * estimated.rule.start
+    )
 
 
 def test_what_is_recommended_is_compared_with_the_best(tmp_path, capsys):
@@ -26,10 +31,11 @@ def test_what_is_recommended_is_compared_with_the_best(tmp_path, capsys):
     options = SettingsConfig(**small, factors=(1.0, 1e4), out=tmp_path)
     assert settings.main(options) == 0
     (directory,) = tmp_path.iterdir()
-    full, batches = json.loads((directory / "settings.json").read_text())["rows"]
+    full, estimated, batches = json.loads((directory / "settings.json").read_text())["rows"]
     assert (full["way"], full["recommended"]) == ("all samples", 10)
-    assert (batches["way"], batches["layers"]) == ("batches", 3)
-    for row in (full, batches):
+    assert (estimated["recommended"], batches["recommended"]) == (0.001, 0.01)
+    assert (batches["way"], batches["layers"]) == ("batches, one rate", 3)
+    for row in (full, estimated, batches):
         well, badly = row["validation"]["1.0"], row["validation"]["10000.0"]
         assert min(well) > max(badly) + 0.2  # a crawl, and steps that are far too long
         assert row["gap"] == 0

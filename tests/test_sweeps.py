@@ -15,6 +15,8 @@ import pdadmm_jax as pdadmm
 from experiments.benchmark.compiled_program import memory_of, messages
 from experiments.data import DataConfig, load
 from pdadmm_jax import admm, sweeps
+from pdadmm_jax.parallel.groups import Weights
+from pdadmm_jax.sweeps.rules import LayerStatistics
 from pdadmm_jax.sweeps.samples import batches_of
 from pdadmm_jax.sweeps.schedules import block_of_idle_time
 from pdadmm_jax.sweeps.stream import EMPTIED, SCHEDULES, microbatches
@@ -26,6 +28,7 @@ RULES = {
     "proximal": sweeps.Proximal(ridge=0.1, momentum=0.5, average=0.3),
     "adam": sweeps.Adam(rate=0.01),
     "lion": sweeps.Lion(rate=0.01),
+    "prodigy": sweeps.Prodigy(start=0.001),
 }
 FUNCTIONS = {  # f and its derivative
     "relu": (lambda z: np.maximum(z, 0), lambda z: np.where(z > 0, 1.0, 0.0)),
@@ -70,7 +73,8 @@ def transcribed(params, data, config, passes=2, batch=None, cuts=None, **more):
         numbers = rule.ridge, rule.momentum, rule.average, rule.clipping, rule.updates
         made = partial(reference.Proximal, nu, *numbers)
     else:
-        made = partial(getattr(reference, type(rule).__name__), rule.rate, rule.updates)
+        own = {"start": rule.start} if isinstance(rule, sweeps.Prodigy) else {}
+        made = partial(getattr(reference, type(rule).__name__), rule.rate, rule.updates, **own)
     params = as_numpy(params)
     rules = [made().begin(*pair) for pair in params]
     x, y = np.asarray(data.x, np.float64), np.asarray(data.y)
@@ -92,7 +96,12 @@ def assert_close(some, others, tolerance=1e-9):
     ("rule", "activation", "batch"),  # the last of three batches has 8 samples
     selected(
         itertools.product(RULES, FUNCTIONS, (None, 20)),
-        fast=[("proximal", "relu", 20), ("adam", "tanh", None), ("lion", "leaky_relu", 20)],
+        fast=[
+            ("proximal", "relu", 20),
+            ("adam", "tanh", None),
+            ("lion", "leaky_relu", 20),
+            ("prodigy", "relu", 20),
+        ],
     ),
 )
 def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
@@ -116,6 +125,8 @@ def test_sweeps_are_those_of_the_transcription(rule, activation, batch):
         sweeps.Proximal(ridge=0.1, momentum=0.5, clipping=0.05, updates=5),
         sweeps.Adam(0.01, updates=4),  # of six
         sweeps.Lion(0.01, updates=9),
+        sweeps.Prodigy(updates=9, start=1e-3),
+        sweeps.Prodigy(2.0, updates=4),
     ],
 )
 def test_updates_are_clipped_and_rates_fall_as_transcribed(rule, stages):
@@ -125,6 +136,39 @@ def test_updates_are_clipped_and_rates_fall_as_transcribed(rule, stages):
     found, _ = swept(params, data, config, mesh=mesh)
     expected, _ = transcribed(params, data, config, batch=16)
     assert_close(found, expected)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("neurons", [5, 40, 330])  # all, 16 and 20 of them stand for the layer
+def test_some_neurons_stand_for_a_layer_whose_rate_is_estimated(neurons):
+    rule, random = sweeps.Prodigy(updates=30, start=1e-4), np.random.default_rng(0)
+    W, b = random.normal(size=(3, neurons)), random.normal(size=neurons)
+    expected = reference.Prodigy(rule.rate, rule.updates, rule.start).begin(W, b)
+    weights = Weights(jnp.asarray(W), jnp.asarray(b))
+    state = rule.init(weights)
+    for _ in range(30):
+        p = random.normal(size=(8, 3))
+        r = 0.1 * random.normal(size=(8, neurons)) - (p @ weights.W + weights.b)
+        means = LayerStatistics(jnp.asarray(p.T @ r / 8), jnp.mean(r, 0), jnp.mean(p, 0), None)
+        update, state = rule.update(means, state, weights, 1.0)
+        assert_close(tuple(update), expected.move(p, np.asarray(r)))
+        weights = jax.tree.map(jnp.add, weights, update)
+    assert_close(state.estimate, expected.estimate)
+    assert state.estimate > 1e-3
+
+
+def test_a_rate_is_estimated_from_the_first_gradient_on():
+    """Layers behind neurons that are 0 have none; one that is not finite is not hidden."""
+    rule = sweeps.Prodigy()
+    weights = Weights(jnp.ones((2, 2)), jnp.zeros(2))
+    silent = LayerStatistics(jnp.zeros((2, 2)), jnp.zeros(2), jnp.zeros(2), None)
+    update, state = rule.update(silent, rule.init(weights), weights, 1.0)
+    assert_close(tuple(update), (np.zeros((2, 2)), np.zeros(2)))
+    assert state.estimate == jnp.float32(rule.start)
+    update, state = rule.update(silent._replace(b=jnp.ones(2)), state, weights, 1.0)
+    assert bool(jnp.all(update.b > 0))
+    update, _ = rule.update(silent._replace(b=jnp.full(2, jnp.nan)), state, weights, 1.0)
+    assert bool(jnp.isnan(update.b).all())
 
 
 @pytest.mark.x64
@@ -645,6 +689,17 @@ def test_the_rule_recommended_is_that_for_weights_that_are_late_or_not():
     assert sweeps.recommended(widths, 32, schedule="one_batch_late").rule == lion
     assert sweeps.recommended(widths, 32, 4, rule="adam").rule == adam
     assert sweeps.recommended(widths, 32, 4, rule=sweeps.Adam(0.1)).rule == sweeps.Adam(0.1)
+
+
+def test_rates_are_estimated_where_there_are_updates_enough():
+    recommended = partial(sweeps.recommended, network(11, 100), 32)
+    estimated, late = sweeps.Prodigy(updates=100, start=0.0002), sweeps.Lion(0.0002, 100)
+    assert recommended(updates=100).rule == estimated
+    assert recommended(updates=99).rule == sweeps.Adam(0.002, 99)
+    assert recommended(updates=100, stages=4).rule == late
+    assert recommended(updates=100, stages=4, rule="prodigy").rule == estimated
+    with pytest.raises(ValueError, match="updates is 0"):
+        recommended(updates=0)
 
 
 @pytest.mark.x64

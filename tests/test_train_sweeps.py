@@ -20,7 +20,11 @@ from tests.run_directories import cut_off, directory_in, lines_of, unlike
 
 SMALL = ("--network.hidden", "20", "20", "--data.limit", "150", "--checkpoint.every", "10")
 SWEEPS = ("--algorithm", "sweeps")
-WAYS = {"all": (), "batches": ("--sweeps.batch", 32, "--sweeps.rate", 0.003)}
+WAYS = {
+    "all": (),
+    "batches": ("--sweeps.batch", 32, "--sweeps.rate", 0.003),
+    "estimated rates": ("--sweeps.batch", 32, "--sweeps.cosine", 35),
+}
 PROXIMAL = pdadmm.sweeps.Config()
 ADAM = pdadmm.sweeps.Config(batch=40, rule=pdadmm.sweeps.Adam(3e-3))
 
@@ -198,6 +202,22 @@ def test_a_mistake_gets_one_line_and_exit_code_2(words, complaint, capsys):
     assert train(*words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
+
+
+@pytest.mark.parametrize(
+    ("words", "rule", "rate"),
+    [
+        ((), "adam", 0.003),
+        (("--sweeps.cosine", 20), "prodigy", 1.0),  # 100 updates
+        (("--sweeps.cosine", 19), "adam", 0.01),
+        (("--sweeps.cosine", 20, "--sweeps.rate", 0.02), "adam", 0.02),
+        (("--sweeps.cosine", 20, "--sweeps.rate", 0.5, "--sweeps.rule", "prodigy"), "prodigy", 0.5),
+    ],
+)
+def test_a_rate_is_estimated_if_it_is_not_given_and_updates_are_enough(tmp_path, words, rule, rate):
+    run = swept(tmp_path, "--sweeps.batch", 30, "--iterations", 1, *words)
+    chosen = json.loads((run / "config.json").read_text())["config"]["sweeps"]
+    assert (chosen["rule"], chosen["rate"]) == (rule, pytest.approx(rate))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", 
 SolverName = Literal["search", "layer", "unit", "exact"]
 PrecisionName = Literal["float32", "tf32", "bfloat16"]
 InitializerName = Literal["he", "glorot", "orthogonal", "looks_linear", "paper"]
-RuleName = Literal["adam", "lion"]
+RuleName = Literal["prodigy", "adam", "lion"]
 ScheduleName = Literal["synchronous", "zero_bubble", "one_batch_late", "streaming"]
 
 
@@ -129,12 +129,14 @@ class SweepsConfig:
     twice the layers if they are more than 15, 10 with --sweeps.cosine, and 100 in batches."""
 
     rule: RuleName | None = None
-    """What moves the weights in batches; by default Lion where the schedule lets weights be late,
-    else Adam."""
+    """What moves the weights in batches; by default Lion where the schedule lets weights be late.
+    Else Prodigy, Adam with a rate that every layer estimates, where no rate is given and
+    --sweeps.cosine says that there will be 100 updates or more; and else Adam."""
 
     rate: float | None = None
     """Learning rate of the rule; by default 1 over the sum of the hidden widths for Adam, 0.003 at
-    most, and a tenth of that for Lion.  Where it falls 2 over that sum, 0.01 at most."""
+    most, and a tenth of that for Lion.  Where it falls 2 over that sum, 0.01 at most.  For Prodigy
+    what its estimates are multiplied by, by default 1."""
 
     cosine: int | None = None
     """After how many passes the rate, or over all samples the length of the steps, has fallen to

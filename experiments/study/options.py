@@ -51,7 +51,10 @@ class AblationsConfig:
 
 @dataclass(frozen=True)
 class SettingsConfig:
-    """Trains sweeps as recommended, and with nu or the rate times factors, on held-out samples.
+    """Trains sweeps as recommended, and with numbers times factors, scored on held-out samples.
+
+    Over all samples the number is nu; in batches it is the first estimate of Prodigy's rates, or
+    the rate of Adam.
 
     How far below the best factor the recommended settings are is what tuning would add to them.
     """
@@ -68,7 +71,8 @@ class SettingsConfig:
     """Passes over all samples at once, where nu is changed and steps fall along half a cosine."""
 
     batch_passes: int = 20
-    """Passes in batches, where the rate is changed, which falls along half a cosine."""
+    """Passes in batches, where the first estimate is changed, or the rate; both rates fall along
+    half a cosine."""
 
     batch: int = 128
     """Samples of a batch."""

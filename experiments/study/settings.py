@@ -21,7 +21,12 @@ from experiments.runtime.errors import usage_errors
 from experiments.runtime.interrupts import INTERRUPTED, stop_requests
 from experiments.study.options import SettingsConfig
 
-WAYS = {"all samples": "penalty nu", "batches": "rate"}  # and the number that is changed
+WAYS = {  # and the number that is changed
+    "all samples": "penalty nu",
+    "batches, estimated rates": "first estimate",
+    "batches, one rate": "rate",
+}
+RULES = dict(zip(WAYS, ("proximal", "prodigy", "adam"), strict=True))
 
 
 class Row(NamedTuple):
@@ -88,11 +93,11 @@ def _row(way: str, widths: tuple[int, ...], options: SettingsConfig, splits: bui
     """One network, with the number times every factor."""
     samples = splits.samples
     passes, batch = options.passes, None
-    if way == "batches":
+    if RULES[way] != "proximal":
         passes, batch = options.batch_passes, min(options.batch, samples)
     updates = passes * -(-samples // (batch or samples))
     loss = "squared_error" if splits.regression else "softmax_cross_entropy"
-    config = pdadmm.sweeps.recommended(widths, batch, updates=updates, loss=loss)
+    config = pdadmm.sweeps.recommended(widths, batch, updates=updates, loss=loss, rule=RULES[way])
     programs, found = Programs(), {}
     for factor in options.factors:
         found[factor] = [
@@ -104,9 +109,9 @@ def _row(way: str, widths: tuple[int, ...], options: SettingsConfig, splits: bui
 
 
 def number(config: pdadmm.sweeps.Config) -> float:
-    """What is changed: the rate in batches, else nu."""
+    """What is changed: nu over all samples; in batches the first estimate of rates, or the rate."""
     rule: Any = config.rule
-    return float(config.nu if config.batch is None else rule.rate)
+    return float(config.nu if config.batch is None else getattr(rule, _field(rule)))
 
 
 def scaled(config: pdadmm.sweeps.Config, factor: float) -> pdadmm.sweeps.Config:
@@ -115,7 +120,11 @@ def scaled(config: pdadmm.sweeps.Config, factor: float) -> pdadmm.sweeps.Config:
     if config.batch is None:
         return config.replace(nu=changed)
     rule: Any = config.rule
-    return config.replace(rule=dataclasses.replace(rule, rate=changed))
+    return config.replace(rule=dataclasses.replace(rule, **{_field(rule): changed}))
+
+
+def _field(rule: pdadmm.sweeps.Rule) -> str:
+    return "start" if isinstance(rule, pdadmm.sweeps.Prodigy) else "rate"
 
 
 def _score(

@@ -10,7 +10,7 @@
 
 from pdadmm_jax.sweeps.config import Config, recommended
 from pdadmm_jax.sweeps.passes import Info, run, step
-from pdadmm_jax.sweeps.rules import Adam, LayerStatistics, Lion, Proximal, Rule
+from pdadmm_jax.sweeps.rules import Adam, Lion, Prodigy, Proximal, Rule
 from pdadmm_jax.sweeps.start import abstract, from_params, init, reshard
 from pdadmm_jax.sweeps.state import State
 
@@ -18,8 +18,8 @@ __all__ = [
     "Adam",
     "Config",
     "Info",
-    "LayerStatistics",
     "Lion",
+    "Prodigy",
     "Proximal",
     "Rule",
     "State",

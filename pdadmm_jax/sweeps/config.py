@@ -12,7 +12,7 @@ from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
 from pdadmm_jax.numerics.products import Precision
 from pdadmm_jax.problems.problem import ActivationLike, LossLike, resolve_problem
-from pdadmm_jax.sweeps.rules import Adam, Lion, Proximal, Rule, resolve_rule
+from pdadmm_jax.sweeps.rules import Adam, Lion, Prodigy, Proximal, Rule, resolve_rule
 from pdadmm_jax.sweeps.stream import EMPTIED, SCHEDULES
 
 RuleLike = Any  # a Rule, the name of one, or an Optax optimizer
@@ -27,11 +27,12 @@ class Config:
         nu: penalty on z = p W + b and on q = f(z).  The stiffer, the nearer nu (z - a) is to the
             negative gradient; at 100 they can hardly be told apart.  With ``Proximal`` 1/nu is
             also the length of the steps.
-        rule: how W and b follow: "proximal", "adam", "lion", a Rule, or any complete Optax
-            optimizer, such as ``optax.adamw(1e-3)``, whose updates are added as Optax adds them.
+        rule: how W and b follow: "proximal", "prodigy", "adam", "lion", a Rule, or any complete
+            Optax optimizer, such as ``optax.adamw(1e-3)``, whose updates are added as Optax adds
+            them.
         mu: weight of (mu/2) ||W||^2 beside the mean risk, which every rule then follows; None for
-            none.  With ``Adam`` and ``Lion`` that is not the decoupled weight decay, which
-            ``optax.adamw`` and ``optax.lion`` have.
+            none.  With ``Prodigy``, ``Adam`` and ``Lion`` that is not the decoupled weight decay,
+            which ``optax.adamw`` and ``optax.lion`` have.
         bias: whether b moves; False for layers without one, whose b stays 0.
         batch: samples between two updates of the weights; None for all of them.
         block: samples that pass through a layer at a time, of the batch or less.  Memory grows
@@ -113,6 +114,7 @@ def check_config(config: Any) -> None:
 CLIPPING = 0.12  # of all layers together: an update changes what the network does by about a tenth
 LARGEST_RATE = 3e-3  # of Adam, where layers are few and narrow
 LARGEST_FALLING_RATE = 1e-2  # the same where the rate falls to 0
+FEWEST_UPDATES = 100  # from which on Prodigy's estimate, from a tenth of Adam's rate, is no loss
 
 
 def recommended(
@@ -120,7 +122,7 @@ def recommended(
     batch: int | None = None,
     stages: int = 1,
     *,
-    updates: Number | None = None,
+    updates: int | None = None,
     **changes: Any,
 ) -> Config:
     """The settings that learn best, by shape, batch and number of stages; nothing has to be tuned.
@@ -128,12 +130,12 @@ def recommended(
     | batch | stages | schedule | rule |
     |---|---|---|---|
     | None | any | synchronous | ``Proximal(clipping=0.12 / layers)`` at nu = 30, or 2 x layers |
-    | a number | 1 | synchronous | ``Adam`` at nu = 100 |
-    | a number | several | streaming | ``Lion``, at a tenth of that rate |
+    | a number | 1 | synchronous | ``Prodigy`` at nu = 100; ``Adam`` without 100 ``updates`` |
+    | a number | several | streaming | ``Lion``, at a tenth of Adam's rate |
 
     Of 30 and twice the layers nu is the larger one, and 10 where steps fall to 0.  The rate of Adam
     is 1 over the sum of the hidden widths, at most 0.003; where it falls twice that sum's inverse,
-    at most 0.01.
+    at most 0.01.  Prodigy's estimates start from a tenth of it.
 
     * A stiff nu, by which every layer's direction is that of the risk itself.
     * Over all samples, W by its own subproblem solved exactly near the old weights: along the
@@ -141,8 +143,9 @@ def recommended(
       the gradient's differ by the condition of that matrix.  All layers move at once: the more
       there are, the less each may change, and the stiffer nu, whose inverse is the steps' length.
     * Over small batches, where a Gram matrix would cost more than all the rest, Adam's rule on the
-      same directions.  Each update moves all weights by about the rate, and all of a layer's
-      inputs and all layers together change what the network does.
+      same directions, every layer by a rate that it estimates from them.  Where there are too few
+      updates for that, by one for all: each update moves all weights by about the rate, and all
+      of a layer's inputs and all layers together change what the network does.
     * On several stages, none of which is to wait, weights that are at most two batches late, and
       Lion's rule, which does not mind.
 
@@ -157,9 +160,12 @@ def recommended(
             weights that are late or not, and a rule given by its name has the numbers above.
 
     Raises:
-        ValueError: widths that make no network, no number of stages, or fields out of range.
+        ValueError: widths that make no network, numbers of stages or updates that are none, or
+            fields out of range.
     """
     widths = check_widths(widths)
+    if updates is not None:
+        check_count("updates", updates)
     waits = check_count("stages", stages) == 1 or batch is None
     schedule = changes.get("schedule", "synchronous" if waits else "streaming")
     layers = len(widths) - 1
@@ -168,9 +174,13 @@ def recommended(
     rules: dict[str, Rule] = {
         "proximal": Proximal(clipping=CLIPPING / layers, updates=updates),
         "adam": Adam(rate, updates),
+        "prodigy": Prodigy(updates=updates, start=rate / 10),
         "lion": Lion(rate / 10, updates),
     }
-    nu, rule = 100.0, "adam" if schedule in EMPTIED else "lion"
+    estimated = updates is not None and updates >= FEWEST_UPDATES
+    nu, rule = 100.0, "prodigy" if estimated else "adam"
+    if schedule not in EMPTIED:
+        rule = "lion"
     if batch is None:
         nu, rule = max(30.0, 2.0 * layers) if updates is None else 10.0, "proximal"
     settings = {"batch": batch, "schedule": schedule, "nu": nu, "rule": rule} | changes

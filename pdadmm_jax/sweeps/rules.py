@@ -178,11 +178,15 @@ class RateRule:
         self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
     ) -> tuple[Weights, RuleState]:
         del nu
-        rate = self.rate
-        if self.updates is not None:
-            rate = rate * falling(state.count, self.updates, weights.W.dtype)
+        rate = self._current(state.count, weights)
         updates, state = optax_update(self.direction, statistics.gradient, state, weights)
         return jax.tree.map(lambda update: -rate * update, updates), state
+
+    def _current(self, count: Array, weights: Weights) -> Number:
+        """The rate after so many updates."""
+        if self.updates is None:
+            return self.rate
+        return self.rate * falling(count, self.updates, weights.W.dtype)
 
 
 @pytree_dataclass
@@ -221,6 +225,96 @@ class Lion(RateRule):
     direction: ClassVar[optax.GradientTransformation] = optax.scale_by_lion()
 
 
+class ProdigyState(NamedTuple):
+    """What ``Prodigy`` keeps of a layer.
+
+    Attributes:
+        adam: Adam's averages, of the gradients times the estimates of their time.
+        first: x_0, the first weights of the neurons by which the rate is estimated.
+        gradients: s, the decaying sum of their gradients.
+        products: r, the same of the inner products with x_0 - x.
+        estimate: d, the rate of the next update.
+    """
+
+    adam: Any
+    first: Weights
+    gradients: Weights
+    products: Float[Array, ""]
+    estimate: Float[Array, ""]
+
+
+@pytree_dataclass
+@dataclasses.dataclass(frozen=True)
+class Prodigy(RateRule):
+    """Adam with a rate that every layer estimates for itself, during the run.
+
+    As far as the risk is convex, x_0 - x_min is at least as long, by its largest entry, as
+    sum <g, x_0 - x> / ||sum g||_1.  The largest such bound so far is the rate (Prodigy, Mishchenko
+    and Defazio, 2024, arXiv:2306.06101, algorithm 4).  It grows from any small number within some
+    updates, so that nothing has to be known of widths, depth or data.
+
+    Two things differ from ``optax.contrib.prodigy``, which costs a pass an eighth more time and
+    twice Adam's memory.  Every layer has an estimate of its own, for which no device waits for
+    another; and a sixteenth of a layer's neurons, 16 at least, stand for all of them in the sums.
+
+    Attributes:
+        rate: what the estimate is multiplied by.
+        updates: after how many that has fallen to 0, along half a cosine; None for a constant one.
+        start: the first estimate, far below what a rate may be.
+    """
+
+    rate: Number = 1.0
+    start: Number = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "start", checked_number("start", self.start, above=0.0))
+
+    def init(self, weights: Weights) -> RuleState:
+        some = jax.tree.map(jnp.copy, _some_neurons(weights))
+        zero = jnp.zeros((), weights.W.dtype)
+        nothing = jax.tree.map(jnp.zeros_like, some)
+        return ProdigyState(self._adam().init(weights), some, nothing, zero, zero + self.start)
+
+    def update(
+        self, statistics: LayerStatistics, state: RuleState, weights: Weights, nu: Number
+    ) -> tuple[Weights, RuleState]:
+        del nu
+        gradient, estimate = statistics.gradient, state.estimate
+        rate = self._current(state.adam.count, weights) * estimate
+        scaled = jax.tree.map(lambda part: estimate * part, gradient)
+        updates, adam = optax_update(self._adam(), scaled, state.adam, weights)
+        done = adam.count.astype(estimate.dtype)
+        share = rate * estimate * jnp.sqrt(1 - _B2**done) / (1 - _B1**done)
+        some, there = _some_neurons(gradient), _some_neurons(weights)
+        product = sum(
+            jnp.sum(part * (first - now))
+            for part, first, now in zip(some, state.first, there, strict=True)
+        )
+        products = _B2**0.5 * state.products + share * product
+        gradients = jax.tree.map(
+            lambda old, new: _B2**0.5 * old + share * new, state.gradients, some
+        )
+        size = sum(jnp.sum(jnp.abs(part)) for part in gradients)
+        # Without any gradient so far, as behind neurons that are 0, nothing is known.
+        bound = products / jnp.where(size == 0, 1, size)
+        updates = jax.tree.map(lambda update: -rate * update, updates)
+        kept = ProdigyState(adam, state.first, gradients, products, jnp.maximum(estimate, bound))
+        return updates, kept
+
+    def _adam(self) -> optax.GradientTransformation:
+        return optax.scale_by_adam(_B1, _B2, eps=1e-8 * self.start)  # gradients are as small
+
+
+_B1, _B2 = 0.9, 0.999  # Adam's, of which Prodigy's sums take the square root of the second
+
+
+def _some_neurons(layer: Weights) -> Weights:
+    """The columns of the first neurons, a sixteenth of them, 16 at least."""
+    number = max(16, layer.b.shape[-1] // 16)
+    return jax.tree.map(lambda part: part[..., :number], layer)
+
+
 @pytree_dataclass
 @dataclasses.dataclass(frozen=True)
 class OptaxRule:
@@ -249,7 +343,12 @@ class OptaxRule:
         return Weights(W, b), state
 
 
-RULES: dict[str, Rule] = {"proximal": Proximal(), "adam": Adam(), "lion": Lion()}
+RULES: dict[str, Rule] = {
+    "proximal": Proximal(),
+    "adam": Adam(),
+    "lion": Lion(),
+    "prodigy": Prodigy(),
+}
 
 
 def resolve_rule(config: Any) -> None:
