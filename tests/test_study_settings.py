@@ -59,6 +59,13 @@ def test_numbers_are_scored_by_how_much_of_them_is_explained(tmp_path, capsys):
     assert all(0.5 < row["validation"]["1.0"][0] <= 1 for row in rows)
 
 
+def test_too_few_updates_for_estimated_rates_are_told(tmp_path, capsys):
+    data = DataConfig(limit=100, validation=0.2)
+    options = SettingsConfig(data, (2,), 8, 2, 99, factors=(1.0,), seeds=1, out=tmp_path)
+    assert settings.main(options) == 0
+    assert "99 updates in batches: as rates are estimated from 100 on" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -693,7 +693,7 @@ def test_the_rule_recommended_is_that_for_weights_that_are_late_or_not():
 
 def test_rates_are_estimated_where_there_are_updates_enough():
     recommended = partial(sweeps.recommended, network(11, 100), 32)
-    estimated, late = sweeps.Prodigy(updates=100, start=0.0002), sweeps.Lion(0.0002, 100)
+    estimated, late = sweeps.Prodigy(updates=100, start=0.0002), sweeps.Lion(0.0004, 100)
     assert recommended(updates=100).rule == estimated
     assert recommended(updates=99).rule == sweeps.Adam(0.002, 99)
     assert recommended(updates=100, stages=4).rule == late

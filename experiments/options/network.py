@@ -135,8 +135,8 @@ class SweepsConfig:
 
     rate: float | None = None
     """Learning rate of the rule; by default 1 over the sum of the hidden widths for Adam, 0.003 at
-    most, and a tenth of that for Lion.  Where it falls 2 over that sum, 0.01 at most.  For Prodigy
-    what its estimates are multiplied by, by default 1."""
+    most, and a tenth of that for Lion.  Where it falls 2 over that sum, 0.01 at most, and a fifth
+    of that for Lion.  For Prodigy what its estimates are multiplied by, by default 1."""
 
     cosine: int | None = None
     """After how many passes the rate, or over all samples the length of the steps, has fallen to

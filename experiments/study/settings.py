@@ -20,6 +20,7 @@ from experiments.runtime.compilation_cache import enable_compilation_cache
 from experiments.runtime.errors import usage_errors
 from experiments.runtime.interrupts import INTERRUPTED, stop_requests
 from experiments.study.options import SettingsConfig
+from pdadmm_jax.sweeps.config import FEWEST_UPDATES
 
 WAYS = {  # and the number that is changed
     "all samples": "penalty nu",
@@ -73,6 +74,12 @@ def main(options: SettingsConfig) -> int:
         f"hidden layers of {options.neurons}, {options.passes} passes over all samples, "
         f"{options.batch_passes} in batches of {options.batch}, {options.seeds} seed(s)"
     )
+    updates = options.batch_passes * -(-splits.samples // options.batch)
+    if updates < FEWEST_UPDATES:
+        measurement.show(
+            f"{updates} updates in batches: as rates are estimated from {FEWEST_UPDATES} on, one "
+            "rate is what is recommended"
+        )
     rows: list[Row] = []
     with stop_requests() as asked:
         for way in WAYS:

@@ -114,7 +114,7 @@ def check_config(config: Any) -> None:
 CLIPPING = 0.12  # of all layers together: an update changes what the network does by about a tenth
 LARGEST_RATE = 3e-3  # of Adam, where layers are few and narrow
 LARGEST_FALLING_RATE = 1e-2  # the same where the rate falls to 0
-FEWEST_UPDATES = 100  # from which on Prodigy's estimate, from a tenth of Adam's rate, is no loss
+FEWEST_UPDATES = 100  # from which on rates that are estimated lose nothing by their beginning
 
 
 def recommended(
@@ -131,11 +131,12 @@ def recommended(
     |---|---|---|---|
     | None | any | synchronous | ``Proximal(clipping=0.12 / layers)`` at nu = 30, or 2 x layers |
     | a number | 1 | synchronous | ``Prodigy`` at nu = 100; ``Adam`` without 100 ``updates`` |
-    | a number | several | streaming | ``Lion``, at a tenth of Adam's rate |
+    | a number | several | streaming | ``Lion`` at nu = 100 |
 
     Of 30 and twice the layers nu is the larger one, and 10 where steps fall to 0.  The rate of Adam
     is 1 over the sum of the hidden widths, at most 0.003; where it falls twice that sum's inverse,
-    at most 0.01.  Prodigy's estimates start from a tenth of it.
+    at most 0.01.  Prodigy's estimates start from a tenth of it.  Lion's rate is a tenth of Adam's,
+    a fifth where it falls.
 
     * A stiff nu, by which every layer's direction is that of the risk itself.
     * Over all samples, W by its own subproblem solved exactly near the old weights: along the
@@ -175,7 +176,7 @@ def recommended(
         "proximal": Proximal(clipping=CLIPPING / layers, updates=updates),
         "adam": Adam(rate, updates),
         "prodigy": Prodigy(updates=updates, start=rate / 10),
-        "lion": Lion(rate / 10, updates),
+        "lion": Lion(rate / (10 if updates is None else 5), updates),
     }
     estimated = updates is not None and updates >= FEWEST_UPDATES
     nu, rule = 100.0, "prodigy" if estimated else "adam"
