@@ -121,8 +121,9 @@ def test_the_recommended_settings_are_the_librarys():
         [cell.strip() for cell in row.split("|")[1:-1]] for row in table.strip().splitlines()[2:]
     ]
     widths = (4, *[400] * 4, 2)
-    for row, (batch, stages) in zip(rows, ((None, 1), (128, 1), (128, 4)), strict=True):
-        config = sweeps.recommended(widths, batch, stages)
+    cases = (None, 1, None), (128, 1, 100), (128, 1, 99), (128, 4, 100)
+    for row, (batch, stages, updates) in zip(rows, cases, strict=True):
+        config = sweeps.recommended(widths, batch, stages, updates=updates)
         assert float(row[1].split(",")[0]) == config.nu
         assert f'"{config.schedule}"' in row[3]
         name, numbers = re.findall(r"`(\w+)(?:\(([^)]*)\))?`", row[2])[0]
@@ -131,10 +132,11 @@ def test_the_recommended_settings_are_the_librarys():
             assert getattr(config.rule, field) == float(value)
     (share,) = re.findall(r"`clipping` is ([\d.]+) / layers", rows[0][2])
     assert sweeps.recommended(widths).rule.clipping == float(share) / 5
-    (most,) = re.findall(r"1 / sum of hidden widths, at most ([\d.]+)", rows[1][2])
+    (most,) = re.findall(r"1 / sum of hidden widths, at most ([\d.]+)", rows[2][2])
     assert sweeps.recommended(widths, 128).rule.rate == 1 / 1600
     assert sweeps.recommended((4, 8, 2), 128).rule.rate == float(most)
     assert sweeps.recommended(widths, 128, 4).rule.rate == 1 / 16000
+    assert sweeps.recommended(widths, 128, 4, updates=100).rule.rate == 2 / 1600 / 5
 
 
 def test_the_new_names_of_the_changelog_exist():
