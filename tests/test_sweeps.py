@@ -666,14 +666,14 @@ def test_what_another_rule_keeps_is_refused(stages):
             refused(complaint, call, state, data, used)
 
 
-@pytest.mark.parametrize("batch", [None, 12])
+@pytest.mark.parametrize(("batch", "updates"), [(None, None), (12, None), (12, 120), (None, 30)])
 @pytest.mark.parametrize("depth", [3, 20])
-def test_what_is_recommended_stays_finite_at_any_scale_of_targets(depth, batch):
+def test_what_is_recommended_stays_finite_at_any_scale_of_targets(depth, batch, updates):
     _, data = problem(3)
     widths = (*network(depth)[:-1], 1)
     for scale in (1e-3, 1e3, 1e6):
         targets = data._replace(y=scale * jnp.sin(5 * data.x[:, :1]))
-        config = sweeps.recommended(widths, batch, loss="squared_error")
+        config = sweeps.recommended(widths, batch, updates=updates, loss="squared_error")
         state = sweeps.init(jax.random.key(0), targets, widths, config)
         _, info = sweeps.run(state, targets, config, jax.random.key(1), steps=30)
         assert bool(info.finite.all()), scale
