@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.data.config import DataConfig
+from experiments.runtime.errors import UsageError
 from experiments.study import settings
 from experiments.study.options import SettingsConfig
 from pdadmm_jax import sweeps
@@ -64,6 +65,12 @@ def test_too_few_updates_for_estimated_rates_are_told(tmp_path, capsys):
     options = SettingsConfig(data, (2,), 8, 2, 99, factors=(1.0,), seeds=1, out=tmp_path)
     assert settings.main(options) == 0
     assert "99 updates in batches: as rates are estimated from 100 on" in capsys.readouterr().out
+
+
+def test_a_factor_beyond_numbers_is_refused(tmp_path):
+    options = SettingsConfig(layers=(2,), neurons=8, factors=(1e300, 1.0), seeds=1, out=tmp_path)
+    with pytest.raises(UsageError, match="nu is 1e\\+301, but float32 reaches"):
+        settings.main(options)
 
 
 @pytest.mark.parametrize(

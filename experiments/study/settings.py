@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -22,12 +23,24 @@ from experiments.runtime.interrupts import INTERRUPTED, stop_requests
 from experiments.study.options import SettingsConfig
 from pdadmm_jax.sweeps.config import FEWEST_UPDATES
 
-WAYS = {  # and the number that is changed
-    "all samples": "penalty nu",
-    "batches, estimated rates": "first estimate",
-    "batches, one rate": "rate",
+
+class Way(NamedTuple):
+    """A way to train.
+
+    Attributes:
+        rule: the update rule, by name.
+        changed: what the number is called that is multiplied by factors.
+    """
+
+    rule: str
+    changed: str
+
+
+WAYS = {
+    "all samples": Way("proximal", "penalty nu"),
+    "batches, estimated rates": Way("prodigy", "first estimate"),
+    "batches, one rate": Way("adam", "rate"),
 }
-RULES = dict(zip(WAYS, ("proximal", "prodigy", "adam"), strict=True))
 
 
 class Row(NamedTuple):
@@ -74,7 +87,7 @@ def main(options: SettingsConfig) -> int:
         f"hidden layers of {options.neurons}, {options.passes} passes over all samples, "
         f"{options.batch_passes} in batches of {options.batch}, {options.seeds} seed(s)"
     )
-    updates = options.batch_passes * -(-splits.samples // options.batch)
+    updates = _updates(options.batch_passes, splits.samples, options.batch)
     if updates < FEWEST_UPDATES:
         measurement.show(
             f"{updates} updates in batches: as rates are estimated from {FEWEST_UPDATES} on, one "
@@ -85,7 +98,8 @@ def main(options: SettingsConfig) -> int:
         for way in WAYS:
             for widths in shapes:
                 if not asked:
-                    rows.append(_row(way, widths, options, splits))
+                    with usage_errors():
+                        rows.append(_row(way, widths, options, splits))
             done = [row for row in rows if row.way == way]
             if done:
                 measurement.show(_table(way, done))
@@ -98,13 +112,12 @@ def main(options: SettingsConfig) -> int:
 
 def _row(way: str, widths: tuple[int, ...], options: SettingsConfig, splits: build.Splits) -> Row:
     """One network, with the number times every factor."""
-    samples = splits.samples
-    passes, batch = options.passes, None
-    if RULES[way] != "proximal":
-        passes, batch = options.batch_passes, min(options.batch, samples)
-    updates = passes * -(-samples // (batch or samples))
+    passes, batch, rule = options.passes, None, WAYS[way].rule
+    if rule != "proximal":
+        passes, batch = options.batch_passes, min(options.batch, splits.samples)
+    updates = _updates(passes, splits.samples, batch)
     loss = "squared_error" if splits.regression else "softmax_cross_entropy"
-    config = pdadmm.sweeps.recommended(widths, batch, updates=updates, loss=loss, rule=RULES[way])
+    config = pdadmm.sweeps.recommended(widths, batch, updates=updates, loss=loss, rule=rule)
     programs, found = Programs(), {}
     for factor in options.factors:
         found[factor] = [
@@ -113,6 +126,11 @@ def _row(way: str, widths: tuple[int, ...], options: SettingsConfig, splits: bui
         ]
     score = "R^2" if splits.regression else "accuracy"
     return Row(way, len(widths) - 1, number(config), score, found)
+
+
+def _updates(passes: int, samples: int, batch: int | None) -> int:
+    """Of the weights, in so many passes."""
+    return passes * math.ceil(samples / (batch or samples))
 
 
 def number(config: pdadmm.sweeps.Config) -> float:
@@ -151,13 +169,13 @@ def _score(
 
 
 def _table(way: str, rows: list[Row]) -> Table:
-    factors = rows[0].validation
+    factors, changed = rows[0].validation, WAYS[way].changed
     made = table(
         "layers",
-        WAYS[way],
+        changed,
         *(f"x {factor:g}" for factor in factors),
         "best - recommended",
-        title=f"\n{way}: held-out {rows[0].score}, %, at the recommended {WAYS[way]} times factors",
+        title=f"\n{way}: held-out {rows[0].score}, %, at the recommended {changed} times factors",
     )
     for row in rows:
         made.add_row(
