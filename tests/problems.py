@@ -23,7 +23,9 @@ def problem(widths, config, samples=40, seed=0, dtype=None):
     y = jnp.asarray(rng.integers(0, widths[-1], samples), jnp.int32)
     data = pdadmm.Data(x, y)
     # One program, where init would compile dozens.
-    start = jax.jit(lambda key, data: admm.init(key, data, widths, config))
+    start = jax.jit(
+        lambda key, data: admm.init(key, data, widths, config, initializer="orthogonal")
+    )
     return data, perturb(start(jax.random.key(seed), data), seed)
 
 

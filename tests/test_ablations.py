@@ -21,12 +21,16 @@ def test_every_axis_has_the_defaults_once_and_no_variant_twice():
         assert len(marked) == 1, axis
         settings = build.admm(NetworkConfig(), replace(MethodConfig(), **marked[0].method))
         assert settings == build.admm(NetworkConfig(), MethodConfig())
-        assert (marked[0].initializer, marked[0].shorter) == ("orthogonal", 0)
+        assert (marked[0].initializer, marked[0].shorter) == (None, 0)
         settings = {repr(replace(variant, name="")) for variant in variants}
         assert len(settings) == len({variant.name for variant in variants}) == len(variants)
         for variant in variants:
             build.admm(NetworkConfig(), replace(MethodConfig(), **variant.method))
             assert variant.initializer in build.INITIALIZERS
+
+
+def test_the_defaults_are_what_is_recommended():
+    assert build.admm(NetworkConfig(), MethodConfig()) == pdadmm.admm.recommended()
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pdadmm_jax as pdadmm
-from pdadmm_jax import sweeps
+from pdadmm_jax import admm, sweeps
 from tests.problems import refused
 
 KEY = jax.random.key(3)
@@ -59,6 +59,25 @@ def test_deep_networks_look_linear_where_that_is_of_use():
         r"'looks_linear', but f\(z\) - f\(-z\) of tanh is not linear: choose 'orthogonal'",
         lambda: pdadmm.random_params(KEY, (6, 8, 3), "looks_linear", activation="tanh"),
     )
+
+
+@pytest.mark.parametrize(
+    ("activation", "name", "share"),
+    [("relu", "looks_linear", 0.5), ("gelu", "looks_linear", 0.5), ("tanh", "orthogonal", 1.0)],
+)
+@pytest.mark.parametrize("depth", [3, 19, 60])
+def test_algorithm_1_begins_with_half_of_what_looks_linear(depth, activation, name, share):
+    """Unless other weights are asked for, or outputs would be smaller than a millionth."""
+    share = share if depth < 20 else max(share, 0.1 ** (6 / depth))
+    widths = (6, *[8] * (depth - 1), 3)
+    data = pdadmm.Data(jnp.ones((4, 6)), jnp.zeros(4, jnp.int32))
+    config = admm.Config(activation=activation)
+    expected = pdadmm.random_params(KEY, widths, name, activation=activation)
+    for given, scale in ((None, share), (name, 1.0)):
+        found = pdadmm.params(admm.init(KEY, data, widths, config, initializer=given))
+        for (W, b), (V, _) in zip(found, expected, strict=True):
+            np.testing.assert_allclose(W, scale * V, rtol=1e-6)
+            assert not b.any()
 
 
 @pytest.mark.parametrize(

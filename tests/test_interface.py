@@ -38,7 +38,10 @@ def test_the_same_arguments_in_the_same_order(name):
 
 
 def test_the_same_first_weights_and_the_same_fields():
-    weights = [pdadmm.params(started(algorithm)) for algorithm in CONFIGS]
+    weights = [
+        pdadmm.params(algorithm.init(KEY, DATA, WIDTHS, config, initializer="orthogonal"))
+        for algorithm, config in CONFIGS.items()
+    ]
     jax.tree.map(np.testing.assert_array_equal, *weights)
     shared = {"loss", "converged", "finite"}
     assert all(shared <= set(algorithm.Info._fields) for algorithm in CONFIGS)

@@ -10,6 +10,7 @@ import pytest
 
 import pdadmm_jax as pdadmm
 from pdadmm_jax import admm
+from pdadmm_jax.admm.solvers import UnitStep
 from pdadmm_jax.problems import activations
 from tests import reference
 from tests.problems import problem, refused, shard, to_variables, worst_difference
@@ -21,7 +22,7 @@ SHALLOW, EQUAL, UNEQUAL = (7, 6, 4), (7, 6, 6, 6, 4), (7, 9, 5, 5, 8, 4)
 SOLVERS = {
     "search": (admm.Search(start=0.05, growth=1.7), {"start": 0.05, "growth": 1.7}),
     "layer": (admm.LayerStep(), {}),
-    "unit": (admm.UnitStep(), {}),
+    "unit": (UnitStep(), {}),
 }
 
 
@@ -50,6 +51,13 @@ def test_relu_equals_the_oracle(widths, solver):
     config = admm.Config(nu=0.3, rho=0.7, p_solver=mine, W_solver=mine)
     kind = {"solver_p": solver, "solver_W": solver}
     worst = follow(widths, config, f="relu", risk="softmax", **kind, **numbers)
+    assert worst < 1e-9
+
+
+@pytest.mark.parametrize("widths", [EQUAL, UNEQUAL])
+def test_what_is_recommended_equals_the_oracle(widths):
+    kind = {"solver_p": "unit", "solver_W": "exact", "damping": 0.3, "proximal": 0.1}
+    worst = follow(widths, admm.recommended(), f="relu", risk="softmax", **kind)
     assert worst < 1e-9
 
 

@@ -14,6 +14,7 @@ import pytest
 import pdadmm_jax as pdadmm
 from pdadmm_jax import admm
 from pdadmm_jax.admm import updates
+from pdadmm_jax.admm.solvers import UnitStep
 from pdadmm_jax.problems import activations, losses
 from tests.problems import problem, refused
 
@@ -156,7 +157,7 @@ def test_wrong_configurations_are_refused():
     refused("nu is '0.1'", config, nu="0.1")
     refused(r"nu is -1\.0", config, nu=jnp.float32(-1))
     refused("activation is .*jit.*tanh.*of the kind Activation", config, activation=jnp.tanh)
-    refused("p_solver is <class", config, p_solver=admm.UnitStep)
+    refused("p_solver is <class", config, p_solver=UnitStep)
     refused("start is -2", admm.Search, start=-2.0)
     refused("damping is -1", admm.Exact, damping=-1.0)
     refused(r"smoothing is 1\.0", pdadmm.SoftmaxCrossEntropy, 1.0)
@@ -217,7 +218,7 @@ def test_targets_of_another_kind_are_refused_by_the_step():
 
 def test_updates_refuse_shapes_that_do_not_fit():
     p, W, b, z = X, jnp.ones((6, 4)), jnp.ones(4), jnp.ones((12, 4))
-    step = admm.UnitStep()
+    step = UnitStep()
     narrow = r"z has shape \(12, 3\), but the other arguments ask for \(12, 4\)"
     refused(narrow, updates.update_p, p, W, z, z[:, :3], p, p, 1.0, 1.0, step)
     refused(r"u_in has shape \(3, 6\)", updates.update_p, p, W, z, z, p, p[:3], 1.0, 1.0, step)

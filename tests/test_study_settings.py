@@ -11,7 +11,7 @@ from experiments.data.config import DataConfig
 from experiments.runtime.errors import UsageError
 from experiments.study import settings
 from experiments.study.options import SettingsConfig
-from pdadmm_jax import sweeps
+from pdadmm_jax import admm, sweeps
 from tests.commands import assert_refused
 
 
@@ -20,6 +20,10 @@ def test_a_factor_changes_the_number_that_it_is_about():
     assert settings.scaled(full, 3.0) == full.replace(nu=3 * full.nu)
     assert settings.scaled(batches, 3.0).rule == sweeps.Adam(3 * batches.rule.rate)
     assert settings.scaled(full, 1.0) == full
+    penalties = admm.recommended()
+    assert settings.scaled(penalties, 3.0) == penalties.replace(
+        nu=3 * penalties.nu, rho=3 * penalties.nu
+    )
     estimated = sweeps.recommended((4, 500, 500, 3), 32, updates=500)
     assert settings.number(estimated) == pytest.approx(2e-4)
     assert settings.scaled(estimated, 3.0).rule == sweeps.Prodigy(
@@ -32,11 +36,14 @@ def test_what_is_recommended_is_compared_with_the_best(tmp_path, capsys):
     options = SettingsConfig(**small, factors=(1.0, 1e4), out=tmp_path)
     assert settings.main(options) == 0
     (directory,) = tmp_path.iterdir()
-    full, estimated, batches = json.loads((directory / "settings.json").read_text())["rows"]
+    full, estimated, batches, penalties = json.loads((directory / "settings.json").read_text())[
+        "rows"
+    ]
     assert (full["way"], full["recommended"]) == ("all samples", 10)
     assert (estimated["recommended"], batches["recommended"]) == (0.001, 0.01)
     assert (batches["way"], batches["layers"]) == ("batches, one rate", 3)
-    for row in (full, estimated, batches):
+    assert (penalties["way"], penalties["recommended"]) == ("Algorithm 1", pytest.approx(0.1))
+    for row in (full, estimated, batches, penalties):
         well, badly = row["validation"]["1.0"], row["validation"]["10000.0"]
         assert min(well) > max(badly) + 0.2  # a crawl, and steps that are far too long
         assert row["gap"] == 0
@@ -62,7 +69,9 @@ def test_numbers_are_scored_by_how_much_of_them_is_explained(tmp_path, capsys):
 
 def test_too_few_updates_for_estimated_rates_are_told(tmp_path, capsys):
     data = DataConfig(limit=100, validation=0.2)
-    options = SettingsConfig(data, (2,), 8, 2, 99, factors=(1.0,), seeds=1, out=tmp_path)
+    options = SettingsConfig(
+        data, (2,), 8, 2, 99, iterations=2, factors=(1.0,), seeds=1, out=tmp_path
+    )
     assert settings.main(options) == 0
     assert "99 updates in batches: as rates are estimated from 100 on" in capsys.readouterr().out
 

@@ -26,9 +26,10 @@ import pdadmm_jax as pdadmm
 from experiments.algorithms.algorithm import Algorithm
 from pdadmm_jax._typing import Array, Float, Int, PRNGKeyArray
 from pdadmm_jax.admm import updates
+from pdadmm_jax.admm.solvers import UnitStep
 from pdadmm_jax.numerics.products import multiply
 
-SOLVER = pdadmm.admm.UnitStep()  # the smallest admissible step sizes, in closed form
+SOLVER = UnitStep()  # the smallest admissible step sizes, in closed form
 
 
 class Layer(NamedTuple):

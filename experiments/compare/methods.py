@@ -42,7 +42,7 @@ class Method(NamedTuple):
 
 def _admm(
     title: str,
-    solver: pdadmm.admm.Solver,
+    solver: pdadmm.admm.Solver | str,
     W_solver: pdadmm.admm.Solver | None = None,
     begins_with: int | None = None,
 ) -> Method:
@@ -114,10 +114,8 @@ def _dladmm(
 
 
 METHODS: Mapping[str, Method] = {
-    "pdadmm_exact": _admm(
-        "pdADMM, exact W", pdadmm.admm.UnitStep(), pdadmm.admm.Exact(damping=3.0), begins_with=2
-    ),
-    "pdadmm": _admm("pdADMM", pdadmm.admm.UnitStep()),
+    "pdadmm_exact": _admm("pdADMM, exact W", "unit", pdadmm.admm.Exact(damping=3.0), begins_with=2),
+    "pdadmm": _admm("pdADMM", "unit"),
     "pdadmm_search": _admm("pdADMM, search", pdadmm.admm.Search()),
     "sweeps": _sweeps("sweeps", "penalty", (1.0, 3.0, 10.0, 30.0, 100.0, 300.0), _sweeps_in_full),
     "sweeps_batches": _sweeps(

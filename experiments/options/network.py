@@ -38,9 +38,10 @@ class NetworkConfig:
     """Activation of the hidden layers."""
 
     initializer: InitializerName | None = None
-    """Distribution of the first weights: orthogonal times the square root of 2, by default up to 15
-    layers; looks_linear, by default from 16 on, which keeps deep networks linear until they learn;
-    He, Glorot, or 'paper', which is normal with deviation 0.1."""
+    """Distribution of the first weights: orthogonal times the square root of 2, for sweeps by
+    default up to 15 layers; looks_linear, their default from 16 on and half of it that of admm,
+    which keeps deep networks linear until they learn; He, Glorot, or 'paper', which is normal with
+    deviation 0.1."""
 
     residual_block: int = 0
     """Hidden layers of a residual block, from the second hidden layer on: at the end of a block
@@ -78,19 +79,20 @@ class MethodConfig:
     nu: float = 0.1
     """Penalty on z = p W + b and q = f(z)."""
 
-    rho: float = 0.5
-    """Penalty on p = q between layers; descent is certified above 4 nu (for ReLU)."""
+    rho: float = 0.1
+    """Penalty on p = q between layers, by default nu's; descent is certified above 4 nu (for ReLU
+    and a proximal weight of 1)."""
 
     mu: float = 0.0
     """Weight of the L2 penalty (mu/2) ||W||^2."""
 
-    proximal: float = 1.0
-    """Weight of the z-update's proximal term, in units of nu."""
+    proximal: float = 0.1
+    """Weight of the z-update's proximal term, in units of nu; 1 in the paper."""
 
     p_solver: SolverName = "unit"
     """Step of p: the paper's search, its closed form per layer or per sample, or an exact solve."""
 
-    w_solver: SolverName = "unit"
+    w_solver: SolverName = "exact"
     """Step of W: the paper's search, its closed form per layer or per neuron, or an exact solve."""
 
     search_start: float = 10.0
@@ -99,7 +101,7 @@ class MethodConfig:
     search_growth: float = 2.0
     """Factor between the ratios that 'search' tries."""
 
-    damping: float = 1e-4
+    damping: float = 0.3
     """Proximal weight of 'exact', relative to the mean curvature."""
 
     loss: LossName | None = None

@@ -44,7 +44,7 @@ def method_of(
     """The method of this name, with a learning rate."""
     mesh = _mesh_of(name, options)
     if name in ("admm", "admm_on_stages"):
-        config = admm.Config(nu=0.1, rho=0.5)
+        config = admm.recommended()
         start = partial(_init, admm.init, widths=widths, config=config, mesh=mesh)
         step = partial(_admm_pass, config=config)
         return Method(start, step, _itself, mesh, parts=False)

@@ -16,7 +16,12 @@ from experiments.algorithms.admm import ADMM
 from experiments.algorithms.loop import Programs, Schedule, TrainState, train
 from experiments.compare.results import plus_minus
 from experiments.data import load
-from experiments.options.network import MethodConfig, NetworkConfig, network_title
+from experiments.options.network import (
+    InitializerName,
+    MethodConfig,
+    NetworkConfig,
+    network_title,
+)
 from experiments.report.measurement import Measurement, table
 from experiments.runtime.compilation_cache import enable_compilation_cache
 from experiments.runtime.errors import usage_errors
@@ -32,14 +37,14 @@ class Variant:
     Attributes:
         name: what is changed.
         method: settings of the method.
-        initializer: of the first weights.
+        initializer: of the first weights; None for the default.
         shorter: hidden layers with which it begins, to be grown to all of them half-way; 0 for all
             at once, -1 for one less than all.
     """
 
     name: str
     method: Mapping[str, Any] = field(default_factory=dict)
-    initializer: str = "orthogonal"
+    initializer: InitializerName | None = None
     shorter: int = 0
 
     @property
@@ -57,27 +62,37 @@ AXES: dict[str, tuple[Variant, ...]] = {
     "step of p and W": (
         Variant("the paper's search", _solvers("search")),
         Variant("per layer", _solvers("layer")),
-        replace(DEFAULT, name="per sample and neuron *"),
-        Variant("exact W, steps of p", {"w_solver": "exact"}),
+        Variant("per sample and neuron", _solvers("unit")),
+        replace(DEFAULT, name="exact W, steps of p *"),
         Variant("exact p and W", _solvers("exact")),
+    ),
+    "damping of exact W": tuple(
+        Variant(f"{damping:g}{' *' if damping == 0.3 else ''}", {"damping": damping})
+        for damping in (1e-4, 0.03, 0.1, 0.3, 1.0, 3.0)
     ),
     "proximal term of z": (
         Variant("none", {"proximal": 0.0}),
-        replace(DEFAULT, name="1, the paper's *"),
+        replace(DEFAULT, name="0.1 *"),
+        Variant("1, the paper's", {"proximal": 1.0}),
         Variant("4", {"proximal": 4.0}),
     ),
-    "nu, with rho = 5 nu": tuple(
-        Variant(f"{nu:g}{' *' if nu == 0.1 else ''}", {"nu": nu, "rho": 5 * nu})
-        for nu in (1e-3, 1e-2, 0.1, 1.0, 10.0)
+    "nu = rho": tuple(
+        Variant(f"{nu:g}{' *' if nu == 0.1 else ''}", {"nu": nu, "rho": nu})
+        for nu in (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
     ),
-    "rho, with nu = 0.1": tuple(
-        Variant(f"{rho:g}{' *' if rho == 0.5 else ''}", {"rho": rho})
-        for rho in (0.02, 0.1, 0.5, 2.0, 10.0)
+    "rho, with nu = 0.1": (
+        *(
+            Variant(f"{rho:g}{' *' if rho == 0.1 else ''}", {"rho": rho})
+            for rho in (0.02, 0.1, 0.5, 2.0, 10.0)
+        ),
+        Variant("0.5, proximal term 1, certified", {"rho": 0.5, "proximal": 1.0}),
     ),
     "first weights": (
         Variant("He", initializer="he"),
         Variant("Glorot", initializer="glorot"),
-        replace(DEFAULT, name="orthogonal *"),
+        Variant("orthogonal", initializer="orthogonal"),
+        Variant("looks linear", initializer="looks_linear"),
+        replace(DEFAULT, name="half of looks linear *"),
         Variant("normal(0.1), the paper's", initializer="paper"),
     ),
     "depth, grown half-way": (

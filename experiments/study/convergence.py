@@ -152,7 +152,11 @@ def main(options: ConvergenceConfig) -> int:
 def _prepared(options: ConvergenceConfig, dtype: np.dtype) -> tuple[Problem, list[Setting]]:
     """The problem and the settings, without runs."""
     method = MethodConfig(
-        nu=options.nu, rho=options.nu, p_solver=options.solver, w_solver=options.solver
+        nu=options.nu,
+        rho=options.nu,
+        proximal=1.0,
+        p_solver=options.solver,
+        w_solver=options.solver,
     )
     own = build.admm(options.network, method)
     choices = {"paper": own, "certified": pdadmm.admm.certified(own)}

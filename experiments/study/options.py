@@ -51,10 +51,10 @@ class AblationsConfig:
 
 @dataclass(frozen=True)
 class SettingsConfig:
-    """Trains sweeps as recommended, and with numbers times factors, scored on held-out samples.
+    """Trains as recommended, and with numbers times factors, scored on held-out samples.
 
-    Over all samples the number is nu; in batches it is the first estimate of Prodigy's rates, or
-    the rate of Adam.
+    Over all samples the number is nu, of sweeps, or of Algorithm 1 with rho = nu; in batches it is
+    the first estimate of Prodigy's rates, or the rate of Adam.
 
     How far below the best factor the recommended settings are is what tuning would add to them.
     """
@@ -76,6 +76,9 @@ class SettingsConfig:
 
     batch: int = 128
     """Samples of a batch."""
+
+    iterations: int = 100
+    """Iterations of Algorithm 1, where nu = rho is changed."""
 
     factors: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     """What the recommended number is multiplied by; 1 among them."""

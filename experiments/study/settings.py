@@ -12,6 +12,7 @@ from rich.table import Table
 
 import pdadmm_jax as pdadmm
 from experiments import build
+from experiments.algorithms.admm import ADMM
 from experiments.algorithms.loop import Programs, Schedule, TrainState, train
 from experiments.algorithms.sweeps import SWEEPS
 from experiments.compare.results import plus_minus
@@ -23,16 +24,18 @@ from experiments.runtime.interrupts import INTERRUPTED, stop_requests
 from experiments.study.options import SettingsConfig
 from pdadmm_jax.sweeps.config import FEWEST_UPDATES
 
+Config = pdadmm.admm.Config | pdadmm.sweeps.Config
+
 
 class Way(NamedTuple):
     """A way to train.
 
     Attributes:
-        rule: the update rule, by name.
+        rule: the update rule of sweeps, by name; None for Algorithm 1.
         changed: what the number is called that is multiplied by factors.
     """
 
-    rule: str
+    rule: str | None
     changed: str
 
 
@@ -40,6 +43,7 @@ WAYS = {
     "all samples": Way("proximal", "penalty nu"),
     "batches, estimated rates": Way("prodigy", "first estimate"),
     "batches, one rate": Way("adam", "rate"),
+    "Algorithm 1": Way(None, "penalty nu = rho"),
 }
 
 
@@ -85,7 +89,8 @@ def main(options: SettingsConfig) -> int:
     measurement.show(
         f"{dataset.name}: {splits.samples} training samples, {len(dataset.y_validation)} held out; "
         f"hidden layers of {options.neurons}, {options.passes} passes over all samples, "
-        f"{options.batch_passes} in batches of {options.batch}, {options.seeds} seed(s)"
+        f"{options.batch_passes} in batches of {options.batch}, {options.iterations} iterations of "
+        f"Algorithm 1, {options.seeds} seed(s)"
     )
     updates = _updates(options.batch_passes, splits.samples, options.batch)
     if updates < FEWEST_UPDATES:
@@ -112,12 +117,8 @@ def main(options: SettingsConfig) -> int:
 
 def _row(way: str, widths: tuple[int, ...], options: SettingsConfig, splits: build.Splits) -> Row:
     """One network, with the number times every factor."""
-    passes, batch, rule = options.passes, None, WAYS[way].rule
-    if rule != "proximal":
-        passes, batch = options.batch_passes, min(options.batch, splits.samples)
-    updates = _updates(passes, splits.samples, batch)
     loss = "squared_error" if splits.regression else "softmax_cross_entropy"
-    config = pdadmm.sweeps.recommended(widths, batch, updates=updates, loss=loss, rule=rule)
+    config, passes = _recommended(WAYS[way].rule, widths, options, splits.samples, loss)
     programs, found = Programs(), {}
     for factor in options.factors:
         found[factor] = [
@@ -128,20 +129,38 @@ def _row(way: str, widths: tuple[int, ...], options: SettingsConfig, splits: bui
     return Row(way, len(widths) - 1, number(config), score, found)
 
 
+def _recommended(
+    rule: str | None, widths: tuple[int, ...], options: SettingsConfig, samples: int, loss: str
+) -> tuple[Config, int]:
+    """The settings that are recommended, and the passes."""
+    if rule is None:
+        return pdadmm.admm.recommended(loss=loss), options.iterations
+    passes, batch = options.passes, None
+    if rule != "proximal":
+        passes, batch = options.batch_passes, min(options.batch, samples)
+    updates = _updates(passes, samples, batch)
+    recipe = pdadmm.sweeps.recommended(widths, batch, updates=updates, loss=loss, rule=rule)
+    return recipe, passes
+
+
 def _updates(passes: int, samples: int, batch: int | None) -> int:
     """Of the weights, in so many passes."""
     return passes * math.ceil(samples / (batch or samples))
 
 
-def number(config: pdadmm.sweeps.Config) -> float:
-    """What is changed: nu over all samples; in batches the first estimate of rates, or the rate."""
+def number(config: Config) -> float:
+    """What is changed: nu of all samples, in batches the first estimate of rates or the rate."""
+    if isinstance(config, pdadmm.admm.Config) or config.batch is None:
+        return float(config.nu)
     rule: Any = config.rule
-    return float(config.nu if config.batch is None else getattr(rule, _field(rule)))
+    return float(getattr(rule, _field(rule)))
 
 
-def scaled(config: pdadmm.sweeps.Config, factor: float) -> pdadmm.sweeps.Config:
-    """The settings with that number times a factor."""
+def scaled(config: Config, factor: float) -> Config:
+    """The settings with that number times a factor; of Algorithm 1 rho too."""
     changed = factor * number(config)
+    if isinstance(config, pdadmm.admm.Config):
+        return config.replace(nu=changed, rho=changed)
     if config.batch is None:
         return config.replace(nu=changed)
     rule: Any = config.rule
@@ -153,7 +172,7 @@ def _field(rule: pdadmm.sweeps.Rule) -> str:
 
 
 def _score(
-    config: pdadmm.sweeps.Config,
+    config: Config,
     widths: tuple[int, ...],
     seed: int,
     passes: int,
@@ -162,9 +181,20 @@ def _score(
 ) -> float:
     start, order = jax.random.split(jax.random.key(seed))
     data = splits.solved
-    state = TrainState(pdadmm.sweeps.init(start, data, widths, config), config)
+    if isinstance(config, pdadmm.admm.Config):
+        algorithm, first = ADMM, pdadmm.admm.init(start, data, widths, config)
+    else:
+        algorithm, first = SWEEPS, pdadmm.sweeps.init(start, data, widths, config)
     schedule = Schedule(passes, passes, passes)
-    *_, last = train(SWEEPS, state, data, order, schedule, splits.of("validation"), programs)
+    *_, last = train(
+        algorithm,
+        TrainState(first, config),
+        data,
+        order,
+        schedule,
+        splits.of("validation"),
+        programs,
+    )
     return last.scores["validation"][1]
 
 

@@ -16,7 +16,7 @@ COLOURS = BLUE, ORANGE, GREEN, PURPLE, SKY
 
 def figure(rows: list[Row]) -> Figure:
     """Error on held-out samples: a line per network, dots for seeds, one panel per way."""
-    drawing = Figure(figsize=(12, 4), dpi=110, layout="constrained")
+    drawing = Figure(figsize=(4 * len(WAYS), 4), dpi=110, layout="constrained")
     panels = drawing.subplots(1, len(WAYS), sharey=True)
     for axes, (way, (_, name)) in zip(panels, WAYS.items(), strict=True):
         own = [row for row in rows if row.way == way]

@@ -1,6 +1,6 @@
 """Algorithm 1 of the paper: pdADMM, whose iterations keep all auxiliary variables.
 
-    config = admm.Config(nu=0.1, rho=0.5)
+    config = admm.recommended()
     state = admm.init(key, data, widths, config)
     state, info = admm.step(state, data, config)            # one iteration
     state, info = admm.run(state, data, config, steps=100)  # many in one dispatch
@@ -8,7 +8,7 @@
 ``pdadmm_jax.sweeps`` has the same functions for the recommended recipe.
 """
 
-from pdadmm_jax.admm.config import Config, paper
+from pdadmm_jax.admm.config import Config, paper, recommended
 from pdadmm_jax.admm.drift import refresh
 from pdadmm_jax.admm.grid import Grid
 from pdadmm_jax.admm.growth import grow
@@ -23,7 +23,6 @@ from pdadmm_jax.admm.solvers import (
     Search,
     Solver,
     SolverStep,
-    UnitStep,
 )
 from pdadmm_jax.admm.start import abstract, from_params, init
 from pdadmm_jax.admm.state import ShardedState, State
@@ -41,7 +40,6 @@ __all__ = [
     "Solver",
     "SolverStep",
     "State",
-    "UnitStep",
     "abstract",
     "certificate",
     "certified",
@@ -49,6 +47,7 @@ __all__ = [
     "grow",
     "init",
     "paper",
+    "recommended",
     "refresh",
     "reshard",
     "run",

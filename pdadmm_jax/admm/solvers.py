@@ -147,10 +147,11 @@ class Exact:
     descent.
 
     Attributes:
-        damping: relative weight of the proximal term; at 0 there is none but for rounding.
+        damping: relative weight of the proximal term; at 0 there is none but for rounding.  By the
+            default W learns best.
     """
 
-    damping: Number = 1e-4
+    damping: Number = 0.3
 
     def __post_init__(self) -> None:
         damping = checked_number("damping", self.damping, above=0.0, allowed=True)

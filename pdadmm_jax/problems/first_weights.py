@@ -77,7 +77,7 @@ def random_params(
     f: Activation = resolved("activation", activation, Activation, ACTIVATIONS)
     depth, slope = len(widths) - 1, 0.0
     if initializer == "looks_linear" or (initializer is None and depth >= DEEP):
-        slope = _slope_of_pairs(f)
+        slope = slope_of_pairs(f)
     if initializer is None:
         initializer = "looks_linear" if slope else "orthogonal"
     if not callable(initializer) and initializer not in INITIALIZERS:
@@ -109,7 +109,7 @@ def random_params(
     return weights
 
 
-def _slope_of_pairs(f: Activation) -> float:
+def slope_of_pairs(f: Activation) -> float:
     """c where f(z) - f(-z) = c z and f is no odd function; else 0.
 
     Neurons of opposite z are of use together only if f(z) and f(-z) differ by more than a sign.
