@@ -31,6 +31,7 @@ SMALL = (
 def test_values_that_blow_up_at_once_are_named(tmp_path, capsys):
     """The largest penalties float32 can hold: products overflow in the first iteration."""
     options = ("--method.nu", 1e38, "--method.rho", 3e38, "--iterations", 50)
+    options += ("--method.w-solver", "unit")
     assert train(*SMALL, *options, "--out", tmp_path / "runs") == 1
     out, err = capsys.readouterr()
     assert "error: values ceased to be finite at iteration 1: q of layer 2" in out

@@ -100,7 +100,7 @@ def test_initialisers_are_jaxs():
     small = admm.init(
         KEY, DATA, (6, 50, 50, 3), CONFIG, initializer=jax.nn.initializers.normal(0.01)
     )
-    large = admm.init(KEY, DATA, (6, 50, 50, 3), CONFIG)
+    large = admm.init(KEY, DATA, (6, 50, 50, 3), CONFIG, initializer="orthogonal")
     assert 0.005 < float(jnp.std(small.layers[1].W)) < 0.015
     assert 0.15 < float(jnp.std(large.layers[1].W)) < 0.25  # sqrt(2) orthogonal: sqrt(2 / 50)
 

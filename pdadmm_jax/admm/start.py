@@ -59,7 +59,6 @@ from pdadmm_jax.problems.first_weights import (
 )
 from pdadmm_jax.problems.problem import at_precision_of
 
-
 SMALLEST_OUTPUTS = 1e-6  # of the first forward pass, as a share of its inputs
 
 
