@@ -133,6 +133,7 @@ def test_processes_sweep_as_one_does(tmp_path, schedule):
 @pytest.mark.slow
 def test_processes_name_what_blows_up(tmp_path):
     options = ("--method.nu", 1e38, "--method.rho", 3e38, "--iterations", 50)
+    options += ("--method.w-solver", "unit", "--network.initializer", "orthogonal")
     code, screen, directory = together(tmp_path, *options)
     assert code == 1
     assert "error: values ceased to be finite at iteration 1: q of layer 2" in screen

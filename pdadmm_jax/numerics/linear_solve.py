@@ -45,6 +45,7 @@ def solve(
     return multiply(inverse.T, multiply(inverse, right))
 
 
+@jax.custom_batching.sequential_vmap
 def inverse_factor(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The inverse of the lower Cholesky factor; NaN for a matrix that is not positive definite."""
     n = len(matrix)
