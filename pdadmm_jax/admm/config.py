@@ -94,7 +94,7 @@ def recommended(**changes: Any) -> Config:
       the directions of large curvature alone; solved without a proximal term, W takes away the
       residuals that p, z and q of the other layers learn from.
     * A small proximal term of z, by which z goes nearly as far as its subproblem says.
-    * rho = nu, as in the paper.  Accuracy hardly depends on nu between 0.001 and 1.
+    * rho = nu, as in the paper.  Accuracy hardly depends on nu between 0.003 and 3.
 
     First weights count for as much (``init``).  These penalties lie outside of the certified
     region; ``certified`` moves rho into it.

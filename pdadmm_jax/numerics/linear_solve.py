@@ -45,6 +45,8 @@ def solve(
     return multiply(inverse.T, multiply(inverse, right))
 
 
+# One matrix after the other: on CPUs, LAPACK's calls for a batch of them within a loop have been
+# seen to wait for each other for ever.
 @jax.custom_batching.sequential_vmap
 def inverse_factor(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The inverse of the lower Cholesky factor; NaN for a matrix that is not positive definite."""
