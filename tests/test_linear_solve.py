@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,3 +32,29 @@ def test_a_system_that_rounding_makes_indefinite_gets_a_larger_ridge():
     np.testing.assert_allclose(p @ found, jnp.ones((4, 3)), rtol=1e-2)
     nothing = linear_solve.solve(jnp.zeros((70, 70)), jnp.float32(0), jnp.zeros((70, 2)))
     assert not nothing.any()
+
+
+STACKED = """
+import jax, jax.numpy as jnp
+from pdadmm_jax.numerics.linear_solve import solve
+
+matrices = 2.0 * jnp.stack([jnp.eye(500)] * 8)
+once = jax.vmap(lambda matrix, right: solve(matrix, jnp.float32(1), right))
+many = jax.jit(lambda right: jax.lax.fori_loop(0, 5, lambda _, x: once(matrices, x), right))
+print(float(many(jnp.ones((8, 500, 500)))[0, 0, 0] * 3**5))
+"""
+
+
+@pytest.mark.slow
+def test_stacked_systems_within_a_loop_end_with_the_threads_that_users_have():
+    unset = ("XLA_FLAGS", "PJRT_NPROC", "JAX_NUM_CPU_DEVICES", "OPENBLAS_NUM_THREADS")
+    surroundings = {name: value for name, value in os.environ.items() if name not in unset}
+    done = subprocess.run(
+        [sys.executable, "-c", STACKED],
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert float(done.stdout) == pytest.approx(1, rel=2e-3)  # the least ridge
