@@ -306,8 +306,9 @@ def _loss(method: MethodConfig) -> pdadmm.Loss | str:
 
 
 def _solver(name: SolverName, method: MethodConfig) -> pdadmm.admm.Solver | str:
-    if name == "search":
-        return pdadmm.admm.Search(method.search_start, method.search_growth)
-    if name == "exact":
-        return pdadmm.admm.Exact(method.damping)
-    return name
+    # Both are made whichever is asked for, so that wrong numbers are refused in any case.
+    made: dict[SolverName, pdadmm.admm.Solver] = {
+        "search": pdadmm.admm.Search(method.search_start, method.search_growth),
+        "exact": pdadmm.admm.Exact(method.damping),
+    }
+    return made.get(name, name)

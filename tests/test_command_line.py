@@ -137,6 +137,8 @@ def test_the_run_directory_says_how_it_came_about(trained):
         (["--growth.at", 900], "growth.at has 900"),
         (["--growth.at", 5, "--network.activation", "tanh"], "a network with tanh"),
         (["--method.certified", "--method.proximal", 0], "proximal is 0"),
+        (["--method.w-solver", "unit", "--method.damping", "nan"], "damping is nan, but has to be"),
+        (["--method.search-growth", "nan"], "growth is nan, but has to be"),
         (["--out", "/proc/nowhere"], "choose another with --out"),
         (
             ["--data.name", "mnist", "--data.prepared", "/nowhere", "--data.no-download"],
