@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,6 +24,27 @@ def test_systems_are_solved_by_halves(n):
     found = linear_solve.solve(jnp.asarray(p.T @ p), ridge, jnp.asarray(right))
     expected = np.linalg.solve(p.T @ p + ridge * np.eye(n), right)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("n", [1, 33, 301])
+def test_solutions_have_forward_derivatives_and_values_that_reverse_mode_knows(n):
+    """d(A^-1 b) = -A^-1 dA A^-1 b, stacked or not; A's own value depends on no derivative."""
+    rng = np.random.default_rng(n)
+    p, change, right = rng.normal(size=(n + 3, n)), rng.normal(size=(n, n)), rng.normal(size=(n, 2))
+    matrix, change, ridge = p.T @ p / n + np.eye(n), change + change.T, jnp.asarray(0.1)
+
+    def solved(step):
+        return linear_solve.solve(matrix + step * change, ridge, jnp.asarray(right))
+
+    found, derivative = jax.jvp(solved, (0.0,), (1.0,))
+    system = matrix + 0.1 * np.eye(n)
+    expected = -np.linalg.solve(system, change @ np.linalg.solve(system, right))
+    np.testing.assert_allclose(derivative, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
+    steps = jnp.asarray([0.0, 0.01])
+    _, stacked = jax.jvp(jax.vmap(solved), (steps,), (jnp.ones(2),))
+    np.testing.assert_allclose(stacked[0], derivative, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(jax.linearize(solved, 0.0)[0], found, rtol=1e-12)
 
 
 def test_a_system_that_rounding_makes_indefinite_gets_a_larger_ridge():

@@ -45,18 +45,36 @@ def solve(
     return multiply(inverse.T, multiply(inverse, right))
 
 
-# One matrix after the other: on CPUs, LAPACK's calls for a batch of them within a loop have been
-# seen to wait for each other for ever.
-@jax.custom_batching.sequential_vmap
+@jax.custom_jvp
 def inverse_factor(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The inverse of the lower Cholesky factor; NaN for a matrix that is not positive definite."""
+    """The inverse of the lower Cholesky factor; NaN for a matrix that is not positive definite.
+
+    Its derivative is written out: JAX 0.7's reverse mode takes values from `sequential_vmap` for
+    unknown ones as soon as tangents pass through it.
+    """
+    return _one_after_the_other(matrix)
+
+
+@inverse_factor.defjvp
+def _derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # From L L' = A, with M = L^-1: M dA M' = M dL + (M dL)', where M dL is lower triangular.
+    inverse, (change,) = inverse_factor(*primals), tangents
+    whole = multiply(inverse, multiply(change, inverse.T))
+    lower = jnp.tril(whole) - jnp.diag(jnp.diag(whole)) / 2
+    return inverse, -multiply(lower, inverse)
+
+
+# On CPUs, LAPACK's calls for a batch of matrices within a loop have been seen to wait for each
+# other for ever.
+@jax.custom_batching.sequential_vmap
+def _one_after_the_other(matrix: Array) -> Array:
     n = len(matrix)
     if n <= FACTORED:
         return _inverse_of_lower(jnp.linalg.cholesky(matrix))
     half = n // 2
-    upper = inverse_factor(matrix[:half, :half])
+    upper = _one_after_the_other(matrix[:half, :half])
     across = multiply(matrix[half:, :half], upper.T)
-    lower = inverse_factor(matrix[half:, half:] - multiply(across, across.T))
+    lower = _one_after_the_other(matrix[half:, half:] - multiply(across, across.T))
     return _joined(upper, across, lower)
 
 
