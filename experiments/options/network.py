@@ -39,7 +39,7 @@ class NetworkConfig:
 
     initializer: InitializerName | None = None
     """Distribution of the first weights: orthogonal times the square root of 2, for sweeps by
-    default up to 15 layers; looks_linear, their default from 16 on and half of it that of admm,
+    default up to 7 layers; looks_linear, their default from 8 on and half of it that of admm,
     which keeps deep networks linear until they learn; He, Glorot, or 'paper', which is normal with
     deviation 0.1."""
 

@@ -31,7 +31,7 @@ Initializer = Callable[[PRNGKeyArray, tuple[int, int], Any], Array]
 InitializerLike = Initializer | str | None  # a function, the name of one of ours, or the default
 
 INITIALIZERS = ("orthogonal", "looks_linear")
-DEEP = 16  # layers from which "looks_linear" is the default
+DEEP = 8  # layers from which "looks_linear" is the default
 
 
 @isolated_with_transfers
@@ -56,7 +56,7 @@ def random_params(
         key: PRNG key.
         widths: (features, hidden, ..., outputs).
         initializer: "orthogonal", "looks_linear", or one of ``jax.nn.initializers`` or alike,
-            called for each layer; the paper has ``normal(0.1)``.  By default "looks_linear" from 16
+            called for each layer; the paper has ``normal(0.1)``.  By default "looks_linear" from 8
             layers on, where f(z) - f(-z) is linear, as that of ReLU and its smooth relatives is,
             and "orthogonal" for other networks.
         dtype: of the weights.
