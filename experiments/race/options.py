@@ -28,6 +28,9 @@ MethodName = Literal[
 ]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 ON_ONE: tuple[MethodName, ...] = ("adam", "sweeps", "admm")  # process; the others are on several
+# Of the schedules that wait, back-propagation's 1F1B and the sweeps' own are raced by default.
+ON_REQUEST: tuple[MethodName, ...] = ("gpipe", "zb_h1", "sweeps_zero_bubble")
+BY_DEFAULT = tuple(name for name in METHODS if name not in ON_REQUEST)
 RuleName = Literal["adam", "adamw", "lion", "muon"]
 
 
@@ -55,7 +58,7 @@ class RaceConfig:
     accuracy: float = 97.0
     """Test accuracy in percent that ends the race."""
 
-    seconds: float = 1.0
+    seconds: float = 0.6
     """Seconds of training after which a method gives up."""
 
     parts: int = 1
@@ -76,8 +79,9 @@ class RaceConfig:
     processes: int = 2
     """Processes of the methods that take several."""
 
-    methods: tuple[MethodName, ...] = METHODS
-    """Methods to race."""
+    methods: tuple[MethodName, ...] = BY_DEFAULT
+    """Methods to race; of the schedules that wait gpipe, zb_h1 and sweeps_zero_bubble only if they
+    are named here."""
 
     predict: bool = True
     """Predict the race on 4 to 64 accelerators too; streaming is trained on virtual devices for
