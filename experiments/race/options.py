@@ -30,7 +30,7 @@ METHODS: tuple[MethodName, ...] = get_args(MethodName)
 ON_ONE: tuple[MethodName, ...] = ("adam", "sweeps", "admm")  # process; the others are on several
 # Of the schedules that wait, back-propagation's 1F1B and the sweeps' own are raced by default.
 ON_REQUEST: tuple[MethodName, ...] = ("gpipe", "zb_h1", "sweeps_zero_bubble")
-BY_DEFAULT = tuple(name for name in METHODS if name not in ON_REQUEST)
+BY_DEFAULT: tuple[MethodName, ...] = tuple(name for name in METHODS if name not in ON_REQUEST)
 RuleName = Literal["adam", "adamw", "lion", "muon"]
 
 
