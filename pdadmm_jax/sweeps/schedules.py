@@ -300,7 +300,8 @@ def _without_waiting(
 
     # What moves within a step does so in the first one of each batch.
     function = one_batch_within if late and blocks < round_trip else one_batch
-    return lax.scan(function, carry, batches.rows, unroll=2 if late else 1)
+    # Two batches at a time: else XLA copies what the rule keeps, or the weights, once a batch.
+    return lax.scan(function, carry, batches.rows, unroll=2)
 
 
 def _passed(saved: Saved, r: Array) -> Passed:
