@@ -159,7 +159,7 @@ def test_an_answer_is_remembered_by_a_resumed_run(tmp_path, capsys):
 @pytest.mark.slow
 def test_rho_is_not_raised_for_ever(tmp_path, capsys):
     options = ("--divergence.answer", "return", "--divergence.raised", 1.001)
-    options += ("--divergence.times", 2, "--iterations", 60, "--divergence.factor", 1.2)
+    options += ("--divergence.times", 2, "--iterations", 60, "--divergence.factor", 1.05)
     options += ("--evaluate-every", 2, "--checkpoint.every", 2)
     assert train(*DIVERGING, *options, "--out", tmp_path) == 1
     out = capsys.readouterr().out
