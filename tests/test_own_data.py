@@ -85,6 +85,18 @@ def test_a_table_is_learnt_by_regression(houses, tmp_path):
     assert (directory / "training.png").stat().st_size > 10_000
 
 
+def test_a_regression_over_all_samples_is_told_of_steps_that_fall(houses, tmp_path):
+    words = ("--data.file", houses, "--data.standardise", *SMALL, "--algorithm", "sweeps")
+    words += ("--iterations", 20, "--out", tmp_path)
+    code, out, err = run("train", *words)
+    assert code == 0, err
+    assert "steps that fall (--sweeps.cosine 20 " in " ".join(out.split())
+    for chosen in (("--sweeps.cosine", 20), ("--sweeps.nu", 100), ("--sweeps.batch", 16)):
+        code, out, err = run("train", *words, *chosen)
+        assert code == 0, err
+        assert "steps that fall" not in out
+
+
 def test_what_a_prediction_needs_is_kept(houses, tmp_path):
     """From weights.npz, and samples as they are in the file, the numbers of the summary."""
     words = ("--data.file", houses, "--data.standardise", *SMALL, "--iterations", 20)
