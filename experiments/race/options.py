@@ -28,8 +28,9 @@ MethodName = Literal[
 ]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 ON_ONE: tuple[MethodName, ...] = ("adam", "sweeps", "admm")  # process; the others are on several
-# Of the schedules that wait, back-propagation's 1F1B and the sweeps' own are raced by default.
-ON_REQUEST: tuple[MethodName, ...] = ("gpipe", "zb_h1", "sweeps_zero_bubble")
+# Of the schedules that wait, back-propagation's 1F1B and the sweeps' own are raced by default, and
+# Algorithm 1 on one process.
+ON_REQUEST: tuple[MethodName, ...] = ("gpipe", "zb_h1", "sweeps_zero_bubble", "admm_on_stages")
 BY_DEFAULT: tuple[MethodName, ...] = tuple(name for name in METHODS if name not in ON_REQUEST)
 RuleName = Literal["adam", "adamw", "lion", "muon"]
 
@@ -80,8 +81,8 @@ class RaceConfig:
     """Processes of the methods that take several."""
 
     methods: tuple[MethodName, ...] = BY_DEFAULT
-    """Methods to race; of the schedules that wait gpipe, zb_h1 and sweeps_zero_bubble only if they
-    are named here."""
+    """Methods to race; gpipe, zb_h1, sweeps_zero_bubble and admm_on_stages, Algorithm 1 on several
+    processes, only if they are named here."""
 
     predict: bool = True
     """Predict the race on 4 to 64 accelerators too; streaming is trained on virtual devices for
