@@ -64,18 +64,20 @@ def _derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, A
     return inverse, -multiply(lower, inverse)
 
 
-# On CPUs, LAPACK's calls for a batch of matrices within a loop have been seen to wait for each
-# other for ever.
-@jax.custom_batching.sequential_vmap
-def _one_after_the_other(matrix: Array) -> Array:
+def _by_halves(matrix: Array) -> Array:
     n = len(matrix)
     if n <= FACTORED:
         return _inverse_of_lower(jnp.linalg.cholesky(matrix))
     half = n // 2
-    upper = _one_after_the_other(matrix[:half, :half])
+    upper = _by_halves(matrix[:half, :half])
     across = multiply(matrix[half:, :half], upper.T)
-    lower = _one_after_the_other(matrix[half:, half:] - multiply(across, across.T))
+    lower = _by_halves(matrix[half:, half:] - multiply(across, across.T))
     return _joined(upper, across, lower)
+
+
+# On CPUs, LAPACK's calls for a batch of matrices within a loop have been seen to wait for each
+# other for ever.
+_one_after_the_other = jax.custom_batching.sequential_vmap(_by_halves)
 
 
 def _inverse_of_lower(factor: Array) -> Array:
