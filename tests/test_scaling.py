@@ -228,7 +228,8 @@ def test_sweeps_scaling_measures_every_schedule(tmp_path):
     assert code == 0, err
     (directory,) = tmp_path.iterdir()
     found = json.loads((directory / "scaling.json").read_text())["measured"]
-    assert set(found["seconds"]) == {"alone", "blocks", *WAYS}
+    assert set(found["seconds"]) == {"alone", "blocks", "limit", *WAYS}
     assert set(found["model"]) == set(WAYS)
+    assert all(name in out for name in ("1 process", "of the limit", "one batch late"))
     assert all(value > 0 for value in (*found["seconds"].values(), *found["model"].values()))
     assert out.count("PREDICTED, not measured") == len(HARDWARE) + 1

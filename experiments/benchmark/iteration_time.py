@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import lax
 
 import pdadmm_jax as pdadmm
 from experiments import build
@@ -71,7 +72,7 @@ def measure(options: TimeConfig, mesh: Any) -> Timing:
     """Times runs of a few iterations, after one that warms up."""
     algorithm: Any = pdadmm.admm if options.batch is None else pdadmm.sweeps
     if options.batch is None:
-        config: Any = pdadmm.admm.Config()
+        config: Any = pdadmm.admm.Config(loss=options.loss)
     else:
         config = pdadmm.sweeps.recommended(
             options.widths,
@@ -80,6 +81,7 @@ def measure(options: TimeConfig, mesh: Any) -> Timing:
             schedule=options.schedule,
             microbatches=options.microbatches,
             block=options.block,
+            loss=options.loss,
         )
     state, data = problem(options, config, mesh, options.mesh.message_dtype)
     run = jax.jit(partial(algorithm.run, steps=options.iterations), donate_argnums=0)
@@ -92,11 +94,15 @@ def measure(options: TimeConfig, mesh: Any) -> Timing:
         seconds.append((time.perf_counter() - begin) / options.iterations)
     once = jax.jit(algorithm.step).lower(state, data, config).compile().as_text() or ""
     sent = [one for one in messages(once) if one.kind == "collective-permute"]
+    message_seconds = 0.0
+    if sent:
+        swapped = options.batch is not None
+        message_seconds = time_message(state.placement, sent[0].bytes, at_once=swapped)
     done = products(once)
     return Timing(
         seconds=float(np.median(seconds[1:])),
         slowest=max(seconds[1:]),
-        message_seconds=time_message(state.placement, sent[0].bytes) if sent else 0.0,
+        message_seconds=message_seconds,
         message_bytes=sent[0].bytes if sent else 0,
         messages=len(sent),
         always=done.always,
@@ -134,19 +140,31 @@ def problem(
     return state, jax.tree.map(jax.numpy.asarray, data)
 
 
-def time_message(placement: Placement, size: int, repeats: int = 20) -> float:
-    """Seconds that messages of so many bytes take which nothing hides, one up and one down."""
+def time_message(placement: Placement, size: int, *, at_once: bool) -> float:
+    """Seconds that messages of so many bytes take which nothing hides, one up and one down.
+
+    Exchanges follow each other in one program, as those of a pass do.
+
+    Args:
+        placement: of the stages.
+        size: bytes of a message.
+        at_once: whether two stages swap theirs, as in sweeps.
+    """
+    exchanges, repeats = 20, 5
     shape = placement.plan.stages, shards(placement.mesh), size // 4
 
     @jax.jit
-    def exchange(number: jax.Array) -> Any:
-        return exchange_once(jax.numpy.full(shape, number), placement)
+    def exchanged(number: jax.Array) -> Any:
+        def exchange(sent: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return jax.numpy.maximum(*exchange_once(sent, placement, at_once=at_once)), None
+
+        return lax.scan(exchange, jax.numpy.full(shape, number), length=exchanges)
 
     seconds = []
     for turn in range(repeats + 1):
         begin = time.perf_counter()
-        jax.block_until_ready(exchange(jax.numpy.float32(turn)))
-        seconds.append(time.perf_counter() - begin)
+        jax.block_until_ready(exchanged(jax.numpy.float32(turn)))
+        seconds.append((time.perf_counter() - begin) / exchanges)
     return float(np.median(seconds[1:]))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.options.checks import MOST_DEVICES, MOST_OF, check_count, check_counts, check_seed
 from experiments.options.devices import ClusterConfig
-from experiments.options.network import PrecisionName, ScheduleName
+from experiments.options.network import LossName, PrecisionName, ScheduleName
 from experiments.options.sizes import ProblemConfig, SizeConfig
 
 
@@ -202,6 +202,9 @@ class TimeConfig(ProblemConfig):
 
     block: int = 1024
     """Samples that a layer of the sweeps works on at a time."""
+
+    loss: LossName = "softmax_cross_entropy"
+    """Risk of the output layer."""
 
     repeats: int = 3
     """Dispatches that are timed, after one that warms up."""

@@ -1,12 +1,17 @@
 """``python -m experiments scaling sweeps``: passes in batches, on one process and on several.
 
-What cannot be measured here is predicted by ``batch_model``, beside whose model of this machine the
-measurements stand.
+Beside every schedule stands its share of the limit: of the speed that as many processes reach at
+the same time which have the layers of one stage each and do not know of each other.  What cannot be
+measured here is predicted by ``batch_model``, beside whose model of this machine the measurements
+stand.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rich.table import Table
@@ -33,6 +38,7 @@ WAYS: tuple[Way, ...] = (
 )
 DEVICES = (4, 8, 16, 32, 64)
 PREDICTED = (1024, *[1024] * 63, 1024)  # widths of the network of the predictions
+REPEATS = 9  # of passes of the limit's processes, whose compilations end at different times
 
 
 def main(options: SweepsScalingConfig) -> int:
@@ -62,10 +68,13 @@ def _measured(
     reach = plan(options.widths, options.processes).reach
     blocks = options.microbatches or default_microbatches("zero_bubble", reach)
     rows = -(-options.batch // blocks)
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ("alone", "blocks", *WAYS)}
+    runs: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("alone", "blocks", "limit", *WAYS)
+    }
     for _ in range(options.runs):
         runs["alone"].append(_timed(options, 1))
         runs["blocks"].append(_timed(options, 1, "--block", rows))
+        runs["limit"].append(_limit(options))
         for way in WAYS:
             runs[way].append(_timed(options, options.processes, *_words(way, options)))
     seconds = {name: _median(found, "seconds") for name, found in runs.items()}
@@ -93,6 +102,33 @@ def _measured(
     return here, {"seconds": seconds, "model": model, "hardware": here._asdict()}
 
 
+def _limit(options: SweepsScalingConfig) -> dict[str, Any]:
+    """The slowest of processes with the layers of a stage each, at the same time and by themselves.
+
+    A stage's part of the network is timed as a network of its own, of two layers at least.
+    """
+    held = [layers for layers in plan(options.widths, options.processes).layers if layers]
+    if min(map(len, held)) < 2:
+        return {"seconds": math.nan}
+    cores = sorted(os.sched_getaffinity(0))
+
+    def timed_on(number: int) -> dict[str, Any]:
+        os.sched_setaffinity(0, {cores[number]})  # of this thread, and of what it starts
+        layers = held[number]
+        sizes = {
+            "layers": len(layers),
+            "features": options.widths[layers[0] - 1],
+            "classes": options.widths[layers[-1]],
+        }
+        last = number == len(held) - 1
+        words = () if last else ("--loss", "squared_error")  # of classes as many as neurons
+        return _timed(options, 1, "--repeats", REPEATS, *words, **sizes)
+
+    with ThreadPoolExecutor(len(held)) as pool:
+        found = list(pool.map(timed_on, range(len(held))))
+    return max(found, key=lambda one: one["seconds"])
+
+
 def _median(runs: list[dict[str, Any]], name: str) -> float:
     return statistics.median(run[name] for run in runs)
 
@@ -117,14 +153,18 @@ def _by_stages_or_shards(
 def _measured_table(
     options: SweepsScalingConfig, seconds: dict[str, float], model: dict[Way, float]
 ) -> Table:
-    made = table("", "s per pass", "speedup", "model, s", "model is off", title=_title(options))
-    alone = seconds["alone"]
-    made.add_row("1 process", f"{alone:.3f}", "", "", "")
+    heads = ("s per pass", "speedup", "of the limit", "model, s", "model is off")
+    made = table(f"{options.processes} processes", *heads, title=_title(options))
+    alone, limit = seconds["alone"], seconds["limit"]
+    made.add_row("1 process", f"{alone:.3f}", *[""] * 4)
+    if not math.isnan(limit):
+        made.add_row("limit", f"{limit:.3f}", f"{alone / limit:.2f}", "", "", "")
     for way in WAYS:
         made.add_row(
-            f"{options.processes} processes, {_name(way)}",
+            _name(way),
             f"{seconds[way]:.3f}",
             f"{alone / seconds[way]:.2f}",
+            "" if math.isnan(limit) else f"{limit / seconds[way]:.0%}",
             f"{model[way]:.3f}",
             f"{model[way] / seconds[way] - 1:+.0%}",
         )
@@ -150,14 +190,12 @@ def _words(way: Way, options: SweepsScalingConfig) -> tuple[object, ...]:
     return ("--schedule", way, "--microbatches", options.microbatches)
 
 
-def _timed(options: SweepsScalingConfig, processes: int, *more: object) -> dict[str, Any]:
-    sizes = {
-        "layers": options.layers,
-        "neurons": options.neurons,
-        "samples": options.samples,
-        "features": options.features,
-        "batch": options.batch,
-    }
+def _timed(
+    options: SweepsScalingConfig, processes: int, *more: object, **others: int
+) -> dict[str, Any]:
+    """One ``time`` of this network, but for other sizes."""
+    names = ("layers", "neurons", "samples", "features", "batch")
+    sizes = {name: getattr(options, name) for name in names} | others
     words = [word for name, value in sizes.items() for word in (f"--{name}", value)]
     return timed(processes, [*words, *more])
 

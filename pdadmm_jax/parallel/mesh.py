@@ -352,16 +352,24 @@ def on_stages(
     return alone if placement is None else split
 
 
-def exchange_once(value: Array, placement: Placement) -> tuple[Array, Array]:
+def exchange_once(
+    value: Array, placement: Placement, *, at_once: bool = False
+) -> tuple[Array, Array]:
     """One message up and one down between all stages and nothing else, for measurements.
 
     Args:
         value: what every stage sends, (stages, rows, width), rows split over shards.
         placement: where the stages live.
+        at_once: whether two stages swap theirs, as in ``sweeps``; in ``admm`` a message up and one
+            down are of different times.
     """
     layer, data = _axes(placement.mesh)
+    swap = _swap(placement) if at_once else None
 
     def exchange(value: Array) -> tuple[Array, Array]:
+        if swap is not None:
+            received = swap(value)
+            return received, received
         pairs = placement.plan.upward, placement.plan.downward
         return _shift(layer, pairs[0], value), _shift(layer, pairs[1], value)
 
@@ -378,7 +386,7 @@ def _collectives(placement: Placement, data: Data) -> Collectives:
     return Collectives(
         shift_up=partial(_shift, layer, plan.upward),
         shift_down=partial(_shift, layer, plan.downward),
-        swap=partial(_shift, layer, ((0, 1), (1, 0))) if plan.upward == ((0, 1),) else None,
+        swap=_swap(placement),
         samples=_samples(axis, shards(mesh), data),
         sum_over_stages=(
             partial(lax.psum, axis_name=layer) if layer else Collectives().sum_over_stages
@@ -387,6 +395,13 @@ def _collectives(placement: Placement, data: Data) -> Collectives:
         vary_by_stage=partial(_vary, (layer,) if layer else ()),
         message_dtype=placement.message_dtype,
     )
+
+
+def _swap(placement: Placement) -> Callable[[Array], Array] | None:
+    """How two stages hand each other a message at the same time; None for more of them."""
+    if placement.plan.upward != ((0, 1),):
+        return None
+    return partial(_shift, _axes(placement.mesh)[0], ((0, 1), (1, 0)))
 
 
 def _shift(axis: str | None, pairs: tuple[tuple[int, int], ...], message: Array) -> Array:
