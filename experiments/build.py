@@ -227,11 +227,12 @@ def admm(network: NetworkConfig, method: MethodConfig) -> pdadmm.admm.Config:
     return pdadmm.admm.certified(config) if method.certified else config
 
 
-def _updates(wanted: SweepsConfig, samples: int) -> int | None:
+def _updates(options: TrainConfig, samples: int) -> int | None:
     """After how many updates the rate has fallen to 0; None if it does not fall."""
+    wanted = options.sweeps
     if wanted.cosine is None:
         return None
-    return wanted.cosine * math.ceil(samples / (wanted.batch or samples))
+    return (wanted.cosine or options.iterations) * math.ceil(samples / (wanted.batch or samples))
 
 
 def settled(
@@ -247,7 +248,7 @@ def settled(
     number = 1 if mesh is None else stages(mesh)
     given = _given(wanted, "schedule", "rule")
     # A rate that is given is not estimated.
-    updates = _updates(wanted, samples) if wanted.rate is None else None
+    updates = _updates(options, samples) if wanted.rate is None else None
     chosen = pdadmm.sweeps.recommended(widths, wanted.batch, number, updates=updates, **given)
     found = dataclasses.replace(
         wanted,
@@ -268,7 +269,7 @@ def sweeps(options: TrainConfig, widths: Sequence[int], samples: int) -> pdadmm.
     """
     wanted, method = options.sweeps, options.method
     recommended = partial(
-        pdadmm.sweeps.recommended, widths, wanted.batch, updates=_updates(wanted, samples)
+        pdadmm.sweeps.recommended, widths, wanted.batch, updates=_updates(options, samples)
     )
     if wanted.batch is None:
         rule: Any = recommended().rule

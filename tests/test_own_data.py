@@ -58,7 +58,7 @@ def arrays(tmp_path_factory):
 
 
 def test_a_table_is_learnt_by_regression(houses, tmp_path):
-    words = ("--data.file", houses, "--data.standardise", *SMALL, *SWEEPS, "--iterations", 40)
+    words = ("--data.file", houses, *SMALL, *SWEEPS, "--iterations", 40)
     code, out, err = run("train", *words, "--out", tmp_path)
     assert code == 0, err
     first, *others = out.splitlines()
@@ -85,24 +85,21 @@ def test_a_table_is_learnt_by_regression(houses, tmp_path):
     assert (directory / "training.png").stat().st_size > 10_000
 
 
-def test_a_regression_over_all_samples_is_told_of_steps_that_fall(houses, tmp_path):
-    words = ("--data.file", houses, "--data.standardise", *SMALL, "--algorithm", "sweeps")
-    words += ("--iterations", 20, "--out", tmp_path)
-    code, out, err = run("train", *words)
-    assert code == 0, err
-    assert "steps that fall (--sweeps.cosine 20 " in " ".join(out.split())
-    for chosen in (("--sweeps.cosine", 20), ("--sweeps.nu", 100), ("--sweeps.batch", 16)):
-        code, out, err = run("train", *words, *chosen)
-        assert code == 0, err
-        assert "steps that fall" not in out
+@pytest.mark.parametrize("words", [("--data.no-standardise",), ("--data.task", "classification")])
+def test_only_a_regression_is_standardised_and_only_by_default(arrays, tmp_path, words, capsys):
+    file = arrays / ("pets.npz" if "classification" in words else "two.npz")
+    assert train("--data.file", file, *words, *SMALL, "--iterations", 2, "--out", tmp_path) == 0
+    assert "standardised" not in capsys.readouterr().out
+    with np.load(directory_in(tmp_path) / "weights.npz") as kept:
+        assert not {"inputs_mean", "targets_mean"} & {*kept}
 
 
 def test_what_a_prediction_needs_is_kept(houses, tmp_path):
     """From weights.npz, and samples as they are in the file, the numbers of the summary."""
-    words = ("--data.file", houses, "--data.standardise", *SMALL, "--iterations", 20)
+    words = ("--data.file", houses, *SMALL, "--iterations", 20)
     assert train(*words, "--out", tmp_path) == 0
     directory = directory_in(tmp_path)
-    given = load(DataConfig(file=houses))
+    given = load(DataConfig(file=houses, standardise=False))
     network = pdadmm.load(directory / "weights.npz")
     error = np.asarray(network.predict(given.x_test)) - given.y_test
     summary = json.loads((directory / "summary.json").read_text())
@@ -134,7 +131,7 @@ def test_several_targets_on_several_devices(arrays, tmp_path, way):
 
 
 def test_a_resumed_regression_is_the_uninterrupted_one(houses, tmp_path):
-    words = ("--data.file", houses, "--data.standardise", *SMALL, "--checkpoint.every", 10)
+    words = ("--data.file", houses, *SMALL, "--checkpoint.every", 10)
     assert (
         train(*words, "--iterations", 30, "--checkpoint.keep", 9, "--out", tmp_path / "runs") == 0
     )
@@ -152,7 +149,7 @@ def test_a_resumed_regression_is_the_uninterrupted_one(houses, tmp_path):
 def test_other_data_are_not_resumed(houses, tmp_path, capsys):
     moved = tmp_path / "houses.csv"
     moved.write_bytes(houses.read_bytes())
-    words = ("--data.file", moved, "--data.standardise", *SMALL, "--iterations", 2)
+    words = ("--data.file", moved, *SMALL, "--iterations", 2)
     assert train(*words, "--out", tmp_path / "runs") == 0
     moved.write_text(moved.read_text().replace("1", "2"))
     capsys.readouterr()
@@ -164,8 +161,8 @@ def test_other_data_are_not_resumed(houses, tmp_path, capsys):
     ("given", "notes"),
     [
         ({}, ["note: values reach", "note: 80 classes among 58 samples"]),
-        ({"task": "regression"}, ["note: values reach"]),
-        ({"task": "regression", "standardise": True}, []),
+        ({"task": "regression", "standardise": False}, ["note: values reach"]),
+        ({"task": "regression"}, []),
     ],
 )
 def test_what_may_not_be_meant_is_said(tmp_path, given, notes):

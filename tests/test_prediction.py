@@ -41,7 +41,7 @@ def prices(tmp_path_factory):
     """A regression on numbers far from 1, standardised."""
     folder = tmp_path_factory.mktemp("prices")
     path = table(folder / "houses.csv", np.column_stack([X, PRICE]), ["size", "plot", "price"])
-    words = ("--data.file", path, "--data.standardise", "--iterations", 80)
+    words = ("--data.file", path, "--iterations", 80)
     return trained(folder, *words), path
 
 

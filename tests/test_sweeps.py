@@ -642,6 +642,9 @@ def test_presets_are_what_they_say():
         assert (full.nu, full.rule) == (nu, sweeps.Proximal(clipping=0.12 / depth))
         full = sweeps.recommended(network(depth), updates=60)
         assert (full.nu, full.rule) == (10, sweeps.Proximal(clipping=0.12 / depth, updates=60))
+    for updates, share in ((1, 0.48), (20, 0.3), (49, 6 / 49), (1000, 0.12)):
+        rule = sweeps.recommended(network(3), updates=updates).rule
+        assert rule == sweeps.Proximal(clipping=share / 3, updates=updates)
     batches = sweeps.recommended(network(20, 100), 32, block=7)
     assert (batches.batch, batches.nu, batches.block) == (32, 100, 7)
     assert batches.rule == sweeps.Adam(1 / 1900)

@@ -23,7 +23,8 @@ SWEEPS = ("--algorithm", "sweeps")
 WAYS = {
     "all": (),
     "batches": ("--sweeps.batch", 32, "--sweeps.rate", 0.003),
-    "estimated rates": ("--sweeps.batch", 32, "--sweeps.cosine", 35),
+    "estimated rates": ("--sweeps.batch", 32),
+    "constant": ("--sweeps.cosine", None),
 }
 PROXIMAL = pdadmm.sweeps.Config()
 ADAM = pdadmm.sweeps.Config(batch=40, rule=pdadmm.sweeps.Adam(3e-3))
@@ -126,7 +127,7 @@ def test_a_rising_loss_is_answered(tmp_path, capsys, way, before, after):
     """Steps a thousand times too long are made a thousand times shorter."""
     batch = ("--sweeps.batch", 32) if before[0] == "rate" else ()
     options = ("--divergence.answer", "return", "--divergence.raised", 1000, "--iterations", 40)
-    options += ("--network.initializer", "he")
+    options += ("--network.initializer", "he", "--sweeps.cosine", None)
     run = swept(tmp_path, *way, *batch, *options)
     out = capsys.readouterr().out
     assert "warning: the loss is" in out
@@ -142,12 +143,32 @@ def test_clipped_updates_diverge_at_no_penalty(tmp_path, capsys):
     assert json.loads((run / "summary.json").read_text())["train_accuracy"] > 0.9
 
 
-def test_a_rate_falls_as_it_is_told(tmp_path):
+@pytest.mark.parametrize("batch", [(), ("--sweeps.batch", 32)])
+def test_a_rate_falls_as_it_is_told(tmp_path, batch):
     """To nothing after 3 passes, from where on the weights stay."""
-    cosine = ("--sweeps.batch", 32, "--sweeps.cosine", 3, "--iterations")
-    losses = [line["loss"] for line in lines_of(swept(tmp_path, *cosine, 6))]
+    run = swept(tmp_path, *batch, "--sweeps.cosine", 3, "--iterations", 6)
+    losses = [line["loss"] for line in lines_of(run)]
     assert losses[0] > losses[1] > losses[2] > losses[3]
     np.testing.assert_allclose(losses[4:], losses[3], rtol=0.02)
+
+
+def test_by_default_the_rate_ends_with_the_iterations_a_run_is_given(tmp_path, capsys):
+    """With those of a resumed run it goes on where that rate would be."""
+    options = dict.fromkeys(("default", "explicit", "resumed"), ("--sweeps.batch", 32))
+    options["explicit"] += ("--sweeps.cosine", 4)
+    runs = {
+        name: swept(tmp_path / name, *words, "--iterations", 4) for name, words in options.items()
+    }
+    losses = {name: [line["loss"] for line in lines_of(run)] for name, run in runs.items()}
+    assert losses["default"] == losses["explicit"]
+    assert capsys.readouterr().out.count(", falling over 4") == 3
+    assert train("--resume", runs["resumed"], "--iterations", 12) == 0
+    assert ", falling over 12" in capsys.readouterr().out
+    assert lines_of(runs["resumed"])[-1]["loss"] < 0.9 * losses["default"][-1]
+    assert train("--resume", runs["explicit"], "--iterations", 12) == 0
+    np.testing.assert_allclose(
+        [line["loss"] for line in lines_of(runs["explicit"])][5:], losses["default"][-1], rtol=0.05
+    )
 
 
 def test_values_that_blow_up_are_named(tmp_path, capsys):
@@ -207,8 +228,9 @@ def test_a_mistake_gets_one_line_and_exit_code_2(words, complaint, capsys):
 @pytest.mark.parametrize(
     ("words", "rule", "rate"),
     [
-        ((), "adam", 0.003),
-        (("--sweeps.cosine", 20), "prodigy", 1.0),  # 100 updates
+        ((), "adam", 0.01),  # 5 updates, one iteration's
+        (("--sweeps.cosine", None), "adam", 0.003),
+        (("--sweeps.cosine", 20), "prodigy", 1.0),  # 100
         (("--sweeps.cosine", 19), "adam", 0.01),
         (("--sweeps.cosine", 20, "--sweeps.rate", 0.02), "adam", 0.02),
         (("--sweeps.cosine", 20, "--sweeps.rate", 0.5, "--sweeps.rule", "prodigy"), "prodigy", 0.5),
@@ -228,6 +250,6 @@ def test_a_run_keeps_what_was_chosen_for_its_stages_on_others(tmp_path):
     run = directory_in(tmp_path)
     chosen = json.loads((run / "config.json").read_text())["config"]["sweeps"]
     assert (chosen["schedule"], chosen["rule"]) == ("streaming", "lion")
-    assert chosen["rate"] == pytest.approx(3e-4)
+    assert chosen["rate"] == pytest.approx(2e-3)
     assert train("--resume", run, "--iterations", 8, "--mesh.layer", 1) == 0
     assert [line["iteration"] for line in lines_of(run)] == list(range(1, 9))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import tyro
+
 from experiments.data.catalogue import ENTRIES, Name
 from experiments.data.dataset import DataError
 
@@ -52,9 +54,9 @@ class DataConfig:
     limit: int | None = None
     """Train on this many samples only; validation and test are left as they are."""
 
-    standardise: bool = False
+    standardise: tyro.conf.DisallowNone[bool | None] = None
     """Give every feature, and every target of a regression, mean 0 and standard deviation 1 over
-    the training samples."""
+    the training samples; by default for a regression, not for classes."""
 
     seed: int = 0
     """Chooses which samples are held out or set aside, and which ones a limit keeps."""

@@ -77,7 +77,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Arrays to train and evaluate on; every x is float32, standardised if that was asked for.
+    """Arrays to train and evaluate on; every x is float32, standardised if that was asked for or is
+    the default.
 
     Every y holds class numbers from 0 up, (N,) int32, or, for regression, (N, targets) float32.
     """

@@ -52,13 +52,14 @@ def load(config: DataConfig) -> Dataset:
         "test": source.y["test"],
     }
     x_scaling = y_scaling = None
-    if config.standardise:
+    regression = source.labels is None
+    if regression if config.standardise is None else config.standardise:
         from pdadmm_jax.network import Scaling
 
         x_scaling = Scaling.of(x["train"])
-        y_scaling = Scaling.of(y["train"]) if source.labels is None else None
+        y_scaling = Scaling.of(y["train"]) if regression else None
     x = {split: _singles(f"x_{split}", rows, x_scaling) for split, rows in x.items()}
-    if source.labels is None:
+    if regression:
         y = {split: _singles(f"y_{split}", rows, y_scaling) for split, rows in y.items()}
     return Dataset(
         name=config.title,

@@ -127,22 +127,22 @@ class SweepsConfig:
     by its own subproblem."""
 
     nu: float | None = None
-    """Penalty on z = p W + b; over all samples the inverse of the steps' length.  By default 30, or
-    twice the layers if they are more than 15, 10 with --sweeps.cosine, and 100 in batches."""
+    """Penalty on z = p W + b; over all samples the inverse of the steps' length.  By default 10,
+    with --sweeps.cosine None 30, or twice the layers if they are more than 15; in batches 100."""
 
     rule: RuleName | None = None
     """What moves the weights in batches; by default Lion where the schedule lets weights be late.
-    Else Prodigy, Adam with a rate that every layer estimates, where no rate is given and
-    --sweeps.cosine says that there will be 100 updates or more; and else Adam."""
+    Else Prodigy, Adam with a rate that every layer estimates, where no rate is given and it falls
+    over 100 updates or more; and else Adam."""
 
     rate: float | None = None
-    """Learning rate of the rule; by default 1 over the sum of the hidden widths for Adam, 0.003 at
-    most, and a tenth of that for Lion.  Where it falls 2 over that sum, 0.01 at most, and a fifth
-    of that for Lion.  For Prodigy what its estimates are multiplied by, by default 1."""
+    """Learning rate of the rule; by default 2 over the sum of the hidden widths for Adam, 0.01 at
+    most, and a fifth of that for Lion.  With --sweeps.cosine None it is 1 over that sum, 0.003 at
+    most, and a tenth of that.  For Prodigy what its estimates are multiplied by: 1."""
 
-    cosine: int | None = None
+    cosine: int | None = 0
     """After how many passes the rate, or over all samples the length of the steps, has fallen to
-    0, along half a cosine; by default it does not fall."""
+    0, along half a cosine; 0 for as many as --iterations says, None for never."""
 
     ridge: float = 0.01
     """Weight of W's proximal term, relative to the mean square of its inputs."""
@@ -152,7 +152,7 @@ class SweepsConfig:
 
     clipping: float | None = None
     """Longest update of W over all samples, as a share of W; by default 0.12 over the number of
-    layers."""
+    layers; with fewer than 50 passes over which they fall more, up to 0.48."""
 
     mu: float = 0.0
     """Weight of (mu/2) ||W||^2 beside the mean risk."""
@@ -178,7 +178,7 @@ class SweepsConfig:
         if self.microbatches is not None:
             check_count("sweeps.microbatches", self.microbatches)
         if self.cosine is not None:
-            check_count("sweeps.cosine", self.cosine)
+            check_count("sweeps.cosine", self.cosine, 0)
         check_count("sweeps.block", self.block)
 
     def unused(self) -> list[str]:

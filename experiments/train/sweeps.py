@@ -99,25 +99,14 @@ class SweepsTrainer(Trainer):
         config = _with_numbers(state.config, numbers)
         return state._replace(config=config), f"{name} is {numbers[name]:g}"
 
-    def remarks(self, state: TrainState) -> list[str]:
-        """What a regression needs over all samples, unless something was chosen for it."""
-        del state
-        wanted = self.options.sweeps
-        chosen = (wanted.batch, wanted.cosine, wanted.nu)
-        if not self.splits.regression or any(one is not None for one in chosen):
-            return []
-        return [
-            "note: over all samples a regression becomes more accurate by steps that fall "
-            f"(--sweeps.cosine {self.options.iterations} has them end with these iterations)"
-        ]
-
     def title(self, config: pdadmm.sweeps.Config) -> str:
         """The algorithm and its numbers."""
         numbers = ", ".join(f"{name} = {value:g}" for name, value in _numbers(config).items())
         samples = "all samples" if config.batch is None else f"batches of {config.batch}"
         schedule = f", {config.schedule.replace('_', ' ')}" if self._stages() > 1 else ""
-        rule = type(config.rule).__name__
-        return f"sweeps over {samples}{schedule}, {rule}, {numbers}"
+        rule, passes = type(config.rule).__name__, self.options.sweeps.cosine
+        falling = "" if passes is None else f", falling over {passes or self.options.iterations}"
+        return f"sweeps over {samples}{schedule}, {rule}, {numbers}{falling}"
 
     def summary(self, record: Record) -> dict[str, Any]:
         """The loss of the last pass."""

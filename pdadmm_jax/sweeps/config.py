@@ -112,6 +112,8 @@ def check_config(config: Any) -> None:
 
 
 CLIPPING = 0.12  # of all layers together: an update changes what the network does by about a tenth
+LARGEST_CLIPPING = 0.48  # where steps fall over few updates
+LEAST_TOTAL_CLIPPING = 6.0  # over all updates, where they fall
 LARGEST_RATE = 3e-3  # of Adam, where layers are few and narrow
 LARGEST_FALLING_RATE = 1e-2  # the same where the rate falls to 0
 FEWEST_UPDATES = 100  # from which on rates that are estimated lose nothing by their beginning
@@ -133,10 +135,11 @@ def recommended(
     | a number | 1 | synchronous | ``Prodigy`` at nu = 100; ``Adam`` without 100 ``updates`` |
     | a number | several | streaming | ``Lion`` at nu = 100 |
 
-    Of 30 and twice the layers nu is the larger one, and 10 where steps fall to 0.  The rate of Adam
-    is 1 over the sum of the hidden widths, at most 0.003; where it falls twice that sum's inverse,
-    at most 0.01.  Prodigy's estimates start from a tenth of it.  Lion's rate is a tenth of Adam's,
-    a fifth where it falls.
+    Of 30 and twice the layers nu is the larger one, and 10 where steps fall to 0; clipping is then
+    6 / updates / layers where that is more, at most 0.48 / layers.  The rate of Adam is 1 over the
+    sum of the hidden widths, at most 0.003; where it falls twice that sum's inverse, at most 0.01.
+    Prodigy's estimates start from a tenth of it.  Lion's rate is a tenth of Adam's, a fifth where
+    it falls.
 
     * A stiff nu, by which every layer's direction is that of the risk itself.
     * Over all samples, W by its own subproblem solved exactly near the old weights: along the
@@ -173,7 +176,7 @@ def recommended(
     most, share = (LARGEST_RATE, 1) if updates is None else (LARGEST_FALLING_RATE, 2)
     rate = min(most, share / sum(widths[1:-1]))
     rules: dict[str, Rule] = {
-        "proximal": Proximal(clipping=CLIPPING / layers, updates=updates),
+        "proximal": Proximal(clipping=_clipping(updates) / layers, updates=updates),
         "adam": Adam(rate, updates),
         "prodigy": Prodigy(updates=updates, start=rate / 10),
         "lion": Lion(rate / (10 if updates is None else 5), updates),
@@ -188,3 +191,10 @@ def recommended(
     if isinstance(settings["rule"], str):
         settings["rule"] = rules.get(settings["rule"], settings["rule"])
     return Config(**settings)
+
+
+def _clipping(updates: int | None) -> float:
+    """The longest update of all layers together, as a share of their weights."""
+    if updates is None:
+        return CLIPPING
+    return min(max(LEAST_TOTAL_CLIPPING / updates, CLIPPING), LARGEST_CLIPPING)
