@@ -161,9 +161,9 @@ def test_by_default_the_rate_ends_with_the_iterations_a_run_is_given(tmp_path, c
     }
     losses = {name: [line["loss"] for line in lines_of(run)] for name, run in runs.items()}
     assert losses["default"] == losses["explicit"]
-    assert capsys.readouterr().out.count(", falling over 4") == 3
+    assert capsys.readouterr().out.count(", falling over 4 passes") == 3
     assert train("--resume", runs["resumed"], "--iterations", 12) == 0
-    assert ", falling over 12" in capsys.readouterr().out
+    assert ", falling over 12 passes" in capsys.readouterr().out
     assert lines_of(runs["resumed"])[-1]["loss"] < 0.9 * losses["default"][-1]
     assert train("--resume", runs["explicit"], "--iterations", 12) == 0
     np.testing.assert_allclose(

@@ -74,9 +74,9 @@ def _measured(
     for _ in range(options.runs):
         runs["alone"].append(_timed(options, 1))
         runs["blocks"].append(_timed(options, 1, "--block", rows))
-        runs["limit"].append(_limit(options))
         for way in WAYS:
             runs[way].append(_timed(options, options.processes, *_words(way, options)))
+        runs["limit"].append(_limit(options))
     seconds = {name: _median(found, "seconds") for name, found in runs.items()}
 
     message = _median(runs["streaming"], "message_seconds")

@@ -105,7 +105,8 @@ class SweepsTrainer(Trainer):
         samples = "all samples" if config.batch is None else f"batches of {config.batch}"
         schedule = f", {config.schedule.replace('_', ' ')}" if self._stages() > 1 else ""
         rule, passes = type(config.rule).__name__, self.options.sweeps.cosine
-        falling = "" if passes is None else f", falling over {passes or self.options.iterations}"
+        total = passes or self.options.iterations
+        falling = "" if passes is None else f", falling over {total} passes"
         return f"sweeps over {samples}{schedule}, {rule}, {numbers}{falling}"
 
     def summary(self, record: Record) -> dict[str, Any]:
