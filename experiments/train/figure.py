@@ -49,7 +49,7 @@ def admm_figure(
     for axes in (left, middle, right):
         count_axis(axes, iterations[0], iterations[-1])
         _mark_growth(axes, records)
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     return figure
 
 
@@ -73,7 +73,7 @@ def sweeps_figure(records: list[Record], title: str, metric: Metric = ACCURACY) 
     finish(right, metric.title, metric.unit, log=False, along="pass over the samples")
     for axes in (left, right):
         count_axis(axes, passes[0], passes[-1])
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     return figure
 
 
