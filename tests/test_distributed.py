@@ -118,7 +118,7 @@ def together(out, *words):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_processes_sweep_as_one_does(tmp_path, schedule):
     options = ("--algorithm", "sweeps", "--sweeps.batch", 100, "--iterations", 6, "--double")
-    options += ("--evaluate-every", 3, "--data.limit", 400)
+    options += ("--evaluate-every", 3, "--data.limit", 400, "--sweeps.cosine", None)
     found = together(tmp_path / "two", *options, "--sweeps.schedule", schedule)[-1]
     code, _, err = run("train", *SMALL, *options, "--out", tmp_path / "one")
     assert code == 0, err
