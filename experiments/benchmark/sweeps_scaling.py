@@ -94,6 +94,11 @@ def _measured(
     block_rate = work / seconds["blocks"]
     model: dict[Way, float] = {way: _model(options, way, here, block_rate) for way in WAYS}
     measurement.show(_measured_table(options, seconds, model))
+    if not math.isnan(seconds["limit"]):
+        measurement.show(
+            f"limit: {options.processes} processes at the same time, each with the layers of one "
+            "stage as a network of its own, and no messages"
+        )
     measurement.show(
         f"one core: {2 * here.rate / 1e9:.1f} GFLOP/s in all, {2 * block_rate / 1e9:.1f} in blocks "
         f"of {rows} samples; between processes: {here.bandwidth / 1e9:.2f} GB/s, "

@@ -352,9 +352,7 @@ def on_stages(
     return alone if placement is None else split
 
 
-def exchange_once(
-    value: Array, placement: Placement, *, at_once: bool = False
-) -> tuple[Array, Array]:
+def exchange_once(value: Array, placement: Placement, *, at_once: bool) -> tuple[Array, Array]:
     """One message up and one down between all stages and nothing else, for measurements.
 
     Args:
