@@ -62,6 +62,29 @@ def test_deep_networks_look_linear_where_that_is_of_use():
 
 
 @pytest.mark.parametrize(
+    ("loss", "batch", "activation", "name"),
+    [
+        ("squared_error", None, "relu", "looks_linear"),
+        ("squared_error", None, "gelu", "looks_linear"),
+        ("squared_error", None, "tanh", "orthogonal"),
+        ("squared_error", 4, "relu", "orthogonal"),
+        ("softmax_cross_entropy", None, "relu", "orthogonal"),
+    ],
+)
+def test_regressions_over_all_samples_look_linear_at_any_depth(loss, batch, activation, name):
+    y = jnp.ones((8, 3)) if loss == "squared_error" else jnp.ones(8, jnp.int32)
+    data = pdadmm.Data(jnp.ones((8, 6)), y)
+    config = sweeps.Config(batch=batch, loss=loss, activation=activation)
+    for depth in (2, 3, 7):
+        widths = (6, *[8] * (depth - 1), 3)
+        for wanted, kind in ((None, name), ("orthogonal", "orthogonal")):
+            state = sweeps.init(KEY, data, widths, config, initializer=wanted)
+            expected = pdadmm.random_params(KEY, widths, kind, activation=activation)
+            for (W, _), (V, _) in zip(pdadmm.params(state), expected, strict=True):
+                np.testing.assert_array_equal(W, V)
+
+
+@pytest.mark.parametrize(
     ("activation", "name", "share"),
     [("relu", "looks_linear", 0.5), ("gelu", "looks_linear", 0.5), ("tanh", "orthogonal", 1.0)],
 )

@@ -642,6 +642,12 @@ def test_presets_are_what_they_say():
         assert (full.nu, full.rule) == (nu, sweeps.Proximal(clipping=0.12 / depth))
         full = sweeps.recommended(network(depth), updates=60)
         assert (full.nu, full.rule) == (10, sweeps.Proximal(clipping=0.12 / depth, updates=60))
+    for depth, nu in ((2, 1), (3, 3), (4, 9), (5, 10), (50, 10)):
+        for loss in ("squared_error", pdadmm.squared_error):
+            real = sweeps.recommended(network(depth), updates=60, loss=loss)
+            assert (real.nu, real.loss) == (nu, pdadmm.squared_error)
+    assert sweeps.recommended(network(3), updates=60, loss="squared_error", nu=7.0).nu == 7
+    assert sweeps.recommended(network(3), loss="squared_error").nu == 30
     for updates, share in ((1, 0.48), (20, 0.3), (49, 6 / 49), (1000, 0.12)):
         rule = sweeps.recommended(network(3), updates=updates).rule
         assert rule == sweeps.Proximal(clipping=share / 3, updates=updates)

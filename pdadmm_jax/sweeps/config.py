@@ -11,6 +11,7 @@ from pdadmm_jax._checks import check_count, check_flag, check_widths, checked_nu
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
 from pdadmm_jax.numerics.products import Precision
+from pdadmm_jax.problems.losses import squared_error
 from pdadmm_jax.problems.problem import ActivationLike, LossLike, resolve_problem
 from pdadmm_jax.sweeps.rules import Adam, Lion, Prodigy, Proximal, Rule, resolve_rule
 from pdadmm_jax.sweeps.stream import EMPTIED, SCHEDULES
@@ -135,11 +136,11 @@ def recommended(
     | a number | 1 | synchronous | ``Prodigy`` at nu = 100; ``Adam`` without 100 ``updates`` |
     | a number | several | streaming | ``Lion`` at nu = 100 |
 
-    Of 30 and twice the layers nu is the larger one, and 10 where steps fall to 0; clipping is then
-    6 / updates / layers where that is more, at most 0.48 / layers.  The rate of Adam is 1 over the
-    sum of the hidden widths, at most 0.003; where it falls twice that sum's inverse, at most 0.01.
-    Prodigy's estimates start from a tenth of it.  Lion's rate is a tenth of Adam's, a fifth where
-    it falls.
+    Of 30 and twice the layers nu is the larger one.  Where steps fall to 0 it is 10, for the
+    squared error at most 3^(layers - 2); clipping is then 6 / updates / layers where that is more,
+    at most 0.48 / layers.  The rate of Adam is 1 over the sum of the hidden widths, at most 0.003;
+    where it falls twice that sum's inverse, at most 0.01.  Prodigy's estimates start from a tenth
+    of it.  Lion's rate is a tenth of Adam's, a fifth where it falls.
 
     * A stiff nu, by which every layer's direction is that of the risk itself.
     * Over all samples, W by its own subproblem solved exactly near the old weights: along the
@@ -187,6 +188,8 @@ def recommended(
         rule = "lion"
     if batch is None:
         nu, rule = max(30.0, 2.0 * layers) if updates is None else 10.0, "proximal"
+        if updates is not None and changes.get("loss") in ("squared_error", squared_error):
+            nu = min(nu, 3.0 ** (layers - 2))
     settings = {"batch": batch, "schedule": schedule, "nu": nu, "rule": rule} | changes
     if isinstance(settings["rule"], str):
         settings["rule"] = rules.get(settings["rule"], settings["rule"])

@@ -36,8 +36,10 @@ from pdadmm_jax.problems.first_weights import (
     as_pairs,
     check_params,
     random_params,
+    slope_of_pairs,
     zero_params,
 )
+from pdadmm_jax.problems.losses import squared_error
 from pdadmm_jax.sweeps.config import Config, check_config
 from pdadmm_jax.sweeps.rules import OptaxRule, RuleState
 from pdadmm_jax.sweeps.separable import separable
@@ -63,7 +65,8 @@ def init(
         data: training data, of which the width and the dtype matter here.
         widths: (features, hidden, ..., outputs), any numbers.
         config: numbers and structure.
-        initializer: see ``random_params``.
+        initializer: see ``random_params``.  By default the squared error over all samples begins
+            with "looks_linear" in networks of any depth, where the activation allows it.
         mesh: where the state is to live; the data are put there by ``shard_data``.
         message_dtype: type of the messages between stages, see ``admm.reshard``; what is rounded
             here is f(z) and u themselves, for no two messages are about the same samples.
@@ -73,6 +76,9 @@ def init(
     """
     data, widths = as_arrays(data), check_widths(widths)
     check_data(data, widths, config)
+    regression = config.batch is None and config.loss == squared_error
+    if initializer is None and regression and slope_of_pairs(config.activation):
+        initializer = "looks_linear"
     params = random_params(
         key,
         widths,
