@@ -16,6 +16,7 @@ from experiments.benchmark.compiled_program import memory_of, messages
 from experiments.data import DataConfig, load
 from pdadmm_jax import admm, sweeps
 from pdadmm_jax.parallel.groups import Weights
+from pdadmm_jax.problems.losses import squared_error
 from pdadmm_jax.sweeps.rules import LayerStatistics
 from pdadmm_jax.sweeps.samples import batches_of
 from pdadmm_jax.sweeps.schedules import block_of_idle_time
@@ -642,10 +643,10 @@ def test_presets_are_what_they_say():
         assert (full.nu, full.rule) == (nu, sweeps.Proximal(clipping=0.12 / depth))
         full = sweeps.recommended(network(depth), updates=60)
         assert (full.nu, full.rule) == (10, sweeps.Proximal(clipping=0.12 / depth, updates=60))
-    for depth, nu in ((2, 1), (3, 3), (4, 9), (5, 10), (50, 10)):
-        for loss in ("squared_error", pdadmm.squared_error):
+    for depth, nu in ((2, 0.3), (3, 3), (4, 10), (50, 10)):
+        for loss in ("squared_error", squared_error):
             real = sweeps.recommended(network(depth), updates=60, loss=loss)
-            assert (real.nu, real.loss) == (nu, pdadmm.squared_error)
+            assert (real.nu, real.loss) == (nu, squared_error)
     assert sweeps.recommended(network(3), updates=60, loss="squared_error", nu=7.0).nu == 7
     assert sweeps.recommended(network(3), loss="squared_error").nu == 30
     for updates, share in ((1, 0.48), (20, 0.3), (49, 6 / 49), (1000, 0.12)):

@@ -115,6 +115,7 @@ def check_config(config: Any) -> None:
 CLIPPING = 0.12  # of all layers together: an update changes what the network does by about a tenth
 LARGEST_CLIPPING = 0.48  # where steps fall over few updates
 LEAST_TOTAL_CLIPPING = 6.0  # over all updates, where they fall
+REGRESSION_NU = {2: 0.3, 3: 3.0}  # of the squared error over all samples, by layers, falling steps
 LARGEST_RATE = 3e-3  # of Adam, where layers are few and narrow
 LARGEST_FALLING_RATE = 1e-2  # the same where the rate falls to 0
 FEWEST_UPDATES = 100  # from which on rates that are estimated lose nothing by their beginning
@@ -137,10 +138,10 @@ def recommended(
     | a number | several | streaming | ``Lion`` at nu = 100 |
 
     Of 30 and twice the layers nu is the larger one.  Where steps fall to 0 it is 10, for the
-    squared error at most 3^(layers - 2); clipping is then 6 / updates / layers where that is more,
-    at most 0.48 / layers.  The rate of Adam is 1 over the sum of the hidden widths, at most 0.003;
-    where it falls twice that sum's inverse, at most 0.01.  Prodigy's estimates start from a tenth
-    of it.  Lion's rate is a tenth of Adam's, a fifth where it falls.
+    squared error 0.3 with two layers and 3 with three; clipping is then 6 / updates / layers where
+    that is more, at most 0.48 / layers.  The rate of Adam is 1 over the sum of the hidden widths,
+    at most 0.003; where it falls twice that sum's inverse, at most 0.01.  Prodigy's estimates start
+    from a tenth of it.  Lion's rate is a tenth of Adam's, a fifth where it falls.
 
     * A stiff nu, by which every layer's direction is that of the risk itself.
     * Over all samples, W by its own subproblem solved exactly near the old weights: along the
@@ -189,7 +190,7 @@ def recommended(
     if batch is None:
         nu, rule = max(30.0, 2.0 * layers) if updates is None else 10.0, "proximal"
         if updates is not None and changes.get("loss") in ("squared_error", squared_error):
-            nu = min(nu, 3.0 ** (layers - 2))
+            nu = REGRESSION_NU.get(layers, nu)
     settings = {"batch": batch, "schedule": schedule, "nu": nu, "rule": rule} | changes
     if isinstance(settings["rule"], str):
         settings["rule"] = rules.get(settings["rule"], settings["rule"])
