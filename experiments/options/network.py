@@ -39,9 +39,9 @@ class NetworkConfig:
 
     initializer: InitializerName | None = None
     """Distribution of the first weights: orthogonal times the square root of 2, for sweeps by
-    default up to 7 layers; looks_linear, their default from 8 on and half of it that of admm,
-    which keeps deep networks linear until they learn; He, Glorot, or 'paper', which is normal with
-    deviation 0.1."""
+    default up to 7 layers; looks_linear, their default from 8 on, of regressions over all samples
+    at any depth, and half of it that of admm, which keeps deep networks linear until they learn;
+    He, Glorot, or 'paper', which is normal with deviation 0.1."""
 
     residual_block: int = 0
     """Hidden layers of a residual block, from the second hidden layer on: at the end of a block
