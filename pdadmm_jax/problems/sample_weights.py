@@ -110,6 +110,11 @@ class Weighted:
         return targets, y[:, -1]
 
 
+def unweighted(loss: Loss) -> Loss:
+    """The loss whose samples may be weighted."""
+    return loss.loss if isinstance(loss, Weighted) else loss
+
+
 def _check_weights(weights: Array) -> None:
     if not is_concrete(weights):
         return

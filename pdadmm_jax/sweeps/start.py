@@ -40,6 +40,7 @@ from pdadmm_jax.problems.first_weights import (
     zero_params,
 )
 from pdadmm_jax.problems.losses import squared_error
+from pdadmm_jax.problems.sample_weights import unweighted
 from pdadmm_jax.sweeps.config import Config, check_config
 from pdadmm_jax.sweeps.rules import OptaxRule, RuleState
 from pdadmm_jax.sweeps.separable import separable
@@ -76,7 +77,7 @@ def init(
     """
     data, widths = as_arrays(data), check_widths(widths)
     check_data(data, widths, config)
-    regression = config.batch is None and config.loss == squared_error
+    regression = config.batch is None and unweighted(config.loss) == squared_error
     if initializer is None and regression and slope_of_pairs(config.activation):
         initializer = "looks_linear"
     params = random_params(
