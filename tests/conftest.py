@@ -28,12 +28,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
 # Annotations are checked at every call, a fifth of the suite's time; not with JAXTYPING_DISABLE=1.
-_checked = os.environ.get("JAXTYPING_DISABLE", "0") == "0"
-with install_import_hook(["pdadmm_jax"] * _checked, "beartype.beartype"):
+_checked = not jaxtyping.config.jaxtyping_disable
+with jaxtyping.install_import_hook(["pdadmm_jax"] * _checked, "beartype.beartype"):
     import pdadmm_jax  # noqa: F401
 
 # Shells have what runs in the background ignore Ctrl-C, nohup a terminal that closes, and so would

@@ -648,6 +648,9 @@ def test_presets_are_what_they_say():
             real = sweeps.recommended(network(depth), updates=60, loss=loss)
             assert (real.nu, real.loss) == (nu, squared_error)
     assert sweeps.recommended(network(3), updates=60, loss="squared_error", nu=7.0).nu == 7
+    data = pdadmm.Data(jnp.ones((2, 5)), jnp.ones((2, 4)))
+    _, heavy = pdadmm.weighted(data, np.ones(2), sweeps.Config(loss="squared_error"))
+    assert sweeps.recommended(network(3), updates=60, loss=heavy.loss).nu == 3
     assert sweeps.recommended(network(3), loss="squared_error").nu == 30
     for updates, share in ((1, 0.48), (20, 0.3), (49, 6 / 49), (1000, 0.12)):
         rule = sweeps.recommended(network(3), updates=updates).rule

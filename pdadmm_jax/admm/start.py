@@ -53,8 +53,8 @@ from pdadmm_jax.problems.first_weights import (
     InitializerLike,
     as_pairs,
     check_params,
+    default_initializer,
     random_params,
-    slope_of_pairs,
     zero_params,
 )
 from pdadmm_jax.problems.problem import at_precision_of
@@ -221,10 +221,10 @@ def _first_params(
     """Random weights, by default those that Algorithm 1 learns best from."""
     share = 1.0
     if initializer is None:
-        initializer = "orthogonal"
-        if slope_of_pairs(config.activation):
-            initializer = "looks_linear"
-            share = max(0.5, SMALLEST_OUTPUTS ** (1 / (len(widths) - 1)))
+        depth = len(widths) - 1
+        initializer = default_initializer(depth, config.activation, deep=0)
+        if initializer == "looks_linear":
+            share = max(0.5, SMALLEST_OUTPUTS ** (1 / depth))
     params = random_params(key, widths, initializer, dtype, activation=config.activation)
     return [(share * W, b) for W, b in params]
 

@@ -75,11 +75,10 @@ def random_params(
     check_key(key)
     check_residual_block(residual_block, widths)
     f: Activation = resolved("activation", activation, Activation, ACTIVATIONS)
-    depth, slope = len(widths) - 1, 0.0
-    if initializer == "looks_linear" or (initializer is None and depth >= DEEP):
-        slope = slope_of_pairs(f)
+    depth = len(widths) - 1
     if initializer is None:
-        initializer = "looks_linear" if slope else "orthogonal"
+        initializer = default_initializer(depth, f)
+    slope = slope_of_pairs(f) if initializer == "looks_linear" else 0.0
     if not callable(initializer) and initializer not in INITIALIZERS:
         raise TypeError(
             f"initializer is {initializer!r}, but has to be one of {', '.join(INITIALIZERS)}, or a "
@@ -107,6 +106,17 @@ def random_params(
         check_shapes(W=(W, shape))
         weights.append((W, jnp.zeros(shape[1], dtype)))
     return weights
+
+
+def default_initializer(depth: int, activation: Activation, *, deep: int = DEEP) -> str:
+    """The name of first weights that suit: "looks_linear" for deep networks, else "orthogonal".
+
+    Args:
+        depth: layers of the network.
+        activation: f of the hidden layers; "orthogonal" where f(z) - f(-z) is not linear.
+        deep: layers from which a network is deep.
+    """
+    return "looks_linear" if depth >= deep and slope_of_pairs(activation) else "orthogonal"
 
 
 def slope_of_pairs(f: Activation) -> float:

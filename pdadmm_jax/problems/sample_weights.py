@@ -13,7 +13,7 @@ from pdadmm_jax._arrays import as_array
 from pdadmm_jax._checks import is_concrete
 from pdadmm_jax._typing import Array, ArrayLike, Bool, Float, Number
 from pdadmm_jax.problems.data import Data, as_arrays
-from pdadmm_jax.problems.losses import Loss, Solution
+from pdadmm_jax.problems.losses import Loss, Solution, squared_error
 from pdadmm_jax.problems.problem import check_problem
 
 
@@ -110,9 +110,10 @@ class Weighted:
         return targets, y[:, -1]
 
 
-def unweighted(loss: Loss) -> Loss:
-    """The loss whose samples may be weighted."""
-    return loss.loss if isinstance(loss, Weighted) else loss
+def is_squared_error(loss: Any) -> bool:
+    """Whether a loss, or the one of this name, is the squared error, samples weighted or not."""
+    inner = loss.loss if isinstance(loss, Weighted) else loss
+    return inner in ("squared_error", squared_error)
 
 
 def _check_weights(weights: Array) -> None:

@@ -11,8 +11,8 @@ from pdadmm_jax._checks import check_count, check_flag, check_widths, checked_nu
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Number
 from pdadmm_jax.numerics.products import Precision
-from pdadmm_jax.problems.losses import squared_error
 from pdadmm_jax.problems.problem import ActivationLike, LossLike, resolve_problem
+from pdadmm_jax.problems.sample_weights import is_squared_error
 from pdadmm_jax.sweeps.rules import Adam, Lion, Prodigy, Proximal, Rule, resolve_rule
 from pdadmm_jax.sweeps.stream import EMPTIED, SCHEDULES
 
@@ -189,7 +189,7 @@ def recommended(
         rule = "lion"
     if batch is None:
         nu, rule = max(30.0, 2.0 * layers) if updates is None else 10.0, "proximal"
-        if updates is not None and changes.get("loss") in ("squared_error", squared_error):
+        if updates is not None and is_squared_error(changes.get("loss")):
             nu = REGRESSION_NU.get(layers, nu)
     settings = {"batch": batch, "schedule": schedule, "nu": nu, "rule": rule} | changes
     if isinstance(settings["rule"], str):

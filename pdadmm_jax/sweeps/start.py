@@ -32,15 +32,15 @@ from pdadmm_jax.parallel.plan import Plan, plan
 from pdadmm_jax.parallel.relayout import placement_of, put_weights, relayout_groups
 from pdadmm_jax.problems.data import Data, as_arrays, check_data
 from pdadmm_jax.problems.first_weights import (
+    DEEP,
     InitializerLike,
     as_pairs,
     check_params,
+    default_initializer,
     random_params,
-    slope_of_pairs,
     zero_params,
 )
-from pdadmm_jax.problems.losses import squared_error
-from pdadmm_jax.problems.sample_weights import unweighted
+from pdadmm_jax.problems.sample_weights import is_squared_error
 from pdadmm_jax.sweeps.config import Config, check_config
 from pdadmm_jax.sweeps.rules import OptaxRule, RuleState
 from pdadmm_jax.sweeps.separable import separable
@@ -77,9 +77,10 @@ def init(
     """
     data, widths = as_arrays(data), check_widths(widths)
     check_data(data, widths, config)
-    regression = config.batch is None and unweighted(config.loss) == squared_error
-    if initializer is None and regression and slope_of_pairs(config.activation):
-        initializer = "looks_linear"
+    if initializer is None:
+        regression = config.batch is None and is_squared_error(config.loss)
+        deep = 0 if regression else DEEP
+        initializer = default_initializer(len(widths) - 1, config.activation, deep=deep)
     params = random_params(
         key,
         widths,
