@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from experiments.benchmark import scaling_figure
-from experiments.benchmark.batch_model import best_layout, seconds_per_batch
+from experiments.benchmark.batch_model import BlockRates, best_layout, seconds_per_batch
 from experiments.benchmark.compiled_program import Message, messages, products, scheduled_products
 from experiments.benchmark.scaling import HARDWARE, NEURONS, Hardware, predict
 from experiments.benchmark.speedup import PAPER, Curves, Pair
 from experiments.benchmark.sweeps_scaling import WAYS
 from pdadmm_jax.parallel.plan import plan
+from pdadmm_jax.sweeps.schedules import block_of_idle_time
 from tests.commands import assert_refused, run, run_process
 
 
@@ -198,6 +200,29 @@ def test_shared_samples_send_every_gradient():
     found = seconds_per_batch(widths, 2, 128, "streaming", slow, shards=4, microbatches=4)
     reduction = 2 * 3 * (0.001 + 4 * 4 * 64 * 64 / 4 / 1e9)
     assert found == pytest.approx(reduction + 4 * (0.001 + 4 * 8 * 64 / 1e9))
+
+
+@pytest.mark.parametrize("weights", [2.0, 1.0, 0.5, 0.25])
+@pytest.mark.parametrize("way", ["zero_bubble", "synchronous"])
+def test_emptied_pipelines_take_as_long_as_the_busiest_stage_of_every_step(way, weights):
+    stages, blocks, layers = 4, 8, 8
+    widths, reach = (64, *[64] * stages * layers), stages - 1
+    product = 64 * 64 / 0.5  # seconds per sample of a layer's product up or down, at half the rate
+    rates = BlockRates(0.5, 0.5 * weights)
+    found = seconds_per_batch(
+        widths, stages, blocks, way, FREE._replace(rate=1.0), microbatches=blocks, block_rates=rates
+    )
+    early = reach if way == "zero_bubble" else 0
+    steps = np.arange(blocks + 2 * reach)[:, None]
+    stage = np.arange(stages)
+    up = (steps >= stage) & (steps < stage + blocks)
+    down = (steps >= 2 * reach - stage) & (steps < 2 * reach - stage + blocks)
+    block = np.asarray(block_of_idle_time(steps, stage, reach, blocks))
+    made = (block >= 0) if early else np.zeros_like(block, bool)
+    assert np.all(made.sum(0) == early)
+    busiest = np.max(up * 1.0 + down * 1.0 + made / weights, axis=1).sum()
+    rest = (blocks - early) * layers * 64 * 64
+    assert found == pytest.approx(busiest * layers * product + rest, rel=0.02)
 
 
 def test_a_product_costs_its_overhead_in_every_block():

@@ -5,7 +5,7 @@ sums over the layers of the busiest stage,
 
     GPipe, 1F1B     (M + R) (F + B + W) of a block,
     synchronous     R F + M (F + B) + R B of a block, and W of the batch,
-    zero bubble     the same less R W of a block,
+    zero bubble     M (F + B) + R (max(F, W) + max(B, W)) of a block, and W of the other blocks,
     one batch late  M (F + B) of a block, and W of the batch,
     streaming       the same, with fewer blocks,
     data-parallel   F + B + W of all layers, of a share of the batch.
@@ -77,6 +77,18 @@ HARDWARE = (
 )
 
 
+class BlockRates(NamedTuple):
+    """Multiply-adds per second in products of a block's rows.
+
+    Attributes:
+        passing: in products up and down.
+        weights: in products p^T r, which are added to those of other blocks.
+    """
+
+    passing: float
+    weights: float
+
+
 class Products(NamedTuple):
     """Products of some layers, and their multiply-adds for one sample.
 
@@ -128,7 +140,7 @@ def seconds_per_batch(
     *,
     shards: int = 1,
     microbatches: int | None = None,
-    block_rate: float | None = None,
+    block_rates: BlockRates | None = None,
 ) -> float:
     """What the model says.
 
@@ -140,8 +152,7 @@ def seconds_per_batch(
         on: kind of the devices.
         shards: devices that share the samples of a stage.
         microbatches: M; by default what the schedule takes by itself.
-        block_rate: multiply-adds per second in products of a block's rows; by default the same as
-            of a batch's.
+        block_rates: of products of a block's rows; by default the same as of a batch's.
     """
     rows = batch / shards
 
@@ -157,7 +168,8 @@ def seconds_per_batch(
     reach = layout.reach
     blocks = microbatches or default_microbatches(way, reach)
     per_block = rows / blocks
-    rate = on.rate if blocks == 1 else block_rate or on.rate
+    same = BlockRates(on.rate, on.rate)
+    rates = same if blocks == 1 else block_rates or same
     message = on.latency + 4 * per_block * widths[1] / on.bandwidth
     summed = max(reduction(one.weights) for one in held)
 
@@ -165,24 +177,31 @@ def seconds_per_batch(
         return max(of(one) for one in held)
 
     def up(one: Products) -> float:
-        return one.up * per_block / rate + one.layers * on.overhead
+        return one.up * per_block / rates.passing + one.layers * on.overhead
 
     def down(one: Products) -> float:
-        return one.down * per_block / rate + one.layers * on.overhead
+        return one.down * per_block / rates.passing + one.layers * on.overhead
 
-    def weights(one: Products, rows: float, rate: float) -> float:
-        return one.weights * rows / rate + one.layers * on.overhead
+    def weights(one: Products) -> float:
+        return one.weights * per_block / rates.weights + one.layers * on.overhead
+
+    def weights_at_once(one: Products, blocks: int = blocks) -> float:
+        return one.weights * blocks * per_block / on.rate + one.layers * on.overhead
 
     if way in ("gpipe", "1f1b"):
         steps = blocks + reach
-        of_block = busiest(lambda one: up(one) + down(one) + weights(one, per_block, rate))
+        of_block = busiest(lambda one: up(one) + down(one) + weights(one))
         return steps * of_block + summed + (blocks + 2 * reach) * message
-    passing = busiest(lambda one: blocks * (up(one) + down(one)) + weights(one, rows, on.rate))
+    if way == "zero_bubble":
+        rest = busiest(
+            lambda one: blocks * (up(one) + down(one)) + weights_at_once(one, blocks - reach)
+        )
+        filled = busiest(lambda one: max(up(one), weights(one)) + max(down(one), weights(one)))
+        return rest + reach * filled + summed + (blocks + 2 * reach) * message
+    passing = busiest(lambda one: blocks * (up(one) + down(one)) + weights_at_once(one))
     if way in ("streaming", "one_batch_late"):
         return passing + summed + blocks * message
     waiting = reach * (busiest(up) + busiest(down))
-    if way == "zero_bubble":
-        waiting -= reach * busiest(lambda one: one.weights * per_block / on.rate)
     return passing + waiting + summed + (blocks + 2 * reach) * message
 
 

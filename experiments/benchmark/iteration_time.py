@@ -5,6 +5,7 @@ As one of several processes too, which is how ``scaling`` uses it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from functools import partial
@@ -36,6 +37,8 @@ class Timing(NamedTuple):
         message_seconds: one message between stages on its own, sent and received.
         message_bytes: its size.
         messages: messages that every stage sends per iteration.
+        slower_in_blocks: times that the products up and down of a batch take longer in blocks; 1
+            where batches are not split, or split over several processes.
         always: multiply-adds of the compiled iteration that every stage does.
         branches: multiply-adds that the edge slots of some stages add.
         devices: what it ran on.
@@ -46,6 +49,7 @@ class Timing(NamedTuple):
     message_seconds: float
     message_bytes: int
     messages: int
+    slower_in_blocks: float
     always: int
     branches: list[int]
     devices: str
@@ -98,6 +102,9 @@ def measure(options: TimeConfig, mesh: Any) -> Timing:
     if sent:
         swapped = options.batch is not None
         message_seconds = time_message(state.placement, sent[0].bytes, at_once=swapped)
+    slower = 1.0
+    if mesh is None and options.batch is not None and options.block < options.batch:
+        slower = time_blocks(options.widths, options.batch, options.block)
     done = products(once)
     return Timing(
         seconds=float(np.median(seconds[1:])),
@@ -105,6 +112,7 @@ def measure(options: TimeConfig, mesh: Any) -> Timing:
         message_seconds=message_seconds,
         message_bytes=sent[0].bytes if sent else 0,
         messages=len(sent),
+        slower_in_blocks=slower,
         always=done.always,
         branches=done.branches,
         devices=runs.environment()["devices"],
@@ -166,6 +174,47 @@ def time_message(placement: Placement, size: int, *, at_once: bool) -> float:
         jax.block_until_ready(exchanged(jax.numpy.float32(turn)))
         seconds.append((time.perf_counter() - begin) / exchanges)
     return float(np.median(seconds[1:]))
+
+
+def time_blocks(widths: tuple[int, ...], batch: int, block: int) -> float:
+    """Times that the products up and down of batches take longer in blocks, and nothing else.
+
+    Args:
+        widths: (features, hidden, ..., outputs).
+        batch: samples.
+        block: of them at a time.
+    """
+    samples, repeats = 20 * batch, 7
+    rng = np.random.default_rng(0)
+    weights = [
+        jax.numpy.asarray(rng.normal(0, n_in**-0.5, (n_in, n_out)), jax.numpy.float32)
+        for n_in, n_out in itertools.pairwise(widths)
+    ]
+
+    @jax.jit
+    def passed(weights: list[jax.Array], blocks: jax.Array) -> jax.Array:
+        def up_and_down(_: None, p: jax.Array) -> tuple[None, jax.Array]:
+            saved = []
+            for w in weights:
+                p = jax.nn.relu(p @ w)
+                saved.append(p)
+            r = p
+            for w, p in zip(weights[:0:-1], saved[-2::-1], strict=True):
+                r = jax.numpy.where(p > 0, r @ w.T, 0)
+            return None, jax.numpy.sum(r)
+
+        return lax.scan(up_and_down, None, blocks)[1]
+
+    x = rng.random((samples, widths[0]), np.float32)
+    split = [jax.numpy.asarray(x.reshape(-1, rows, widths[0])) for rows in (batch, block)]
+    seconds = []
+    for _ in range(repeats + 1):
+        for blocks in split:
+            begin = time.perf_counter()
+            jax.block_until_ready(passed(weights, blocks))
+            seconds.append(time.perf_counter() - begin)
+    whole, parts = seconds[2::2], seconds[3::2]
+    return float(np.median(parts) / np.median(whole))
 
 
 def describe(options: TimeConfig, found: Timing) -> str:

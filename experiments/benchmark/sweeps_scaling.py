@@ -18,6 +18,7 @@ from rich.table import Table
 
 from experiments.benchmark.batch_model import (
     HARDWARE,
+    BlockRates,
     Hardware,
     Way,
     products,
@@ -91,8 +92,9 @@ def _measured(
         latency=latency,
         source="measured",
     )
-    block_rate = work / seconds["blocks"]
-    model: dict[Way, float] = {way: _model(options, way, here, block_rate) for way in WAYS}
+    slower = _median(runs["blocks"], "slower_in_blocks")
+    rates = _block_rates(options, seconds["alone"], seconds["blocks"], slower)
+    model: dict[Way, float] = {way: _model(options, way, here, rates) for way in WAYS}
     measurement.show(_measured_table(options, seconds, model))
     if not math.isnan(seconds["limit"]):
         measurement.show(
@@ -100,8 +102,9 @@ def _measured(
             "stage as a network of its own, and no messages"
         )
     measurement.show(
-        f"one core: {2 * here.rate / 1e9:.1f} GFLOP/s in all, {2 * block_rate / 1e9:.1f} in blocks "
-        f"of {rows} samples; between processes: {here.bandwidth / 1e9:.2f} GB/s, "
+        f"one core: {2 * here.rate / 1e9:.1f} GFLOP/s in all; in blocks of {rows} samples "
+        f"{2 * rates.passing / 1e9:.1f} in products up and down, {2 * rates.weights / 1e9:.1f} in "
+        f"products p^T r and their sums; between processes: {here.bandwidth / 1e9:.2f} GB/s, "
         f"{1e6 * here.latency:.0f} us"
     )
     return here, {"seconds": seconds, "model": model, "hardware": here._asdict()}
@@ -138,10 +141,29 @@ def _median(runs: list[dict[str, Any]], name: str) -> float:
     return statistics.median(run[name] for run in runs)
 
 
-def _model(options: SweepsScalingConfig, way: Way, on: Hardware, block_rate: float) -> float:
+def _block_rates(
+    options: SweepsScalingConfig, alone: float, in_blocks: float, slower: float
+) -> BlockRates:
+    """Rates of products of blocks, of which those up and down are slower by themselves.
+
+    Args:
+        options: sizes.
+        alone: seconds of a pass of whole batches.
+        in_blocks: seconds of a pass of batches in blocks.
+        slower: times that the products up and down take longer in blocks.
+    """
+    of_sample = products(options.widths, tuple(range(1, len(options.widths))))
+    per_product = alone / of_sample.all  # of all samples
+    more = (slower - 1) * (of_sample.up + of_sample.down) * per_product
+    sums = of_sample.weights * per_product + max(in_blocks - alone - more, 0)
+    rate = options.samples / per_product
+    return BlockRates(rate / slower, of_sample.weights * options.samples / sums)
+
+
+def _model(options: SweepsScalingConfig, way: Way, on: Hardware, rates: BlockRates) -> float:
     """Seconds per pass."""
     batches = -(-options.samples // options.batch)
-    numbers = {"microbatches": options.microbatches, "block_rate": block_rate}
+    numbers = {"microbatches": options.microbatches, "block_rates": rates}
     return batches * _by_stages_or_shards(
         options.widths, options.processes, options.batch, way, on, **numbers
     )
