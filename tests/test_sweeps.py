@@ -598,6 +598,7 @@ def test_wrong_settings_are_refused():
         "unknown schedule 'streamin'; did you mean 'streaming'", sweeps.Config, schedule="streamin"
     )
     refused("microbatches is 0", sweeps.Config, microbatches=0)
+    refused("microbatches is 9, but a batch has 8", sweeps.Config, batch=8, microbatches=9)
     refused("stages is 0", sweeps.recommended, network(3), 8, stages=0)
     refused("schedule is None, but has to be one of synchronous", sweeps.Config, schedule=None)
     refused(r"momentum is 1\.0.*of at least 0 and below 1", sweeps.Proximal, momentum=1.0)

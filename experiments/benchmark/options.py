@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.options.checks import MOST_DEVICES, MOST_OF, check_count, check_counts, check_seed
+from experiments.options.checks import (
+    MOST_DEVICES,
+    MOST_OF,
+    check_count,
+    check_counts,
+    check_microbatches,
+    check_seed,
+)
 from experiments.options.devices import ClusterConfig
 from experiments.options.network import LossName, PrecisionName, ScheduleName
 from experiments.options.sizes import ProblemConfig, SizeConfig
@@ -222,6 +229,7 @@ class TimeConfig(ProblemConfig):
         super().check()
         if self.batch is None and (self.schedule != "synchronous" or self.microbatches):
             raise ValueError("schedule and microbatches are for sweeps: give batch too.")
+        check_microbatches(self.microbatches, self.batch)
         self.cluster.check(self.distributed)
 
 
@@ -273,6 +281,7 @@ class SweepsScalingConfig:
     def check(self) -> None:
         """Raises ValueError for numbers that leave nothing to compare."""
         check_counts(self, least={"layers": 2, "processes": 2})
+        check_microbatches(self.microbatches, self.batch)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,15 @@ def check_count(option: str, value: int, least: int = 1, most: int = MOST) -> No
         raise ValueError(f"{option} is {value}: give {most:,} or less.")
 
 
+def check_microbatches(microbatches: int | None, batch: int | None) -> None:
+    """Refuses more blocks than a batch has samples."""
+    if microbatches is not None and batch is not None and microbatches > batch:
+        raise ValueError(
+            f"microbatches is {microbatches}, but a batch has {batch} samples: give {batch:,} or "
+            "less."
+        )
+
+
 def check_chosen(option: str, values: Sequence[object]) -> None:
     """Refuses a choice of nothing, or of one thing twice."""
     if not values:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.options.checks import MOST, changed_options, check_count
+from experiments.options.checks import MOST, changed_options, check_count, check_microbatches
 
 ActivationName = Literal["relu", "leaky_relu", "tanh", "sigmoid", "softplus", "gelu"]
 LossName = Literal["softmax_cross_entropy", "squared_error", "binary_logistic", "multiclass_hinge"]
@@ -177,6 +177,7 @@ class SweepsConfig:
             check_count("sweeps.batch", self.batch)
         if self.microbatches is not None:
             check_count("sweeps.microbatches", self.microbatches)
+        check_microbatches(self.microbatches, self.batch)
         if self.cosine is not None:
             check_count("sweeps.cosine", self.cosine, 0)
         check_count("sweeps.block", self.block)

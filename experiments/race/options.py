@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from experiments.data.config import DataConfig
-from experiments.options.checks import check_chosen, check_count, check_counts, check_seed
+from experiments.options.checks import (
+    check_chosen,
+    check_count,
+    check_counts,
+    check_microbatches,
+    check_seed,
+)
 from experiments.options.devices import ClusterConfig
 
 MethodName = Literal[
@@ -103,6 +109,7 @@ class RaceConfig:
         """Raises ValueError for settings that leave nothing to race."""
         check_counts(self, least={"seed": 0, "processes": 2})
         check_seed(self.seed)
+        check_microbatches(self.microbatches, self.batch)
         self.data.check()
         for width in self.hidden:
             check_count("hidden", width)

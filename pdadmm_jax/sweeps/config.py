@@ -96,6 +96,11 @@ class Config:
             count = getattr(self, name)
             if count is not None or name == "block":
                 check_count(name, count)
+        if self.batch is not None and (self.microbatches or 0) > self.batch:
+            raise ValueError(
+                f"microbatches is {self.microbatches}, but a batch has {self.batch} samples: give "
+                "as many or fewer, or None to have it chosen."
+            )
         if self.schedule != "synchronous" and self.batch is None:
             raise ValueError(
                 f"schedule is {self.schedule!r}, which keeps batches whole, but batch is None, all "
