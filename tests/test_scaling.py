@@ -11,6 +11,7 @@ import pytest
 from experiments.benchmark import scaling_figure
 from experiments.benchmark.batch_model import BlockRates, best_layout, seconds_per_batch
 from experiments.benchmark.compiled_program import Message, messages, products, scheduled_products
+from experiments.benchmark.iteration_time import time_blocks
 from experiments.benchmark.scaling import HARDWARE, NEURONS, Hardware, predict
 from experiments.benchmark.speedup import PAPER, Curves, Pair
 from experiments.benchmark.sweeps_scaling import WAYS
@@ -226,6 +227,11 @@ def test_emptied_pipelines_take_as_long_as_the_busiest_stage_of_every_step(way, 
     busiest = np.max(up * 1.0 + down * 1.0 + made / weights, axis=1).sum()
     rest = (blocks - early) * layers * 64 * 64
     assert found == pytest.approx(busiest * layers * product + rest, rel=0.02)
+
+
+@pytest.mark.parametrize("block", [7, 4])
+def test_blocks_that_do_not_divide_a_batch_are_timed(block):
+    assert time_blocks((3, 4, 4, 2), 8, block) > 0
 
 
 def test_a_product_costs_its_overhead_in_every_block():

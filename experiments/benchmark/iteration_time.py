@@ -184,7 +184,7 @@ def time_blocks(widths: tuple[int, ...], batch: int, block: int) -> float:
         batch: samples.
         block: of them at a time.
     """
-    samples, repeats = 20 * batch, 7
+    batches, repeats = max(1, 2560 // batch), 7
     rng = np.random.default_rng(0)
     weights = [
         jax.numpy.asarray(rng.normal(0, n_in**-0.5, (n_in, n_out)), jax.numpy.float32)
@@ -205,8 +205,10 @@ def time_blocks(widths: tuple[int, ...], batch: int, block: int) -> float:
 
         return lax.scan(up_and_down, None, blocks)[1]
 
-    x = rng.random((samples, widths[0]), np.float32)
-    split = [jax.numpy.asarray(x.reshape(-1, rows, widths[0])) for rows in (batch, block)]
+    split = []
+    for number in (1, -(-batch // block)):  # as batches are split: the last rows may be too many
+        shape = batches * number, -(-batch // number), widths[0]
+        split.append(jax.numpy.asarray(rng.random(shape, np.float32)))
     seconds = []
     for _ in range(repeats + 1):
         for blocks in split:
