@@ -185,24 +185,22 @@ def seconds_per_batch(
     def weights(one: Products) -> float:
         return one.weights * per_block / rates.weights + one.layers * on.overhead
 
-    def weights_at_once(one: Products, blocks: int = blocks) -> float:
+    def at_once(one: Products, blocks: int) -> float:
         return one.weights * blocks * per_block / on.rate + one.layers * on.overhead
 
     if way in ("gpipe", "1f1b"):
         steps = blocks + reach
         of_block = busiest(lambda one: up(one) + down(one) + weights(one))
         return steps * of_block + summed + (blocks + 2 * reach) * message
-    if way == "zero_bubble":
-        rest = busiest(
-            lambda one: blocks * (up(one) + down(one)) + weights_at_once(one, blocks - reach)
-        )
-        filled = busiest(lambda one: max(up(one), weights(one)) + max(down(one), weights(one)))
-        return rest + reach * filled + summed + (blocks + 2 * reach) * message
-    passing = busiest(lambda one: blocks * (up(one) + down(one)) + weights_at_once(one))
+    early = reach if way == "zero_bubble" else 0
+    passing = busiest(lambda one: blocks * (up(one) + down(one)) + at_once(one, blocks - early))
     if way in ("streaming", "one_batch_late"):
         return passing + summed + blocks * message
-    waiting = reach * (busiest(up) + busiest(down))
-    return passing + waiting + summed + (blocks + 2 * reach) * message
+    if early:
+        waiting = busiest(lambda one: max(up(one), weights(one)) + max(down(one), weights(one)))
+    else:
+        waiting = busiest(up) + busiest(down)
+    return passing + reach * waiting + summed + (blocks + 2 * reach) * message
 
 
 def best_layout(

@@ -20,6 +20,7 @@ from experiments.benchmark.batch_model import (
     HARDWARE,
     BlockRates,
     Hardware,
+    Products,
     Way,
     products,
     seconds_per_batch,
@@ -84,16 +85,18 @@ def _measured(
     short = _timed(options, options.processes, "--neurons", 8)["message_seconds"]
     latency = min(short, message / 2)
     all_layers = tuple(range(1, len(options.widths)))
-    work = products(options.widths, all_layers).all * options.samples
+    of_sample = products(options.widths, all_layers)
     here = Hardware(
         "one core of this machine",
-        rate=work / seconds["alone"],
+        rate=of_sample.all * options.samples / seconds["alone"],
         bandwidth=runs["streaming"][0]["message_bytes"] / (message - latency),
         latency=latency,
         source="measured",
     )
     slower = _median(runs["blocks"], "slower_in_blocks")
-    rates = _block_rates(options, seconds["alone"], seconds["blocks"], slower)
+    rates = _block_rates(
+        of_sample, seconds["alone"] / options.samples, seconds["blocks"] / options.samples, slower
+    )
     model: dict[Way, float] = {way: _model(options, way, here, rates) for way in WAYS}
     measurement.show(_measured_table(options, seconds, model))
     if not math.isnan(seconds["limit"]):
@@ -141,23 +144,19 @@ def _median(runs: list[dict[str, Any]], name: str) -> float:
     return statistics.median(run[name] for run in runs)
 
 
-def _block_rates(
-    options: SweepsScalingConfig, alone: float, in_blocks: float, slower: float
-) -> BlockRates:
+def _block_rates(of_sample: Products, alone: float, in_blocks: float, slower: float) -> BlockRates:
     """Rates of products of blocks, of which those up and down are slower by themselves.
 
     Args:
-        options: sizes.
-        alone: seconds of a pass of whole batches.
-        in_blocks: seconds of a pass of batches in blocks.
+        of_sample: products of all layers.
+        alone: seconds per sample in whole batches.
+        in_blocks: seconds per sample in blocks.
         slower: times that the products up and down take longer in blocks.
     """
-    of_sample = products(options.widths, tuple(range(1, len(options.widths))))
-    per_product = alone / of_sample.all  # of all samples
-    more = (slower - 1) * (of_sample.up + of_sample.down) * per_product
-    sums = of_sample.weights * per_product + max(in_blocks - alone - more, 0)
-    rate = options.samples / per_product
-    return BlockRates(rate / slower, of_sample.weights * options.samples / sums)
+    rate = of_sample.all / alone
+    more = (slower - 1) * (of_sample.up + of_sample.down) / rate
+    sums = of_sample.weights / rate + max(in_blocks - alone - more, 0)
+    return BlockRates(rate / slower, of_sample.weights / sums)
 
 
 def _model(options: SweepsScalingConfig, way: Way, on: Hardware, rates: BlockRates) -> float:
