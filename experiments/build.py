@@ -269,11 +269,15 @@ def sweeps(options: TrainConfig, widths: Sequence[int], samples: int) -> pdadmm.
     """
     wanted, method = options.sweeps, options.method
     recommended = partial(
-        pdadmm.sweeps.recommended, widths, wanted.batch, updates=_updates(options, samples)
+        pdadmm.sweeps.recommended,
+        widths,
+        wanted.batch,
+        updates=_updates(options, samples),
+        loss=_loss(method),
     )
     if wanted.batch is None:
         rule: Any = recommended().rule
-        numbers = _given(wanted, "ridge", "momentum", "clipping")
+        numbers = _given(wanted, "ridge", "momentum", "clipping", "least_f")
     else:
         rule = recommended(rule=wanted.rule).rule
         numbers = _given(wanted, "rate")
@@ -283,7 +287,6 @@ def sweeps(options: TrainConfig, widths: Sequence[int], samples: int) -> pdadmm.
         block=wanted.block,
         microbatches=wanted.microbatches,
         activation=options.network.activation,
-        loss=_loss(method),
         precision=method.precision,
         residual_block=options.network.residual_block,
         **_given(wanted, "nu", "schedule"),

@@ -26,9 +26,11 @@ class Proximal:
     average: float
     clipping: float | None = None
     updates: float | None = None
+    least_f: float | None = None
 
     def begin(self, W, b):
         self.count = 0
+        self.rests = 0
         self.gram, self.weight = np.zeros((len(W) + 1,) * 2), 0.0
         self.velocity = 0.0
         self.weights = np.concatenate([W, b[None]])
@@ -45,6 +47,13 @@ class Proximal:
         wish = (ones.T @ r / len(p) - decay) / self.nu
         step = np.linalg.solve(mean + ridge * np.eye(len(mean)), wish)
         self.velocity = self.momentum * self.velocity + step
+        if self.least_f is not None:
+            projection = ones @ np.linalg.solve(mean + ridge * np.eye(len(mean)), ones.T) / len(p)
+            freedom, explained = np.trace(projection), np.sum(r * (projection @ r))
+            unexplained = np.sum(r**2) - explained
+            if (explained / freedom) / (unexplained / (len(p) - freedom)) < self.least_f:
+                self.velocity = np.zeros_like(step)
+                self.rests += 1
         if self.clipping is not None:
             size = max(np.linalg.norm(self.weights), 0.1 * self.weights.shape[1] ** 0.5)
             most, length = self.clipping * size, np.linalg.norm(self.velocity)

@@ -71,8 +71,7 @@ def transcribed(params, data, config, passes=2, batch=None, cuts=None, **more):
     """The same by the transcription, and all losses; cuts are (first, after the last) sample."""
     rule, nu = config.rule, float(config.nu)
     if isinstance(rule, sweeps.Proximal):
-        numbers = rule.ridge, rule.momentum, rule.average, rule.clipping, rule.updates
-        made = partial(reference.Proximal, nu, *numbers)
+        made = partial(reference.Proximal, nu, **vars(rule))
     else:
         own = {"start": rule.start} if isinstance(rule, sweeps.Prodigy) else {}
         made = partial(getattr(reference, type(rule).__name__), rule.rate, rule.updates, **own)
@@ -137,6 +136,24 @@ def test_updates_are_clipped_and_rates_fall_as_transcribed(rule, stages):
     found, _ = swept(params, data, config, mesh=mesh)
     expected, _ = transcribed(params, data, config, batch=16)
     assert_close(found, expected)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("shape", [None, (2, 1), (1, 2)])
+def test_layers_rest_while_their_directions_are_like_those_of_noise(shape):
+    """Labels are random here, so at times they are; beside an endless F they always are."""
+    params, data = problem(4)
+    mesh = None if shape is None else pdadmm.make_mesh(*shape)
+    found = {}
+    for least_f in (None, 1.3, 1e9):
+        rule = sweeps.Proximal(ridge=0.1, momentum=0.5, clipping=0.05, least_f=least_f)
+        config = sweeps.Config(nu=5.0, rule=rule, block=20)
+        found[least_f], _ = swept(params, data, config, mesh=mesh, passes=8)
+        expected, _ = transcribed(params, data, config, passes=8)
+        assert_close(found[least_f], expected)
+    assert_close(found[1e9], as_numpy(params), 0)
+    for always, at_times in zip(found[None], found[1.3], strict=True):
+        assert np.abs(always[0] - at_times[0]).max() > 1e-3
 
 
 @pytest.mark.x64
@@ -644,10 +661,11 @@ def test_presets_are_what_they_say():
         assert (full.nu, full.rule) == (nu, sweeps.Proximal(clipping=0.12 / depth))
         full = sweeps.recommended(network(depth), updates=60)
         assert (full.nu, full.rule) == (10, sweeps.Proximal(clipping=0.12 / depth, updates=60))
-    for depth, nu in ((2, 0.3), (3, 3), (4, 10), (50, 10)):
+    for depth, nu, least_f in ((2, 0.3, 0.25), (3, 3, 0.5), (4, 10, 1), (50, 10, 1)):
         for loss in ("squared_error", squared_error):
             real = sweeps.recommended(network(depth), updates=60, loss=loss)
             assert (real.nu, real.loss) == (nu, squared_error)
+            assert real.rule == sweeps.Proximal(clipping=0.12 / depth, updates=60, least_f=least_f)
     assert sweeps.recommended(network(3), updates=60, loss="squared_error", nu=7.0).nu == 7
     data = pdadmm.Data(jnp.ones((2, 5)), jnp.ones((2, 4)))
     _, heavy = pdadmm.weighted(data, np.ones(2), sweeps.Config(loss="squared_error"))

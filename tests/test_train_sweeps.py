@@ -11,6 +11,7 @@ import pytest
 import pdadmm_jax as pdadmm
 from experiments import build
 from experiments.data import DataConfig, load
+from experiments.options.network import MethodConfig, SweepsConfig
 from experiments.train import checkpoints
 from experiments.train.options import TrainConfig
 from experiments.train.sweeps import SweepsTrainer
@@ -141,6 +142,21 @@ def test_clipped_updates_diverge_at_no_penalty(tmp_path, capsys):
     run = swept(tmp_path, "--sweeps.nu", 0.2, "--iterations", 40)
     assert "warning" not in capsys.readouterr().out
     assert json.loads((run / "summary.json").read_text())["train_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("loss", "words", "least_f"),
+    [
+        ("squared_error", {}, 0.25),
+        ("squared_error", {"least_f": 0.0}, 0.0),
+        ("squared_error", {"cosine": None}, None),
+        ("softmax_cross_entropy", {}, None),
+        ("softmax_cross_entropy", {"least_f": 0.5}, 0.5),
+    ],
+)
+def test_layers_of_a_regression_rest_at_noise_unless_told_otherwise(loss, words, least_f):
+    options = TrainConfig(method=MethodConfig(loss=loss), sweeps=SweepsConfig(**words))
+    assert build.sweeps(options, (3, 8, 1), 100).rule.least_f == least_f
 
 
 @pytest.mark.parametrize("batch", [(), ("--sweeps.batch", 32)])

@@ -103,6 +103,21 @@ def test_targets_of_any_size_are_learnt_in_their_own_units(scale):
     assert errors.mean() < scale
 
 
+def test_a_regression_over_all_samples_does_not_go_on_to_fit_the_noise():
+    """Half of the targets' variance is noise; 0.5 is what could be explained."""
+    random = np.random.default_rng(1)
+    x, noise = random.normal(size=(1400, 10)).astype("f4"), random.normal(size=1400)
+    y = (x.mean(1) * 10**0.5 + noise).astype("f4")[:, None]
+    data, fresh = pdadmm.Data(x[:400], y[:400]), pdadmm.Data(x[400:], y[400:])
+    resting = sweeps.recommended((10, 40, 40, 1), updates=60, loss="squared_error")
+    restless = resting.replace(rule=sweeps.Proximal(clipping=resting.rule.clipping, updates=60))
+    score = {}
+    for config in (resting, restless):
+        fitted = pdadmm.fit(data, (10, 40, 40, 1), 60, config=config)
+        score[config] = 1 - np.mean((fitted.network.predict(fresh.x) - y[400:]) ** 2) / y.var()
+    assert score[resting] > max(0.35, score[restless] + 0.1)
+
+
 def test_plain_numbers_are_targets_of_a_single_output():
     y = 5000 + 1000 * X[:, 0] * X[:, 1]
     train, held = (pdadmm.Data(X[part], y[part]) for part in (np.s_[:240], np.s_[240:]))

@@ -154,6 +154,12 @@ class SweepsConfig:
     """Longest update of W over all samples, as a share of W; by default 0.12 over the number of
     layers; with fewer than 50 passes over which they fall more, up to 0.48."""
 
+    least_f: float | None = None
+    """By how many times a layer's inputs have to explain more of its direction than they would of
+    noise (the F statistic), over all samples, for it to move; with the squared error and steps that
+    fall 1 by default, 0.25 with two layers and 0.5 with three; else 0, for which there is no
+    test."""
+
     mu: float = 0.0
     """Weight of (mu/2) ||W||^2 beside the mean risk."""
 
@@ -187,6 +193,6 @@ class SweepsConfig:
         others = (
             ("rule", "rate", "schedule", "microbatches")
             if self.batch is None
-            else ("ridge", "momentum", "clipping")
+            else ("ridge", "momentum", "clipping", "least_f")
         )
         return [name for name in changed_options(self) if name in others]

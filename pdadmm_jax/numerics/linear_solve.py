@@ -21,7 +21,13 @@ FACTORED, INVERTED = 128, 32
 def solve(
     matrix: Float[Array, "n n"], ridge: Array, right: Float[Array, "n k"]
 ) -> Float[Array, "n k"]:
-    """(matrix + ridge I)^-1 right, the ridge raised as far as rounding makes it need.
+    """(matrix + ridge I)^-1 right, the ridge raised as ``regularized`` says."""
+    inverse = regularized(matrix, ridge)
+    return multiply(inverse.T, multiply(inverse, right))
+
+
+def regularized(matrix: Float[Array, "n n"], ridge: Array) -> Float[Array, "n n"]:
+    """M with M' M = (matrix + ridge I)^-1, the ridge raised as far as rounding makes it need.
 
     A singular Gram matrix comes out of its sums slightly indefinite.  The first ridge has the size
     of their rounding, as the trace bounds it; every failure makes it eight times larger, so that
@@ -41,8 +47,7 @@ def solve(
     # Nothing curves (p = 0, mu = 0): the right side is zero, and any positive ridge will do.
     extra = jnp.where(trace + ridge > 0, 4 * jnp.finfo(matrix.dtype).eps * trace, 1)
     start = (matrix * jnp.nan, extra, jnp.asarray(0, jnp.int32))
-    inverse = lax.while_loop(failed, attempt, start)[0]
-    return multiply(inverse.T, multiply(inverse, right))
+    return lax.while_loop(failed, attempt, start)[0]
 
 
 @jax.custom_jvp

@@ -120,7 +120,9 @@ def check_config(config: Any) -> None:
 CLIPPING = 0.12  # of all layers together: an update changes what the network does by about a tenth
 LARGEST_CLIPPING = 0.48  # where steps fall over few updates
 LEAST_TOTAL_CLIPPING = 6.0  # over all updates, where they fall
-REGRESSION_NU = {2: 0.3, 3: 3.0}  # of the squared error over all samples, by layers, falling steps
+# Of the squared error over all samples where steps fall, by layers.
+REGRESSION_NU = {2: 0.3, 3: 3.0}
+REGRESSION_F = {2: 0.25, 3: 0.5}  # the least F statistic, with more layers 1
 LARGEST_RATE = 3e-3  # of Adam, where layers are few and narrow
 LARGEST_FALLING_RATE = 1e-2  # the same where the rate falls to 0
 FEWEST_UPDATES = 100  # from which on rates that are estimated lose nothing by their beginning
@@ -144,9 +146,11 @@ def recommended(
 
     Of 30 and twice the layers nu is the larger one.  Where steps fall to 0 it is 10, for the
     squared error 0.3 with two layers and 3 with three; clipping is then 6 / updates / layers where
-    that is more, at most 0.48 / layers.  The rate of Adam is 1 over the sum of the hidden widths,
-    at most 0.003; where it falls twice that sum's inverse, at most 0.01.  Prodigy's estimates start
-    from a tenth of it.  Lion's rate is a tenth of Adam's, a fifth where it falls.
+    that is more, at most 0.48 / layers.  By the squared error a layer then rests while what it
+    would follow is like noise (``least_f`` = 1, 0.25 with two layers and 0.5 with three).  The rate
+    of Adam is 1 over the sum of the hidden widths, at most 0.003; where it falls twice that sum's
+    inverse, at most 0.01.  Prodigy's estimates start from a tenth of it.  Lion's rate is a tenth of
+    Adam's, a fifth where it falls.
 
     * A stiff nu, by which every layer's direction is that of the risk itself.
     * Over all samples, W by its own subproblem solved exactly near the old weights: along the
@@ -180,10 +184,15 @@ def recommended(
     waits = check_count("stages", stages) == 1 or batch is None
     schedule = changes.get("schedule", "synchronous" if waits else "streaming")
     layers = len(widths) - 1
+    regression = batch is None and updates is not None and is_squared_error(changes.get("loss"))
     most, share = (LARGEST_RATE, 1) if updates is None else (LARGEST_FALLING_RATE, 2)
     rate = min(most, share / sum(widths[1:-1]))
     rules: dict[str, Rule] = {
-        "proximal": Proximal(clipping=_clipping(updates) / layers, updates=updates),
+        "proximal": Proximal(
+            clipping=_clipping(updates) / layers,
+            updates=updates,
+            least_f=REGRESSION_F.get(layers, 1.0) if regression else None,
+        ),
         "adam": Adam(rate, updates),
         "prodigy": Prodigy(updates=updates, start=rate / 10),
         "lion": Lion(rate / (10 if updates is None else 5), updates),
@@ -194,7 +203,7 @@ def recommended(
         rule = "lion"
     if batch is None:
         nu, rule = max(30.0, 2.0 * layers) if updates is None else 10.0, "proximal"
-        if updates is not None and is_squared_error(changes.get("loss")):
+        if regression:
             nu = REGRESSION_NU.get(layers, nu)
     settings = {"batch": batch, "schedule": schedule, "nu": nu, "rule": rule} | changes
     if isinstance(settings["rule"], str):

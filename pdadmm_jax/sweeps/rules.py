@@ -17,7 +17,8 @@ import optax
 from pdadmm_jax._checks import checked_number
 from pdadmm_jax._pytree import pytree_dataclass
 from pdadmm_jax._typing import Array, Float, Number
-from pdadmm_jax.numerics.linear_solve import solve
+from pdadmm_jax.numerics.linear_solve import regularized
+from pdadmm_jax.numerics.products import multiply
 from pdadmm_jax.parallel.groups import Weights
 from pdadmm_jax.problems.problem import resolve
 
@@ -33,12 +34,16 @@ class LayerStatistics(NamedTuple):
         b: the same of the intercept, r.
         p: their inputs.
         gram: p^T p; None for rules that do not ask for it.
+        square: ||r||^2; None likewise.
+        number: how many samples they are.
     """
 
     W: Float[Array, "n_in n_out"]
     b: Float[Array, " n_out"]
     p: Float[Array, " n_in"]
     gram: Float[Array, "n_in n_in"] | None
+    square: Float[Array, ""] | None = None
+    number: Float[Array, ""] | None = None
 
     @property
     def gradient(self) -> Weights:
@@ -50,7 +55,8 @@ class LayerStatistics(NamedTuple):
 class Rule(Protocol):
     """A pytree dataclass whose numbers are leaves.
 
-    ``needs_gram`` says whether it wants p^T p, which costs one product more per layer.
+    ``needs_gram`` says whether it wants p^T p, which costs one product more per layer, and
+    ||r||^2.
     """
 
     needs_gram: ClassVar[bool]
@@ -91,6 +97,10 @@ class Proximal:
             than a tenth of orthonormal columns count as long as that.  None for no limit.
         updates: after how many W and b move no more, their updates falling to 0 along half a
             cosine; None for no end.
+        least_f: the least F statistic of r's regression on (p, 1) by which a layer moves; None
+            for no such test.  By 1 it rests, and forgets its momentum, while its inputs explain
+            less of r than they would of noise, which it would then fit.  For all samples at once:
+            of a small batch, inputs explain much.
     """
 
     ridge: Number = 0.01
@@ -98,6 +108,7 @@ class Proximal:
     average: Number = 0.0
     clipping: Number | None = None
     updates: Number | None = None
+    least_f: Number | None = None
     needs_gram: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -105,9 +116,10 @@ class Proximal:
         for name in ("momentum", "average"):
             share = checked_number(name, getattr(self, name), above=0.0, allowed=True, below=1.0)
             object.__setattr__(self, name, share)
-        for name in ("clipping", "updates"):
+        for name in ("clipping", "updates", "least_f"):
             if (number := getattr(self, name)) is not None:
-                object.__setattr__(self, name, checked_number(name, number, above=0.0))
+                number = checked_number(name, number, above=0.0, allowed=name == "least_f")
+                object.__setattr__(self, name, number)
 
     def init(self, weights: Weights) -> RuleState:
         n_in = weights.W.shape[0]
@@ -125,11 +137,18 @@ class Proximal:
         gram = self.average * gram + (1 - self.average) * new
         weight = self.average * weight + (1 - self.average)  # so that the first counts in full
         mean = gram / weight
-        directions = jnp.concatenate([statistics.W, statistics.b[None]]) / nu
-        step = solve(mean, self.ridge * jnp.trace(mean) / len(mean), directions)
+        ridge = self.ridge * jnp.trace(mean) / len(mean)
+        inverse = regularized(mean, ridge)
+        directions = jnp.concatenate([statistics.W, statistics.b[None]])
+        explained = multiply(inverse, directions)
+        step = multiply(inverse.T, explained) / nu
         velocity = jax.tree.map(
             lambda old, new: self.momentum * old + new, velocity, Weights(step[:-1], step[-1])
         )
+        if self.least_f is not None:
+            freedom = len(mean) - ridge * jnp.sum(jnp.square(inverse))
+            below = _f_below(self.least_f, jnp.sum(jnp.square(explained)), freedom, statistics)
+            velocity = jax.tree.map(lambda update: jnp.where(below, 0, update), velocity)
         if self.clipping is not None:
             n_out = weights.W.shape[-1]
             longest = self.clipping * jnp.maximum(_norm(weights), 0.1 * n_out**0.5)
@@ -141,6 +160,24 @@ class Proximal:
         (done,) = count
         left = falling(done, self.updates, weights.W.dtype)
         return jax.tree.map(lambda update: left * update, velocity), (*kept, done + 1)
+
+
+def _f_below(least: Number, explained: Array, freedom: Array, statistics: LayerStatistics) -> Array:
+    """Whether the F statistic of the ridge regression of r on (p, 1) is below a number.
+
+    That is (explained / freedom) / (unexplained / (number - freedom)), about 1 where r is noise.
+
+    Args:
+        least: the number.
+        explained: what the regression explains of the mean ||r||^2.
+        freedom: its degrees of freedom, the trace of its projection.
+        statistics: of the layer.
+    """
+    number, square = statistics.number, statistics.square
+    assert number is not None
+    assert square is not None
+    # Without quotients, which r = 0 has no numbers for; what is NaN is not below, and shows.
+    return explained * (number - freedom) < least * freedom * (square - explained)
 
 
 def _norm(weights: Weights) -> Array:

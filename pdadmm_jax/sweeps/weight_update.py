@@ -62,9 +62,11 @@ def layer_sums(passed: Passed, config: PassConfig) -> LayerStatistics:
 
     def one(passed: Passed) -> LayerStatistics:
         p, r = passed
-        gram = multiply(p.T, p) if config.rule.needs_gram else None
+        gram = square = None
+        if config.rule.needs_gram:
+            gram, square = multiply(p.T, p), jnp.sum(jnp.square(r))
         directions = multiply(p.T, r, config.precision)
-        return LayerStatistics(directions, jnp.sum(r, 0), jnp.sum(p, 0), gram)
+        return LayerStatistics(directions, jnp.sum(r, 0), jnp.sum(p, 0), gram, square)
 
     return each_layer(one, passed)
 
@@ -88,8 +90,10 @@ def no_sums(weights: Weights, config: PassConfig) -> LayerStatistics:
     """The sums of no samples, of a group of layers."""
     W, b = weights
     p = jnp.zeros(W.shape[:2], W.dtype)
-    gram = jnp.zeros((*p.shape, p.shape[-1]), W.dtype) if config.rule.needs_gram else None
-    return LayerStatistics(jnp.zeros_like(W), jnp.zeros_like(b), p, gram)
+    gram = square = None
+    if config.rule.needs_gram:
+        gram, square = jnp.zeros((*p.shape, p.shape[-1]), W.dtype), jnp.zeros(len(W), W.dtype)
+    return LayerStatistics(jnp.zeros_like(W), jnp.zeros_like(b), p, gram, square)
 
 
 def layers_held(stage: Stage, weights: LayerGroups) -> LayerGroups:
@@ -125,7 +129,9 @@ def apply_rule(
     ) -> LayerStatistics:
         share = 1 / jnp.maximum(number, 1)  # a factor is multiplied along the way, a divisor is not
         total = stage.collectives.samples.total
-        return _of_objective(jax.tree.map(lambda own: share * total(own), sums()), weights, config)
+        means = jax.tree.map(lambda own: share * total(own), sums())
+        means = means._replace(number=jnp.broadcast_to(number, len(weights.b)))
+        return _of_objective(means, weights, config)
 
     if not isinstance(rule_state, LayerGroups):
         gradients = map_groups(lambda *given: mean(*given).gradient, batch, number, weights)
