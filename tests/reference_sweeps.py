@@ -30,7 +30,6 @@ class Proximal:
 
     def begin(self, W, b):
         self.count = 0
-        self.rests = 0
         self.gram, self.weight = np.zeros((len(W) + 1,) * 2), 0.0
         self.velocity = 0.0
         self.weights = np.concatenate([W, b[None]])
@@ -53,7 +52,6 @@ class Proximal:
             unexplained = np.sum(r**2) - explained
             if (explained / freedom) / (unexplained / (len(p) - freedom)) < self.least_f:
                 self.velocity = np.zeros_like(step)
-                self.rests += 1
         if self.clipping is not None:
             size = max(np.linalg.norm(self.weights), 0.1 * self.weights.shape[1] ** 0.5)
             most, length = self.clipping * size, np.linalg.norm(self.velocity)
